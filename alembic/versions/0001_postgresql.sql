@@ -1,0 +1,141 @@
+CREATE TABLE {ours}events (
+    position BIGINT NOT NULL,
+    event_id TEXT COLLATE "C" NOT NULL,
+    stream_id TEXT COLLATE "C" NOT NULL,
+    version INTEGER NOT NULL,
+    part SMALLINT NOT NULL,
+    type TEXT NOT NULL,
+    recorded_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    facts TEXT NOT NULL,
+    content TEXT,
+    salt BYTEA,
+    content_digest BYTEA NOT NULL,
+    hash BYTEA NOT NULL,
+    PRIMARY KEY (position),
+    CONSTRAINT events_stream_version UNIQUE (stream_id, version),
+    CONSTRAINT events_event_id UNIQUE (event_id),
+    CONSTRAINT events_numbered_from_one CHECK (position >= 1 AND version >= 1),
+    CONSTRAINT events_part CHECK (part >= 0 AND part < 64)
+);
+
+CREATE INDEX events_type ON {ours}events (type, position);
+
+CREATE TABLE {ours}enrichment_status (
+    stream_id TEXT COLLATE "C" NOT NULL,
+    enrichment TEXT COLLATE "C" NOT NULL,
+    job_id TEXT COLLATE "C" NOT NULL,
+    part SMALLINT NOT NULL,
+    fold_version SMALLINT NOT NULL,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    budget_used INTEGER NOT NULL,
+    grants INTEGER NOT NULL,
+    deferrals INTEGER NOT NULL,
+    successes INTEGER NOT NULL,
+    max_attempts INTEGER,
+    attempt_id TEXT,
+    worker TEXT,
+    rerun BOOLEAN NOT NULL,
+    error_type TEXT,
+    retryable BOOLEAN,
+    cap INTEGER,
+    due_at TIMESTAMP WITH TIME ZONE,
+    completed_at TIMESTAMP WITH TIME ZONE,
+    batch TEXT,
+    request_model TEXT,
+    prompt_hash TEXT,
+    schema_hash TEXT,
+    input_hash TEXT,
+    input_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    cost_microdollars BIGINT NOT NULL,
+    unpriced_calls INTEGER NOT NULL,
+    reserved_microdollars BIGINT NOT NULL,
+    erased BOOLEAN NOT NULL,
+    projection_error TEXT,
+    PRIMARY KEY (stream_id),
+    CONSTRAINT enrichment_status_state CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed'))
+);
+
+CREATE INDEX enrichment_status_due ON {ours}enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
+
+CREATE INDEX enrichment_status_failed ON {ours}enrichment_status (enrichment, state, completed_at);
+
+CREATE INDEX enrichment_status_not_shown ON {ours}enrichment_status (stream_id) WHERE projection_error IS NOT NULL;
+
+CREATE TABLE job_postings (
+    id TEXT COLLATE "C" NOT NULL,
+    title TEXT NOT NULL,
+    company TEXT,
+    location TEXT,
+    description TEXT NOT NULL,
+    url TEXT,
+    language TEXT,
+    input_hash TEXT NOT NULL,
+    imported_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (id)
+);
+
+CREATE TABLE llm_enrichment (
+    job_posting_id TEXT COLLATE "C" NOT NULL,
+    enrichment TEXT COLLATE "C" DEFAULT 'job' NOT NULL,
+    result JSONB,
+    enrichment_error TEXT,
+    enrichment_completed_at TIMESTAMP WITH TIME ZONE,
+    enrichment_model_version TEXT,
+    PRIMARY KEY (job_posting_id, enrichment)
+);
+
+CREATE INDEX llm_enrichment_awaiting ON llm_enrichment (job_posting_id) WHERE enrichment_error IS NOT NULL AND enrichment_completed_at IS NULL;
+
+CREATE INDEX llm_enrichment_failed ON llm_enrichment (enrichment_completed_at DESC) WHERE enrichment_error IS NOT NULL;
+
+-- What a retry would take now, under the default policy.
+CREATE VIEW jobs_needing_retry AS
+SELECT status.job_id, status.enrichment, posting.title, posting.company, status.error_type,
+       shown.enrichment_error, status.attempts, status.budget_used, status.completed_at AS failed_at
+FROM {ours}enrichment_status AS status
+LEFT JOIN job_postings AS posting ON posting.id = status.job_id
+LEFT JOIN llm_enrichment AS shown ON shown.job_posting_id = status.job_id AND shown.enrichment = status.enrichment
+WHERE status.state = 'failed' AND status.retryable AND status.due_at <= clock_timestamp()
+  AND status.budget_used - status.grants < coalesce(status.max_attempts, status.cap, 5);
+
+-- Events are never changed. The one exception: content and salt become null once the stream has a later ContentErased.
+CREATE FUNCTION {ours}refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    RAISE EXCEPTION 'events is append-only: % is refused', TG_OP USING ERRCODE = 'restrict_violation';
+END
+$$;
+
+CREATE FUNCTION {ours}is_erased(stream text, before integer) RETURNS boolean LANGUAGE sql STABLE
+SET search_path = pg_catalog AS $$
+    SELECT EXISTS (
+        SELECT 1 FROM {ours}events WHERE stream_id = stream AND version > before AND type = 'ContentErased'
+    )
+$$;
+
+CREATE TRIGGER events_refuse_update BEFORE UPDATE ON {ours}events FOR EACH ROW
+WHEN (NOT (
+    NEW.content IS NULL AND NEW.salt IS NULL
+    AND (NEW.position, NEW.event_id, NEW.stream_id, NEW.version, NEW.part, NEW.type, NEW.recorded_at, NEW.facts,
+         NEW.content_digest, NEW.hash)
+      = (OLD.position, OLD.event_id, OLD.stream_id, OLD.version, OLD.part, OLD.type, OLD.recorded_at, OLD.facts,
+         OLD.content_digest, OLD.hash)
+    AND {ours}is_erased(OLD.stream_id, OLD.version)
+))
+EXECUTE FUNCTION {ours}refuse_change();
+
+CREATE TRIGGER events_refuse_delete BEFORE DELETE ON {ours}events FOR EACH ROW EXECUTE FUNCTION {ours}refuse_change();
+CREATE TRIGGER events_refuse_truncate BEFORE TRUNCATE ON {ours}events EXECUTE FUNCTION {ours}refuse_change();
+
+-- Also while session_replication_role is replica, as restores and replication set it.
+ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_update;
+ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_delete;
+ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_truncate;
+
+-- Nothing of ours is for roles that were not granted it by name; without a policy, row security shows them no row.
+REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC;
+ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;

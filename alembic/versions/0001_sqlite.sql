@@ -1,0 +1,133 @@
+CREATE TABLE events (
+    position INTEGER NOT NULL,
+    event_id TEXT NOT NULL,
+    stream_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    part SMALLINT NOT NULL,
+    type TEXT NOT NULL,
+    recorded_at TEXT NOT NULL,
+    facts TEXT NOT NULL,
+    content TEXT,
+    salt BLOB,
+    content_digest BLOB NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (position),
+    CONSTRAINT events_stream_version UNIQUE (stream_id, version),
+    CONSTRAINT events_event_id UNIQUE (event_id),
+    CONSTRAINT events_numbered_from_one CHECK (position >= 1 AND version >= 1),
+    CONSTRAINT events_part CHECK (part >= 0 AND part < 64)
+);
+
+CREATE INDEX events_type ON events (type, position);
+
+CREATE TABLE enrichment_status (
+    stream_id TEXT NOT NULL,
+    enrichment TEXT NOT NULL,
+    job_id TEXT NOT NULL,
+    part SMALLINT NOT NULL,
+    fold_version SMALLINT NOT NULL,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    budget_used INTEGER NOT NULL,
+    grants INTEGER NOT NULL,
+    deferrals INTEGER NOT NULL,
+    successes INTEGER NOT NULL,
+    max_attempts INTEGER,
+    attempt_id TEXT,
+    worker TEXT,
+    rerun BOOLEAN NOT NULL,
+    error_type TEXT,
+    retryable BOOLEAN,
+    cap INTEGER,
+    due_at TEXT,
+    completed_at TEXT,
+    batch TEXT,
+    request_model TEXT,
+    prompt_hash TEXT,
+    schema_hash TEXT,
+    input_hash TEXT,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_microdollars INTEGER NOT NULL,
+    unpriced_calls INTEGER NOT NULL,
+    reserved_microdollars INTEGER NOT NULL,
+    erased BOOLEAN NOT NULL,
+    projection_error TEXT,
+    PRIMARY KEY (stream_id),
+    CONSTRAINT enrichment_status_state CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed'))
+);
+
+CREATE INDEX enrichment_status_due ON enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
+
+CREATE INDEX enrichment_status_failed ON enrichment_status (enrichment, state, completed_at);
+
+CREATE INDEX enrichment_status_not_shown ON enrichment_status (stream_id) WHERE projection_error IS NOT NULL;
+
+CREATE TABLE job_postings (
+    id TEXT NOT NULL,
+    title TEXT NOT NULL,
+    company TEXT,
+    location TEXT,
+    description TEXT NOT NULL,
+    url TEXT,
+    language TEXT,
+    input_hash TEXT NOT NULL,
+    imported_at TEXT NOT NULL,
+    PRIMARY KEY (id)
+);
+
+CREATE TABLE llm_enrichment (
+    job_posting_id TEXT NOT NULL,
+    enrichment TEXT DEFAULT 'job' NOT NULL,
+    result JSON,
+    enrichment_error TEXT,
+    enrichment_completed_at TEXT,
+    enrichment_model_version TEXT,
+    PRIMARY KEY (job_posting_id, enrichment)
+);
+
+CREATE INDEX llm_enrichment_awaiting ON llm_enrichment (job_posting_id) WHERE enrichment_error IS NOT NULL AND enrichment_completed_at IS NULL;
+
+CREATE INDEX llm_enrichment_failed ON llm_enrichment (enrichment_completed_at DESC) WHERE enrichment_error IS NOT NULL;
+
+-- What a retry would take now, under the default policy.
+CREATE VIEW jobs_needing_retry AS
+SELECT status.job_id, status.enrichment, posting.title, posting.company, status.error_type,
+       shown.enrichment_error, status.attempts, status.budget_used, status.completed_at AS failed_at
+FROM enrichment_status AS status
+LEFT JOIN job_postings AS posting ON posting.id = status.job_id
+LEFT JOIN llm_enrichment AS shown ON shown.job_posting_id = status.job_id AND shown.enrichment = status.enrichment
+WHERE status.state = 'failed' AND status.retryable AND status.due_at <= strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+  AND status.budget_used - status.grants < coalesce(status.max_attempts, status.cap, 5);
+
+-- Events are never changed. The one exception: content and salt become null once the stream has a later ContentErased.
+CREATE TRIGGER events_refuse_update BEFORE UPDATE ON events
+WHEN NOT (
+    NEW.content IS NULL AND NEW.salt IS NULL
+    AND NEW.position IS OLD.position AND NEW.event_id IS OLD.event_id AND NEW.stream_id IS OLD.stream_id
+    AND NEW.version IS OLD.version AND NEW.part IS OLD.part AND NEW.type IS OLD.type
+    AND NEW.recorded_at IS OLD.recorded_at AND NEW.facts IS OLD.facts
+    AND NEW.content_digest IS OLD.content_digest AND NEW.hash IS OLD.hash
+    AND EXISTS (
+        SELECT 1 FROM events AS later
+        WHERE later.stream_id = OLD.stream_id AND later.version > OLD.version AND later.type = 'ContentErased'
+    )
+)
+BEGIN
+    SELECT RAISE(ABORT, 'events is append-only: UPDATE is refused');
+END;
+
+CREATE TRIGGER events_refuse_delete BEFORE DELETE ON events
+BEGIN
+    SELECT RAISE(ABORT, 'events is append-only: DELETE is refused');
+END;
+
+-- INSERT OR REPLACE deletes without firing the trigger above.
+CREATE TRIGGER events_refuse_replace BEFORE INSERT ON events
+WHEN EXISTS (SELECT 1 FROM events WHERE position = NEW.position)
+    OR EXISTS (SELECT 1 FROM events WHERE event_id = NEW.event_id)
+    OR EXISTS (SELECT 1 FROM events WHERE stream_id = NEW.stream_id AND version = NEW.version)
+BEGIN
+    SELECT RAISE(ABORT, 'events is append-only: this position, event id or version is taken');
+END;

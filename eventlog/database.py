@@ -1,0 +1,62 @@
+"""One database: its engine, its transactions, and the place where its errors become ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, Row, Select
+from sqlalchemy.exc import DBAPIError
+
+from eventlog.dialects import Clock, Dialect, dialect_for
+
+
+class Database:
+    """A database that holds, or will hold, a log. Nothing is opened before the first transaction.
+
+    `url` is a SQLAlchemy URL or a file name; `schema` is where our tables live on PostgreSQL; `clock` replaces the
+    database's clock (in tests). Raises `UnusableDatabaseUrl`.
+    """
+
+    def __init__(self, url: str, schema: str = "enrichlog", clock: Clock | None = None) -> None:
+        self.url = url
+        self.dialect: Dialect = dialect_for(url, schema, clock)
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The pool of connections, made at first use."""
+        if self._engine is None:
+            self._engine = self.dialect.engine()
+        return self._engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A short read: one page, because on SQLite an open reader keeps writers from committing."""
+        with self._transaction(writes=False) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits at the end of the block, and rolls back when the block raises."""
+        with self._transaction(writes=True) as connection:
+            yield connection
+
+    def page(self, query: Select[tuple[object, ...]]) -> list[Row[tuple[object, ...]]]:
+        """All rows of one query, in a transaction of its own."""
+        with self.read() as connection:
+            return list(connection.execute(query).all())
+
+    @contextmanager
+    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+        try:
+            with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
+                yield connection
+        except DBAPIError as error:
+            raise self.dialect.translate(error) from error
+
+    def close(self) -> None:
+        """Close all connections; the next transaction opens new ones."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None

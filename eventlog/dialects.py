@@ -1,0 +1,315 @@
+"""All that differs between SQLite and PostgreSQL: nobody else asks which of the two it is."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import sqlalchemy.dialects.postgresql as postgresql
+import sqlalchemy.dialects.sqlite as sqlite
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from eventlog import errors
+from eventlog.events import iso
+from eventlog.schema import OURS, events
+
+Clock = Callable[[], datetime]
+EVENT_COLUMNS = tuple(column.name for column in events.columns)
+BUSY_PATIENCE_SECONDS = 30.0
+
+
+class Head(NamedTuple):
+    """Where the log ends, and the database's time as read after the log lock."""
+
+    position: int
+    hash: bytes | None
+    now: datetime
+
+
+class Dialect(Protocol):
+    """What the log needs of a database."""
+
+    name: str
+    schema: str | None
+
+    def engine(self) -> Engine: ...
+    def where(self) -> str: ...
+    def exists(self) -> bool: ...
+    def create_place(self) -> None: ...
+    def qualified(self, table: str) -> str: ...
+    def clock(self, connection: Connection) -> datetime: ...
+    def lock_log(self, connection: Connection) -> None: ...
+    def head(self, connection: Connection) -> Head: ...
+    def insert_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None: ...
+    def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert: ...
+    def enter_users_table(self, connection: Connection) -> None: ...
+    def leave_users_table(self, connection: Connection) -> None: ...
+    def lock_migrations(self, connection: Connection) -> None: ...
+    def statements(self, script: str) -> Iterator[str]: ...
+    def has_our_table(self, connection: Connection, table: str) -> bool: ...
+    def translate(self, error: DBAPIError) -> errors.EnrichlogError: ...
+
+
+class SQLite:
+    """A file: one writer at a time, so BEGIN IMMEDIATE is the log lock."""
+
+    name = "sqlite"
+    schema = None
+
+    def __init__(self, url: URL, clock: Clock | None = None) -> None:
+        if not url.database or url.database == ":memory:":
+            raise errors.UnusableDatabaseUrl(where=url, reason="the log needs a file")
+        self.path = Path(url.database).absolute()
+        self._clock = clock or (lambda: datetime.now(UTC))
+
+    def engine(self) -> Engine:
+        engine = create_engine(
+            f"sqlite:///{self.path}",
+            execution_options={"schema_translate_map": {OURS: None}},
+            connect_args={"timeout": 5.0, "isolation_level": None},  # None: transactions begin where we say
+        )
+        event.listen(engine, "connect", self._prepare)
+        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "commit", _commit_sqlite)
+        return engine
+
+    def _prepare(self, dbapi_connection: sqlite3.Connection, _record: object) -> None:
+        """Durability: FULL always; the write-ahead log only where SQLite's reset of it is sound."""
+        mode = "WAL" if _wal_is_sound(sqlite3.sqlite_version_info) else "TRUNCATE"
+        with suppress(sqlite3.OperationalError):  # a read-only or locked file keeps its mode; the statement to come says so
+            dbapi_connection.execute(f"PRAGMA journal_mode={mode}")
+        dbapi_connection.execute("PRAGMA synchronous=FULL")
+        dbapi_connection.execute("PRAGMA foreign_keys=ON")
+
+    def where(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size > 0
+
+    def create_place(self) -> None:
+        """Make the file, readable and writable for its owner alone."""
+        try:
+            self.path.touch(mode=0o600)
+        except OSError as error:
+            raise errors.DatabaseUnavailable(where=self.where(), reason=error.strerror) from error
+
+    def qualified(self, table: str) -> str:
+        return table
+
+    def clock(self, connection: Connection) -> datetime:
+        return self._clock()  # the file's clock is that of the machine it is on
+
+    def lock_log(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has it already."""
+
+    def head(self, connection: Connection) -> Head:
+        row = connection.exec_driver_sql("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").one_or_none()
+        return Head(0, None, self._clock()) if row is None else Head(row[0], row[1], self._clock())
+
+    def insert_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        marks = ", ".join("?" * len(EVENT_COLUMNS))
+        timed = [(*row[:6], iso(row[6]), *row[7:]) for row in rows]
+        connection.exec_driver_sql(f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({marks})", timed)
+
+    def insert(self, table: Table) -> sqlite.Insert:
+        return sqlite.insert(table)
+
+    def enter_users_table(self, connection: Connection) -> None:
+        """One writer at a time: no row of theirs can be locked."""
+
+    def leave_users_table(self, connection: Connection) -> None:
+        """Constraints are checked as each statement ends."""
+
+    def lock_migrations(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has it already."""
+
+    def statements(self, script: str) -> Iterator[str]:
+        """One by one, because the driver takes one statement at a time."""
+        statement = ""
+        for line in script.splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                yield statement.strip()
+                statement = ""
+
+    def has_our_table(self, connection: Connection, table: str) -> bool:
+        found = connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
+        return found.first() is not None
+
+    def translate(self, error: DBAPIError) -> errors.EnrichlogError:
+        cause, where = error.orig, self.where()
+        code = getattr(cause, "sqlite_errorcode", None)
+        primary = code & 0xFF if isinstance(code, int) else None
+        match primary:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return errors.DatabaseBusy(where=where, reason=str(cause))
+            case sqlite3.SQLITE_READONLY:
+                return errors.DatabaseReadOnly(where=where)
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                return errors.NotADatabase(where=where)
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_FULL:
+                return errors.DatabaseUnavailable(where=where, reason=str(cause))
+        return errors.DatabaseRefused(where=where, reason=str(cause))
+
+
+class PostgreSQL:
+    """A server: many writers, serialised for the instant of numbering by one advisory lock."""
+
+    name = "postgresql"
+
+    def __init__(self, url: URL, schema: str = "enrichlog", clock: Clock | None = None, pool_size: int = 5) -> None:
+        self.url = url.set(drivername="postgresql+psycopg")
+        self.schema = schema
+        self._clock = clock
+        self._pool_size = pool_size
+        self._lock_log = (
+            "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '2s'; "
+            f"SELECT pg_advisory_xact_lock({lock_key(schema)})"
+        )
+        head = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
+        self._head = f"SELECT position, hash, clock_timestamp() FROM (SELECT 1) one LEFT JOIN ({head}) last ON true"
+        arrays = ", ".join(f"%s::{kind}[]" for kind in _array_types())
+        self._insert = f"INSERT INTO {self.qualified('events')} ({', '.join(EVENT_COLUMNS)}) SELECT * FROM unnest({arrays})"
+
+    def engine(self) -> Engine:
+        return create_engine(
+            self.url,
+            execution_options={"schema_translate_map": {OURS: self.schema}},
+            isolation_level="READ COMMITTED",  # a role's default of REPEATABLE READ would not see the head after the lock
+            pool_size=self._pool_size,
+            connect_args={"prepare_threshold": None, "connect_timeout": 10},  # no prepared statements: poolers share sessions
+        )
+
+    def where(self) -> str:
+        return self.url.set(drivername="postgresql", query={}).render_as_string(hide_password=True).replace(":***@", "@")
+
+    def exists(self) -> bool:
+        return True
+
+    def create_place(self) -> None:
+        """A database is made by whoever runs the server; the schema by the first migration."""
+
+    def qualified(self, table: str) -> str:
+        return f"{quoted(self.schema)}.{table}"
+
+    def clock(self, connection: Connection) -> datetime:
+        if self._clock is not None:
+            return self._clock()
+        now: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        return now.astimezone(UTC)
+
+    def lock_log(self, connection: Connection) -> None:
+        """Take the log lock: sent on its own, so that the statement after it sees all that was committed before.
+
+        Whoever freezes while holding it is cut off by the server after 2 seconds.
+        """
+        connection.exec_driver_sql(self._lock_log)
+
+    def head(self, connection: Connection) -> Head:
+        position, last, now = connection.exec_driver_sql(self._head).one()
+        return Head(position or 0, last, self._clock() if self._clock else now.astimezone(UTC))
+
+    def insert_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        columns = tuple(list(column) for column in zip(*rows, strict=True))
+        connection.exec_driver_sql(self._insert, columns)
+
+    def insert(self, table: Table) -> postgresql.Insert:
+        return postgresql.insert(table)
+
+    def enter_users_table(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+
+    def leave_users_table(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # a deferred one would refuse the whole COMMIT
+
+    def lock_migrations(self, connection: Connection) -> None:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")
+
+    def statements(self, script: str) -> Iterator[str]:
+        yield script
+
+    def has_our_table(self, connection: Connection, table: str) -> bool:
+        found = connection.exec_driver_sql("SELECT to_regclass(%s)", (self.qualified(table),))
+        return found.scalar_one() is not None
+
+    def translate(self, error: DBAPIError) -> errors.EnrichlogError:
+        state, where = getattr(error.orig, "sqlstate", None) or "", self.where()
+        reason = str(error.orig).strip().split("\n", 1)[0]
+        if error.connection_invalidated or state[:2] in ("08", "28", "3D", "57", "53") or not state:
+            return errors.DatabaseUnavailable(where=where, reason=reason)
+        if state in ("55P03", "40P01", "40001"):
+            return errors.DatabaseBusy(where=where, reason=reason)
+        if state in ("25006", "42501"):
+            return errors.DatabaseReadOnly(where=where)
+        return errors.DatabaseRefused(where=where, reason=reason)
+
+
+def dialect_for(url: str, schema: str = "enrichlog", clock: Clock | None = None) -> Dialect:
+    """The dialect of a database URL; a bare file name is SQLite, `postgres://` is accepted."""
+    try:
+        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+    except ArgumentError as error:
+        raise errors.UnusableDatabaseUrl(where=repr(url), reason="it does not have the form of a URL") from error
+    match parsed.get_backend_name():
+        case "sqlite":
+            return SQLite(parsed, clock)
+        case "postgresql" | "postgres":
+            return PostgreSQL(parsed, schema, clock)
+        case other:
+            raise errors.UnusableDatabaseUrl(where=parsed, reason=f"{other} is not supported")
+
+
+def lock_key(name: str) -> int:
+    """A PostgreSQL advisory lock key: the first 8 bytes of the SHA-256 of `enrichlog <name>`, signed."""
+    return int.from_bytes(hashlib.sha256(f"enrichlog {name}".encode()).digest()[:8], "big", signed=True)
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier in quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _array_types() -> list[str]:
+    kinds = {"BIGINT": "bigint", "INTEGER": "int", "SMALLINT": "smallint", "TEXT": "text", "BLOB": "bytea"}
+    return [kinds.get(str(column.type), "timestamptz") for column in events.columns]
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    _patiently(connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _commit_sqlite(connection: Connection) -> None:
+    """Commit here, again and again while readers hold the file: a rollback would lose what is already written.
+
+    The commit that SQLAlchemy sends after this event then finds nothing to do.
+    """
+    _patiently(connection, "COMMIT")
+
+
+def _patiently(connection: Connection, statement: str) -> None:
+    """Run a statement until the file is free; the wait is jittered because SQLite's own is unfair between processes."""
+    deadline = time.monotonic() + BUSY_PATIENCE_SECONDS
+    while True:
+        try:
+            connection.connection.cursor().execute(statement)
+            return
+        except sqlite3.Error as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise DBAPIError(statement, None, error) from error
+            time.sleep(random.uniform(0.001, 0.02))
+
+
+def _wal_is_sound(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite has the WAL-reset fix: 3.51.3, or 3.50.7 and 3.44.6 on their branches."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)

@@ -1,0 +1,79 @@
+"""Every error a caller of the log can meet: the docstring is the message, the raise adds the facts."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+Kind = Literal["usage", "stopped", "conflict"]
+
+
+class EnrichlogError(Exception):
+    """Something went wrong: {reason}."""
+
+    kind: ClassVar[Kind] = "stopped"
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts = facts
+        super().__init__((type(self).__doc__ or "").format(**facts))
+
+
+class DatabaseUnavailable(EnrichlogError):
+    """The database {where} cannot be reached: {reason}. Check that it runs and that the URL is right."""
+
+
+class DatabaseBusy(EnrichlogError):
+    """The database {where} is busy: {reason}. Another program holds it; try again when that has ended."""
+
+
+class DatabaseReadOnly(EnrichlogError):
+    """The database {where} is read-only. Give this user the right to write to it (a file's folder must be writable too)."""
+
+
+class DatabaseRefused(EnrichlogError):
+    """The database {where} refused a statement: {reason}."""
+
+
+class NotADatabase(EnrichlogError):
+    """{where} is not a SQLite database. Name another file with --database."""
+
+
+class UnusableDatabaseUrl(EnrichlogError):
+    """The database URL {where} cannot be used: {reason}. Use sqlite:///file.db or postgresql://user@host/name."""
+
+    kind = "usage"
+
+
+class NotInitialised(EnrichlogError):
+    """There is no enrichlog in {where}. Create it with: enrichlog init"""
+
+
+class SchemaOutdated(EnrichlogError):
+    """The database {where} is at migration {found}, this version needs {needed}. Bring it up to date with: enrichlog init"""
+
+
+class SchemaTooNew(EnrichlogError):
+    """The database {where} is at migration {found}, which this version of enrichlog does not know. Upgrade enrichlog."""
+
+
+class TablesOfOthers(EnrichlogError):
+    """{where} already has a table {table} that enrichlog did not make; it is left alone. Initialise an empty database."""
+
+
+class NotAppended(EnrichlogError):
+    """An event could not be appended: {reason}. Nothing was written."""
+
+    kind = "usage"
+
+
+class Conflict(EnrichlogError):
+    """The stream {stream_id} has moved on: {reason}."""
+
+    kind = "conflict"
+
+
+class UnknownEventType(EnrichlogError):
+    """The log holds an event that this version cannot read: {type} version {schema_version}{where}. Upgrade enrichlog."""
+
+
+class TamperedEvent(EnrichlogError):
+    """The event at position {position} is not what was appended: {reason}. Compare with an anchor and a backup."""

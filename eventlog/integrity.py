@@ -1,0 +1,101 @@
+"""Whether the log is what was appended: positions without gaps, versions in order, the hash chain unbroken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import exists, literal, select, tuple_
+
+from eventlog.chain import GENESIS, Sealed, digest_content, link
+from eventlog.database import Database
+from eventlog.errors import TamperedEvent, UnknownEventType
+from eventlog.log import PAGE, recorded
+from eventlog.schema import events, part_of
+
+
+class Anchor(NamedTuple):
+    """A position and its hash, to be kept outside the database: it proves all events up to there."""
+
+    position: int
+    hash: str
+
+
+class LogReport(NamedTuple):
+    """What checking the log found: how many events, its anchor, and every fault as (position, what differs)."""
+
+    events: int
+    anchor: Anchor
+    faults: list[tuple[int, str]]
+
+
+def verify_log(database: Database) -> LogReport:
+    """Recompute the whole chain, in short pages. Faults are collected, one for each event at the most.
+
+    After a fault the chain goes on from the hash as stored, so that one change is reported once.
+    """
+    position, previous, faults = 0, GENESIS, []
+    for row in _rows(database):
+        reason = _fault(database, row, position, previous)
+        if reason:
+            faults.append((row["position"], reason))
+        position, previous = row["position"], row["hash"]
+    faults += _version_faults(database)
+    return LogReport(position, Anchor(position, previous.hex()), faults)
+
+
+def prove(database: Database, anchor: Anchor) -> None:
+    """Compare the log with an anchor. Raises `TamperedEvent` when the event there is gone or another."""
+    found = database.page(select(events.c.hash).where(events.c.position == anchor.position))
+    if not found:
+        raise TamperedEvent(position=anchor.position, reason="it is missing")
+    if bytes(found[0][0]).hex() != anchor.hash:
+        raise TamperedEvent(position=anchor.position, reason="its hash is not that of the anchor")
+
+
+def _rows(database: Database) -> Iterator[Mapping[str, Any]]:
+    after = 0
+    while True:
+        page = database.page(select(events).where(events.c.position > after).order_by(events.c.position).limit(PAGE))
+        if not page:
+            return
+        yield from (row._mapping for row in page)
+        after = page[-1]._mapping["position"]
+
+
+def _fault(database: Database, row: Mapping[str, Any], last: int, previous: bytes) -> str | None:
+    sealed = Sealed(*(row[name] for name in Sealed._fields))
+    stream_id = sealed.stream_id
+    if row["position"] != last + 1:
+        return f"positions {last + 1} to {row['position'] - 1} are missing"
+    if sealed.part != part_of(stream_id):
+        return f"its part is {sealed.part}, that of {stream_id} is {part_of(stream_id)}"
+    if link(previous, row["position"], row["recorded_at"], sealed) != row["hash"]:
+        return "its hash does not follow from the event before and its own header and facts"
+    if sealed.salt is None and digest_content(None, None) != sealed.content_digest:
+        return None if _is_erased(database, stream_id, row["position"]) else "its content is gone and was never erased"
+    if sealed.salt is not None and digest_content(sealed.salt, sealed.content) != sealed.content_digest:
+        return "its content is not what was appended"
+    try:
+        recorded(row)
+    except UnknownEventType as unknown:
+        return str(unknown)
+    return None
+
+
+def _version_faults(database: Database) -> list[tuple[int, str]]:
+    """Streams whose versions are not 1, 2, 3 …; read in the order of the streams, so that memory stays flat."""
+    table, faults, last = events.c, [], ("", 0)
+    query = select(table.stream_id, table.version, table.position).order_by(table.stream_id, table.version).limit(PAGE)
+    while page := database.page(query.where(tuple_(table.stream_id, table.version) > tuple_(*map(literal, last)))):
+        for stream_id, version, position in page:
+            expected = last[1] + 1 if stream_id == last[0] else 1
+            if version != expected:
+                faults.append((position, f"version {version} of {stream_id} stands where {expected} belongs"))
+            last = (stream_id, version)
+    return faults
+
+
+def _is_erased(database: Database, stream_id: str, position: int) -> bool:
+    later = events.c.stream_id == stream_id, events.c.type == "ContentErased", events.c.position > position
+    return bool(database.page(select(exists().where(*later)))[0][0])

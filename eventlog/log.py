@@ -1,0 +1,253 @@
+"""The log itself: append events, and read them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+from sqlalchemy import Connection, Select, func, select
+
+from eventlog.chain import GENESIS, Sealed, link, seal
+from eventlog.database import Database
+from eventlog.dialects import Dialect, Head
+from eventlog.errors import Conflict
+from eventlog.events import Event, Payload
+from eventlog.schema import events
+from eventlog.upcasting import upcast
+
+PAGE = 1_000
+
+
+class Proposal(NamedTuple):
+    """An event that someone wants appended. Offered twice under the same event id it is stored once."""
+
+    stream_id: str
+    event: Event
+    event_id: str
+    expected_version: int | None = None
+
+
+class Decided(NamedTuple):
+    """An event that will be appended: sealed, with its version, and not yet with its position.
+
+    Facts and content are read back from the sealed text, so that a fold sees now what a rebuild will see later.
+    """
+
+    stream_id: str
+    version: int
+    event_id: str
+    type: str
+    facts: dict[str, Any]
+    content: dict[str, Any] | None
+    sealed: Sealed
+
+
+class Recorded(NamedTuple):
+    """An event of the log, in today's schema version."""
+
+    position: int
+    event_id: str
+    stream_id: str
+    version: int
+    type: str
+    recorded_at: datetime
+    facts: dict[str, Any]
+    content: dict[str, Any] | None
+
+
+class Appended(NamedTuple):
+    """The acknowledgement: where the event stands in the log, and as what it was recorded."""
+
+    stream_id: str
+    position: int
+    version: int
+    type: str
+    recorded_at: datetime
+
+
+Outcome = Appended | Conflict
+
+
+class Streams(Protocol):
+    """The streams of one append, held so that nobody else can append to them."""
+
+    def __contains__(self, stream_id: str) -> bool: ...
+
+    def version(self, stream_id: str) -> int: ...
+
+    def decide(self, stream_id: str, event: Event) -> Event:
+        """What is to be recorded for this event as the stream stands. Raises `Conflict`."""
+        ...
+
+    def fold(self, decided: Decided) -> None: ...
+
+    def write(self, connection: Connection) -> None: ...
+
+    def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None: ...
+
+
+class Inline(Protocol):
+    """What moves in the same transaction as the log: read models whose rows are also the locks of their streams."""
+
+    def hold(self, connection: Connection, proposals: Sequence[Proposal]) -> Streams: ...
+
+
+def append(
+    connection: Connection, dialect: Dialect, proposals: Sequence[Proposal], inline: Inline | None = None
+) -> list[Outcome]:
+    """Append events in one short transaction, the caller's. The only place that does.
+
+    Returns one outcome for each proposal, in order: a `Conflict` is a value here, so that in a batch it reaches its
+    own caller and nobody else. Raises what the database raises; then nothing of the transaction may be committed.
+    """
+    streams = (inline or LogAlone()).hold(connection, proposals)  # 1. lock the rows of the streams, decide by their state
+    held = [proposal for proposal in proposals if proposal.stream_id in streams]
+    free = [proposal for proposal in proposals if proposal.stream_id not in streams]
+    batch = _Batch(connection)
+    if held:
+        batch.decide(streams, held, dialect.clock(connection))
+        streams.write(connection)  # 2. their read models
+    dialect.lock_log(connection)  # 3. the log lock
+    head = dialect.head(connection)
+    if free:
+        batch.decide(_FreeStreams(connection, free), free, head.now)
+    recorded = batch.record(dialect, head)  # 4. number, chain, insert
+    streams.settle(connection, recorded)  # 5. rows that span streams: never before the log lock
+    return [batch.outcomes[proposal.event_id] for proposal in proposals]
+
+
+class _Batch:
+    """The proposals of one append on their way into the log."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._decided: dict[str, Decided] = {}
+        self.outcomes: dict[str, Outcome] = {}
+
+    def decide(self, streams: Streams, proposals: Sequence[Proposal], now: datetime) -> None:
+        """Drop what is known already, give the rest its version and time, or a conflict.
+
+        `now` was read under the locks of these streams: within a stream it does not run backwards.
+        """
+        self.outcomes |= _find_known(self._connection, [proposal.event_id for proposal in proposals])
+        for proposal in proposals:
+            if proposal.event_id in self.outcomes or proposal.event_id in self._decided:
+                continue
+            try:
+                decided = _decide(streams, proposal, now)
+            except Conflict as conflict:
+                self.outcomes[proposal.event_id] = conflict
+            else:
+                streams.fold(decided)
+                self._decided[decided.event_id] = decided
+
+    def record(self, dialect: Dialect, head: Head) -> list[Recorded]:
+        """Number, chain and insert what was decided."""
+        decided = list(self._decided.values())
+        rows = _chain(decided, head)
+        if rows:
+            dialect.insert_events(self._connection, rows)
+        recorded = [
+            Recorded(row[0], one.event_id, one.stream_id, one.version, one.type, head.now, one.facts, one.content)
+            for row, one in zip(rows, decided, strict=True)
+        ]
+        for one in recorded:
+            self.outcomes[one.event_id] = Appended(one.stream_id, one.position, one.version, one.type, head.now)
+        return recorded
+
+
+def _decide(streams: Streams, proposal: Proposal, now: datetime) -> Decided:
+    stream_id, version = proposal.stream_id, streams.version(proposal.stream_id)
+    if proposal.expected_version not in (None, version):
+        raise Conflict(stream_id=stream_id, reason=f"it is at version {version}, expected {proposal.expected_version}")
+    event = streams.decide(stream_id, proposal.event)
+    kind = type(event).__name__
+    sealed = seal(proposal.event_id, stream_id, version + 1, kind, event.payload(now))
+    facts, content = orjson.loads(sealed.facts), sealed.content and orjson.loads(sealed.content)
+    return Decided(stream_id, version + 1, proposal.event_id, kind, facts, content, sealed)
+
+
+def _chain(decided: Sequence[Decided], head: Head) -> list[tuple[Any, ...]]:
+    rows, previous = [], head.hash or GENESIS
+    for position, one in enumerate(decided, head.position + 1):
+        previous = link(previous, position, head.now, one.sealed)
+        rows.append((position, *one.sealed[:5], head.now, *one.sealed[5:], previous))
+    return rows
+
+
+def _find_known(connection: Connection, event_ids: Sequence[str]) -> dict[str, Outcome]:
+    table = events.c
+    query = select(table.event_id, table.stream_id, table.position, table.version, table.type, table.recorded_at)
+    found = connection.execute(query.where(table.event_id.in_(event_ids)))
+    return {row[0]: Appended(*row[1:]) for row in found}
+
+
+class _FreeStreams:
+    """Streams that no row stands for: they are decided under the log lock, which then is their lock."""
+
+    def __init__(self, connection: Connection, proposals: Sequence[Proposal]) -> None:
+        names = {proposal.stream_id for proposal in proposals}
+        query = select(events.c.stream_id, func.max(events.c.version)).group_by(events.c.stream_id)
+        found = connection.execute(query.where(events.c.stream_id.in_(names))) if names else ()
+        self._versions: dict[str, int] = {name: version for name, version in found}
+
+    def __contains__(self, stream_id: str) -> bool:
+        return False
+
+    def version(self, stream_id: str) -> int:
+        return self._versions.get(stream_id, 0)
+
+    def decide(self, stream_id: str, event: Event) -> Event:
+        return event
+
+    def fold(self, decided: Decided) -> None:
+        self._versions[decided.stream_id] = decided.version
+
+    def write(self, connection: Connection) -> None:
+        """There is nothing to write."""
+
+    def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:
+        """There is nothing to settle."""
+
+
+class LogAlone:
+    """No read models: every stream is free."""
+
+    def hold(self, connection: Connection, proposals: Sequence[Proposal]) -> Streams:
+        return _FreeStreams(connection, ())
+
+
+def read_log(database: Database, after: int = 0, page: int = PAGE) -> Iterator[list[Recorded]]:
+    """The log in order of position, in pages; what is appended meanwhile is read too."""
+    while True:
+        found = read_page(database, select(events).where(events.c.position > after).order_by(events.c.position).limit(page))
+        if not found:
+            return
+        yield found
+        after = found[-1].position
+
+
+def read_stream(database: Database, stream_id: str) -> list[Recorded]:
+    """All events of one stream, oldest first; empty when there is no such stream."""
+    return read_page(database, select(events).where(events.c.stream_id == stream_id).order_by(events.c.version))
+
+
+def read_page(database: Database, query: Select[Any]) -> list[Recorded]:
+    """The events that a query over the `events` table finds."""
+    return [recorded(row._mapping) for row in database.page(query)]
+
+
+def recorded(row: Mapping[str, Any]) -> Recorded:
+    """A row of the `events` table as an event in today's version. Raises `UnknownEventType`."""
+    content = None if row["content"] is None else orjson.loads(row["content"])
+    facts, content = upcast(row["type"], orjson.loads(row["facts"]), content, row["position"])
+    return Recorded(
+        row["position"], row["event_id"], row["stream_id"], row["version"], row["type"], row["recorded_at"], facts, content
+    )
+
+
+def head_position(connection: Connection) -> int:
+    """The position of the newest event; 0 for an empty log."""
+    return connection.execute(select(func.coalesce(func.max(events.c.position), 0))).scalar_one()

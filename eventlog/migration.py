@@ -1,0 +1,139 @@
+"""Bring a database's tables to this version of enrichlog, and tell which version they are at."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Inspector, inspect, text
+
+from eventlog.database import Database
+from eventlog.dialects import quoted
+from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TablesOfOthers
+
+VERSION_TABLE = "alembic_version"
+USERS_TABLES = ("job_postings", "llm_enrichment")
+
+
+def scripts() -> Path:
+    """The folder of the migrations: beside this module when installed, else that of the checkout."""
+    installed = Path(__file__).parent / "migrations"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "alembic"
+
+
+def newest() -> str:
+    """The revision that this version of the code needs."""
+    return max(path.name[:4] for path in scripts().glob("versions/[0-9]*.py"))
+
+
+def migrate(database: Database) -> str:
+    """Create or upgrade the tables; several at once wait for each other. Returns the revision reached.
+
+    Raises `TablesOfOthers` when the users' tables are there and not ours, `SchemaTooNew` for a later version's.
+    """
+    from alembic import command
+
+    database.dialect.create_place()
+    command.upgrade(_config(database), "head")
+    return newest()
+
+
+def sql(database: Database) -> str:
+    """The SQL that `migrate` would run on an empty database."""
+    from alembic import command
+
+    config = _config(database)
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, "head", sql=True)
+    return config.output_buffer.getvalue()
+
+
+def check(database: Database) -> None:
+    """Raises `NotInitialised`, `SchemaOutdated` or `SchemaTooNew` when the tables are not those this code needs."""
+    if not database.dialect.exists():
+        raise NotInitialised(where=database.dialect.where())
+    with database.read() as connection:
+        found = _found(connection, database)
+    if found is None:
+        raise NotInitialised(where=database.dialect.where())
+    if found > newest():
+        raise SchemaTooNew(where=database.dialect.where(), found=found)
+    if found < newest():
+        raise SchemaOutdated(where=database.dialect.where(), found=found, needed=newest())
+
+
+def run_scripts(revision: str) -> None:
+    """Run the SQL file of a revision that is written for the database at hand."""
+    from alembic import context, op
+
+    database: Database = context.config.attributes["database"]
+    schema = database.dialect.schema
+    path = scripts() / "versions" / f"{revision}_{database.dialect.name}.sql"
+    script = path.read_text(encoding="utf-8")
+    if schema:
+        script = script.replace("{schema}", quoted(schema))
+    script = script.replace("{ours}", f"{quoted(schema)}." if schema else "")
+    for statement in database.dialect.statements(script):
+        if context.is_offline_mode():
+            op.execute(text(statement.replace(":", r"\:")))
+        else:
+            op.get_bind().execution_options(no_parameters=True).exec_driver_sql(statement)
+
+
+def run_online(context: Any, database: Database) -> None:
+    """Migrate in one transaction; whoever comes second finds the work done."""
+    context.config.attributes["database"] = database
+    with database.write() as connection:
+        database.dialect.lock_migrations(connection)
+        found = _found(connection, database)
+        if found is None:
+            _refuse_tables_of_others(connection, database)
+        elif found > newest():
+            raise SchemaTooNew(where=database.dialect.where(), found=found)
+        _create_schema(connection, database)
+        context.configure(connection=connection, **_version_table(database))
+        context.run_migrations()
+
+
+def run_offline(context: Any, database: Database) -> None:
+    """Print the migrations instead of running them."""
+    context.config.attributes["database"] = database
+    context.configure(dialect_name=database.dialect.name, **_version_table(database))
+    schema = database.dialect.schema
+    with context.begin_transaction():
+        if schema:
+            context.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+        context.run_migrations()
+
+
+def _config(database: Database) -> Any:
+    from alembic.config import Config
+
+    config = Config(attributes={"database": database})
+    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    return config
+
+
+def _version_table(database: Database) -> dict[str, Any]:
+    return {"version_table": VERSION_TABLE, "version_table_schema": database.dialect.schema}
+
+
+def _create_schema(connection: Connection, database: Database) -> None:
+    schema = database.dialect.schema
+    if schema and not inspect(connection).has_schema(schema):
+        connection.exec_driver_sql(f"CREATE SCHEMA {quoted(schema)}")
+
+
+def _found(connection: Connection, database: Database) -> str | None:
+    """The revision the database is at; None when it was never migrated."""
+    if not database.dialect.has_our_table(connection, VERSION_TABLE):
+        return None
+    return connection.exec_driver_sql(f"SELECT version_num FROM {database.dialect.qualified(VERSION_TABLE)}").scalar()
+
+
+def _refuse_tables_of_others(connection: Connection, database: Database) -> None:
+    inspector: Inspector = inspect(connection)
+    for table in USERS_TABLES:
+        if inspector.has_table(table):
+            raise TablesOfOthers(where=database.dialect.where(), table=table)

@@ -1,0 +1,27 @@
+"""How an event of an older schema version is read today: each upcaster lifts the facts and content by one version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from eventlog.errors import UnknownEventType
+from eventlog.events import EVENT_TYPES, Payload
+
+Upcaster = Callable[[Payload], Payload]
+
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+"""(event type, schema version it reads) -> function that gives the payload of the next version."""
+
+
+def upcast(kind: str, facts: dict[str, Any], content: dict[str, Any] | None, position: int) -> Payload:
+    """The payload in today's version. Raises `UnknownEventType` for a type or version this code does not know."""
+    known = EVENT_TYPES.get(kind)
+    version = facts.get("schema_version")
+    if known is None or not isinstance(version, int) or not 1 <= version <= known.schema_version:
+        raise UnknownEventType(type=kind, schema_version=version, where=f" at position {position}")
+    payload = Payload(facts, content)
+    while version < known.schema_version:
+        payload = UPCASTERS[kind, version](payload)
+        version += 1
+    return payload

@@ -1,0 +1,54 @@
+"""What is recorded for an event as its stream stands: the rule of the open attempt."""
+
+from __future__ import annotations
+
+from eventlog.errors import Conflict
+from eventlog.events import (
+    ContentErased,
+    EnrichmentDismissed,
+    EnrichmentFailed,
+    EnrichmentLateResult,
+    EnrichmentRequested,
+    EnrichmentStarted,
+    EnrichmentSucceeded,
+    Event,
+)
+from projections.enrichment_status import Status
+
+
+def decide(stream_id: str, status: Status, event: Event) -> Event:
+    """The event itself, or the late result that it has become. Raises `Conflict` when it must not be recorded.
+
+    An end belongs to its attempt while that is the open one, whatever else was appended meanwhile.
+    """
+    running = status.state == "running"
+    match event:
+        case EnrichmentRequested(why="new") if status.version > 0:
+            raise Conflict(stream_id=stream_id, reason="it is known already")
+        case EnrichmentRequested(why="new" | "changed"):
+            return event
+        case _ if status.version == 0:
+            raise Conflict(stream_id=stream_id, reason="nobody has requested it yet; import the posting first")
+        case EnrichmentSucceeded() | EnrichmentFailed() if running and event.attempt_id == status.attempt_id:
+            return _without_content(event) if status.erased else event
+        case EnrichmentSucceeded() | EnrichmentFailed():
+            late = _late(event, used=isinstance(event, EnrichmentSucceeded) and not status.successes)
+            return _without_content(late) if status.erased else late
+        case EnrichmentStarted() | EnrichmentRequested() | EnrichmentDismissed() if running:
+            raise Conflict(stream_id=stream_id, reason="an attempt is in flight; wait until it has ended")
+        case EnrichmentStarted(attempt=number) if number != status.attempts + 1:
+            raise Conflict(stream_id=stream_id, reason=f"attempt {status.attempts + 1} is next, not {number}")
+        case ContentErased() | _:
+            return event
+
+
+def _late(event: EnrichmentSucceeded | EnrichmentFailed, *, used: bool) -> EnrichmentLateResult:
+    known = EnrichmentLateResult.model_fields
+    values = {name: value for name, value in event if name in known}
+    outcome = "succeeded" if isinstance(event, EnrichmentSucceeded) else "failed"
+    return EnrichmentLateResult.model_validate(values | {"outcome": outcome, "used": used})
+
+
+def _without_content(event: Event) -> Event:
+    """What came after an erasure is stored as facts only."""
+    return event.model_copy(update=dict.fromkeys(event.content_fields))

@@ -1,0 +1,270 @@
+"""The state of every posting: was it tried, how often, why did it fail, when is it due. One row per stream.
+
+Workers claim from it, and its row is the lock of its stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, SmallInteger, Table, Text, text
+
+from eventlog.events import moment
+from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata, part_of
+from eventlog.streams import split_stream
+from projections.projection import Foldable, Projection
+
+State = Literal["pending", "running", "succeeded", "failed", "dismissed"]
+STATES: tuple[State, ...] = ("pending", "running", "succeeded", "failed", "dismissed")
+
+
+class Status(NamedTuple):
+    """What the events of one stream add up to.
+
+    `attempts` counts every start and is never reset; `budget_used` counts the failures that count since the last
+    success or change of input, prompt, schema or model. `due_at` is when the posting may be claimed: at once for
+    pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried.
+    """
+
+    version: int = 0
+    state: State = "pending"
+    attempts: int = 0
+    budget_used: int = 0
+    grants: int = 0
+    deferrals: int = 0
+    successes: int = 0
+    max_attempts: int | None = None
+    attempt_id: str | None = None
+    worker: str | None = None
+    rerun: bool = False
+    error_type: str | None = None
+    retryable: bool | None = None
+    cap: int | None = None
+    due_at: datetime | None = None
+    completed_at: datetime | None = None
+    batch: str | None = None
+    request_model: str | None = None
+    prompt_hash: str | None = None
+    schema_hash: str | None = None
+    input_hash: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_microdollars: int = 0
+    unpriced_calls: int = 0
+    reserved_microdollars: int = 0
+    erased: bool = False
+
+
+def fold(status: Status, event: Foldable) -> Status:
+    """The status after one more event of its stream."""
+    step = _STEPS.get(event.type)
+    after = status if step is None else step(status, event.facts)
+    return after._replace(version=event.version)
+
+
+def _on_requested(status: Status, facts: dict[str, Any]) -> Status:
+    new_budget = facts["why"] in ("new", "changed", "force")
+    after = status._replace(
+        grants=0 if new_budget else status.grants + facts["grant"],
+        budget_used=0 if new_budget else status.budget_used,
+        deferrals=0 if new_budget else status.deferrals,
+        max_attempts=facts.get("max_attempts"),
+        batch=facts.get("batch"),
+        input_hash=facts.get("input_hash") or status.input_hash,
+    )
+    if status.state == "running":
+        return after._replace(rerun=True)
+    return after._replace(state="pending", due_at=moment(facts["occurred_at"]))
+
+
+def _on_started(status: Status, facts: dict[str, Any]) -> Status:
+    basis = {name: facts.get(name) for name in ("request_model", "prompt_hash", "schema_hash", "input_hash")}
+    same = status.attempts == 0 or all(getattr(status, name) in (None, value) for name, value in basis.items())
+    return status._replace(
+        state="running",
+        attempts=facts["attempt"],
+        attempt_id=facts["attempt_id"],
+        worker=facts["worker"],
+        due_at=moment(facts["occurred_at"]) + timedelta(seconds=facts["lease_seconds"]),
+        budget_used=status.budget_used if same else 0,
+        deferrals=status.deferrals if same else 0,
+        reserved_microdollars=facts.get("reserved_microdollars") or 0,
+        erased=False,
+        **basis,
+    )
+
+
+def _on_succeeded(status: Status, facts: dict[str, Any]) -> Status:
+    return _again_if_wanted(status, _recovered(_ended(status, facts)), facts)
+
+
+def _on_failed(status: Status, facts: dict[str, Any]) -> Status:
+    counts = facts["counts"]
+    after = _ended(status, facts)._replace(
+        budget_used=status.budget_used + 1 if counts else status.budget_used,
+        deferrals=status.deferrals if counts else status.deferrals + 1,
+    )
+    return _again_if_wanted(status, _failing(after, facts, moment(facts["occurred_at"])), facts)
+
+
+def _on_late_result(status: Status, facts: dict[str, Any]) -> Status:
+    after = _paid(status, facts)
+    if not facts["used"]:
+        return after
+    recovered = _recovered(after._replace(completed_at=moment(facts["occurred_at"])))
+    if status.state == "running":  # whoever holds the posting now goes on undisturbed
+        return recovered._replace(state="running", due_at=status.due_at)
+    return recovered
+
+
+def _on_dismissed(status: Status, facts: dict[str, Any]) -> Status:
+    return status._replace(state="dismissed", due_at=None, rerun=False)
+
+
+def _on_reclassified(status: Status, facts: dict[str, Any]) -> Status:
+    if status.state != "failed" or status.attempt_id != facts["attempt_id"] or status.completed_at is None:
+        return status
+    budget_used = status.budget_used + facts["counts"] - facts["previous_counts"]
+    return _failing(status._replace(budget_used=budget_used), facts, status.completed_at)
+
+
+def _on_erased(status: Status, facts: dict[str, Any]) -> Status:
+    return status._replace(erased=True)
+
+
+_STEPS: dict[str, Callable[[Status, dict[str, Any]], Status]] = {
+    "EnrichmentRequested": _on_requested,
+    "EnrichmentStarted": _on_started,
+    "EnrichmentSucceeded": _on_succeeded,
+    "EnrichmentFailed": _on_failed,
+    "EnrichmentLateResult": _on_late_result,
+    "EnrichmentDismissed": _on_dismissed,
+    "FailureReclassified": _on_reclassified,
+    "ContentErased": _on_erased,
+}
+
+
+def _ended(status: Status, facts: dict[str, Any]) -> Status:
+    return _paid(status, facts)._replace(
+        completed_at=moment(facts["occurred_at"]), reserved_microdollars=0, worker=None, rerun=False
+    )
+
+
+def _paid(status: Status, facts: dict[str, Any]) -> Status:
+    cost, tokens = facts.get("cost_microdollars"), facts.get("input_tokens")
+    return status._replace(
+        input_tokens=status.input_tokens + (tokens or 0),
+        output_tokens=status.output_tokens + (facts.get("output_tokens") or 0),
+        cost_microdollars=status.cost_microdollars + (cost or 0),
+        unpriced_calls=status.unpriced_calls + (cost is None and tokens is not None),
+    )
+
+
+def _recovered(status: Status) -> Status:
+    return status._replace(
+        state="succeeded",
+        successes=status.successes + 1,
+        budget_used=0,
+        grants=0,
+        deferrals=0,
+        max_attempts=None,
+        error_type=None,
+        retryable=None,
+        cap=None,
+        due_at=None,
+    )
+
+
+def _failing(status: Status, facts: dict[str, Any], since: datetime) -> Status:
+    wait = timedelta(milliseconds=facts.get("retry_after_ms") or 0)
+    return status._replace(
+        state="failed",
+        error_type=facts["error_type"],
+        retryable=facts["retryable"],
+        cap=facts.get("cap"),
+        due_at=since + wait if facts["retryable"] else None,
+    )
+
+
+def _again_if_wanted(before: Status, ended: Status, facts: dict[str, Any]) -> Status:
+    """A posting that changed while an attempt ran is due again as soon as that attempt ends."""
+    return ended._replace(state="pending", due_at=moment(facts["occurred_at"])) if before.rerun else ended
+
+
+enrichment_status = Table(
+    "enrichment_status",
+    metadata,
+    Column("stream_id", Key, primary_key=True),
+    Column("enrichment", Key, nullable=False),
+    Column("job_id", Key, nullable=False),
+    Column("part", SmallInteger, nullable=False),
+    Column("fold_version", SmallInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("budget_used", Integer, nullable=False),
+    Column("grants", Integer, nullable=False),
+    Column("deferrals", Integer, nullable=False),
+    Column("successes", Integer, nullable=False),
+    Column("max_attempts", Integer),
+    Column("attempt_id", Text),
+    Column("worker", Text),
+    Column("rerun", Boolean, nullable=False),
+    Column("error_type", Text),
+    Column("retryable", Boolean),
+    Column("cap", Integer),
+    Column("due_at", UtcDateTime),
+    Column("completed_at", UtcDateTime),
+    Column("batch", Text),
+    Column("request_model", Text),
+    Column("prompt_hash", Text),
+    Column("schema_hash", Text),
+    Column("input_hash", Text),
+    Column("input_tokens", Number, nullable=False),
+    Column("output_tokens", Number, nullable=False),
+    Column("cost_microdollars", Number, nullable=False),
+    Column("unpriced_calls", Integer, nullable=False),
+    Column("reserved_microdollars", Number, nullable=False),
+    Column("erased", Boolean, nullable=False),
+    Column("projection_error", Text),
+    CheckConstraint("state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed')", name="enrichment_status_state"),
+    schema=OURS,
+)
+"""`projection_error` is the one column that no fold explains: it is the database's own reason for refusing a row."""
+
+_columns = enrichment_status.c
+Index(  # one branch per value of the budget, so that a claim never walks rows that used theirs up
+    "enrichment_status_due",
+    _columns.enrichment,
+    _columns.state,
+    text("(budget_used - grants)"),
+    _columns.due_at,
+    sqlite_where=_columns.due_at.is_not(None),
+    postgresql_where=_columns.due_at.is_not(None),
+)
+Index("enrichment_status_failed", _columns.enrichment, _columns.state, _columns.completed_at)
+Index(
+    "enrichment_status_not_shown",
+    _columns.stream_id,
+    sqlite_where=_columns.projection_error.is_not(None),
+    postgresql_where=_columns.projection_error.is_not(None),
+)
+
+
+def row(stream_id: str, status: Status) -> dict[str, Any]:
+    """The row that a status becomes."""
+    enrichment, job_id = split_stream(stream_id)
+    place = {"stream_id": stream_id, "enrichment": enrichment, "job_id": job_id, "part": part_of(stream_id)}
+    return {**place, "fold_version": projection.version, **status._asdict()}
+
+
+def status_of(row: Mapping[str, Any]) -> Status:
+    """The status that a row was made of."""
+    return Status(*(row[name] for name in Status._fields))
+
+
+projection: Projection[Status] = Projection(
+    name="enrichment_status", version=1, table=enrichment_status, initial=Status(), fold=fold, row=row
+)

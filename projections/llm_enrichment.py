@@ -1,0 +1,137 @@
+"""The users' table: the result of each posting, or the error that it ended with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import JSON, Column, Index, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from eventlog.events import moment
+from eventlog.schema import Key, UtcDateTime, metadata
+from eventlog.streams import split_stream
+from projections.enrichment_status import Status
+from projections.projection import Foldable, Projection
+
+ERROR_CHARACTERS = 2_000
+"""How much of a message the table shows; an indexed text column refuses more. The event keeps all of it."""
+
+KEPT: Any = type("Kept", (), {"__repr__": lambda self: "KEPT"})()
+"""Stands for a value that is in the table already and was not looked at."""
+
+
+class Enriched(NamedTuple):
+    """What the table shows of one posting.
+
+    A result stays until a newer success replaces it, a success clears the error. While a failed posting waits for a
+    requested retry, its time of completion is withheld: `ended_at` keeps it. `running` and `rerun` (requested again
+    while an attempt runs) are not shown.
+    """
+
+    result: dict[str, Any] | None = None
+    model_version: str | None = None
+    error: str | None = None
+    ended_at: datetime | None = None
+    withheld: bool = False
+    running: bool = False
+    rerun: bool = False
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When the last attempt ended; null for a failed posting from a requested retry until that ends."""
+        return None if self.withheld else self.ended_at
+
+
+def fold(enriched: Enriched, event: Foldable) -> Enriched:
+    """What the table shows after one more event."""
+    facts, content = event.facts, event.content or {}
+    match event.type:
+        case "EnrichmentStarted":
+            return enriched._replace(running=True)
+        case "EnrichmentSucceeded":
+            return _with_result(facts, content)
+        case "EnrichmentLateResult" if facts["used"]:
+            return _with_result(facts, content)._replace(running=enriched.running, rerun=enriched.rerun)
+        case "EnrichmentFailed":
+            message = (content.get("message") or facts["error_type"])[:ERROR_CHARACTERS]
+            ended_at, withheld = moment(facts["occurred_at"]), enriched.rerun
+            return Enriched(enriched.result, enriched.model_version, message, ended_at, withheld)
+        case "EnrichmentRequested" if enriched.running:
+            return enriched._replace(rerun=True)
+        case "EnrichmentRequested":
+            return enriched._replace(withheld=enriched.error is not None)
+        case "EnrichmentDismissed":
+            return enriched._replace(withheld=False)
+        case "ContentErased":
+            return enriched._replace(result=None, error=enriched.error and "content erased")
+    return enriched
+
+
+def _with_result(facts: dict[str, Any], content: dict[str, Any]) -> Enriched:
+    model = facts.get("response_model") or facts.get("request_model")
+    return Enriched(content.get("result"), model, None, moment(facts["occurred_at"]))
+
+
+llm_enrichment = Table(
+    "llm_enrichment",
+    metadata,
+    Column("job_posting_id", Key, primary_key=True),
+    Column("enrichment", Key, primary_key=True, server_default=text("'job'")),
+    Column("result", JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")),
+    Column("enrichment_error", Text),
+    Column("enrichment_completed_at", UtcDateTime),
+    Column("enrichment_model_version", Text),
+)
+
+_columns = llm_enrichment.c
+_failed = _columns.enrichment_error.is_not(None)
+_awaiting = _failed & _columns.enrichment_completed_at.is_(None)
+Index(
+    "llm_enrichment_failed",
+    _columns.enrichment_completed_at.desc(),
+    sqlite_where=_failed,
+    postgresql_where=_failed,
+)
+Index("llm_enrichment_awaiting", _columns.job_posting_id, sqlite_where=_awaiting, postgresql_where=_awaiting)
+
+
+def key(stream_id: str) -> dict[str, Any]:
+    """The primary key of a stream's row."""
+    enrichment, job_id = split_stream(stream_id)
+    return {"job_posting_id": job_id, "enrichment": enrichment}
+
+
+def row(stream_id: str, enriched: Enriched) -> dict[str, Any] | None:
+    """The row; none before the first attempt has ended."""
+    values = _values(enriched)
+    return {**key(stream_id), **values} if any(value is not None for value in values.values()) else None
+
+
+def before(status: Status) -> Enriched:
+    """What a stream's row is known to be from its status alone, so that live appends need not read the row."""
+    error = None if status.error_type is None else KEPT
+    withheld = error is KEPT and status.state == "pending"
+    return Enriched(KEPT, KEPT, error, status.completed_at, withheld, status.state == "running", status.rerun)
+
+
+def changes(stream_id: str, old: Enriched, new: Enriched) -> dict[str, Any] | None:
+    """The columns to write, with the key; None when what is shown stays as it is."""
+    values = _values(new)
+    if values == _values(old):
+        return None
+    return {**key(stream_id), **{name: value for name, value in values.items() if value is not KEPT}}
+
+
+def _values(enriched: Enriched) -> dict[str, Any]:
+    return {
+        "result": enriched.result,
+        "enrichment_error": enriched.error,
+        "enrichment_completed_at": enriched.completed_at,
+        "enrichment_model_version": enriched.model_version,
+    }
+
+
+projection: Projection[Enriched] = Projection(
+    name="llm_enrichment", version=1, table=llm_enrichment, initial=Enriched(), fold=fold, row=row
+)
