@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select
+from sqlalchemy import Connection, Engine, Select
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.dialects import Clock, Dialect, dialect_for
@@ -42,7 +43,7 @@ class Database:
         with self._transaction(writes=True) as connection:
             yield connection
 
-    def page(self, query: Select[tuple[object, ...]]) -> list[Row[tuple[object, ...]]]:
+    def page(self, query: Select[Any]) -> list[Any]:
         """All rows of one query, in a transaction of its own."""
         with self.read() as connection:
             return list(connection.execute(query).all())

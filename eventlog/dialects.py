@@ -62,7 +62,7 @@ class SQLite:
     """A file: one writer at a time, so BEGIN IMMEDIATE is the log lock."""
 
     name = "sqlite"
-    schema = None
+    schema: str | None = None
 
     def __init__(self, url: URL, clock: Clock | None = None) -> None:
         if not url.database or url.database == ":memory:":
@@ -84,7 +84,7 @@ class SQLite:
     def _prepare(self, dbapi_connection: sqlite3.Connection, _record: object) -> None:
         """Durability: FULL always; the write-ahead log only where SQLite's reset of it is sound."""
         mode = "WAL" if _wal_is_sound(sqlite3.sqlite_version_info) else "TRUNCATE"
-        with suppress(sqlite3.OperationalError):  # a read-only or locked file keeps its mode; the statement to come says so
+        with suppress(sqlite3.OperationalError):  # read-only or locked: the statement to come says so
             dbapi_connection.execute(f"PRAGMA journal_mode={mode}")
         dbapi_connection.execute("PRAGMA synchronous=FULL")
         dbapi_connection.execute("PRAGMA foreign_keys=ON")
@@ -112,8 +112,9 @@ class SQLite:
         """BEGIN IMMEDIATE has it already."""
 
     def head(self, connection: Connection) -> Head:
-        row = connection.exec_driver_sql("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1").one_or_none()
-        return Head(0, None, self._clock()) if row is None else Head(row[0], row[1], self._clock())
+        last = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
+        position, hash_ = connection.exec_driver_sql(last).one_or_none() or (0, None)
+        return Head(position, hash_, self._clock())
 
     def insert_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         marks = ", ".join("?" * len(EVENT_COLUMNS))
@@ -165,10 +166,11 @@ class PostgreSQL:
     """A server: many writers, serialised for the instant of numbering by one advisory lock."""
 
     name = "postgresql"
+    schema: str | None
 
     def __init__(self, url: URL, schema: str = "enrichlog", clock: Clock | None = None, pool_size: int = 5) -> None:
         self.url = url.set(drivername="postgresql+psycopg")
-        self.schema = schema
+        self.schema, self._ours = schema, quoted(schema)
         self._clock = clock
         self._pool_size = pool_size
         self._lock_log = (
@@ -177,20 +179,22 @@ class PostgreSQL:
         )
         head = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
         self._head = f"SELECT position, hash, clock_timestamp() FROM (SELECT 1) one LEFT JOIN ({head}) last ON true"
-        arrays = ", ".join(f"%s::{kind}[]" for kind in _array_types())
-        self._insert = f"INSERT INTO {self.qualified('events')} ({', '.join(EVENT_COLUMNS)}) SELECT * FROM unnest({arrays})"
+        columns, arrays = ", ".join(EVENT_COLUMNS), ", ".join(f"%s::{kind}[]" for kind in _array_types())
+        self._insert = f"INSERT INTO {self.qualified('events')} ({columns}) SELECT * FROM unnest({arrays})"
 
     def engine(self) -> Engine:
         return create_engine(
             self.url,
             execution_options={"schema_translate_map": {OURS: self.schema}},
-            isolation_level="READ COMMITTED",  # a role's default of REPEATABLE READ would not see the head after the lock
+            # A role's default of REPEATABLE READ would not see the head as it is after the lock.
+            isolation_level="READ COMMITTED",
             pool_size=self._pool_size,
-            connect_args={"prepare_threshold": None, "connect_timeout": 10},  # no prepared statements: poolers share sessions
+            # No prepared statements: behind a pooler in transaction mode the next one may meet another session.
+            connect_args={"prepare_threshold": None, "connect_timeout": 10},
         )
 
     def where(self) -> str:
-        return self.url.set(drivername="postgresql", query={}).render_as_string(hide_password=True).replace(":***@", "@")
+        return self.url.set(drivername="postgresql", query={}, password=None).render_as_string()
 
     def exists(self) -> bool:
         return True
@@ -199,7 +203,7 @@ class PostgreSQL:
         """A database is made by whoever runs the server; the schema by the first migration."""
 
     def qualified(self, table: str) -> str:
-        return f"{quoted(self.schema)}.{table}"
+        return f"{self._ours}.{table}"
 
     def clock(self, connection: Connection) -> datetime:
         if self._clock is not None:

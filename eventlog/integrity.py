@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from sqlalchemy import exists, literal, select, tuple_
+from sqlalchemy import RowMapping, exists, literal, select, tuple_
 
 from eventlog.chain import GENESIS, Sealed, digest_content, link
 from eventlog.database import Database
@@ -53,7 +53,7 @@ def prove(database: Database, anchor: Anchor) -> None:
         raise TamperedEvent(position=anchor.position, reason="its hash is not that of the anchor")
 
 
-def _rows(database: Database) -> Iterator[Mapping[str, Any]]:
+def _rows(database: Database) -> Iterator[RowMapping]:
     after = 0
     while True:
         page = database.page(select(events).where(events.c.position > after).order_by(events.c.position).limit(PAGE))
@@ -63,7 +63,7 @@ def _rows(database: Database) -> Iterator[Mapping[str, Any]]:
         after = page[-1]._mapping["position"]
 
 
-def _fault(database: Database, row: Mapping[str, Any], last: int, previous: bytes) -> str | None:
+def _fault(database: Database, row: RowMapping, last: int, previous: bytes) -> str | None:
     sealed = Sealed(*(row[name] for name in Sealed._fields))
     stream_id = sealed.stream_id
     if row["position"] != last + 1:

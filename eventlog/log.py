@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import orjson
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, RowMapping, Select, func, select
 
 from eventlog.chain import GENESIS, Sealed, link, seal
 from eventlog.database import Database
 from eventlog.dialects import Dialect, Head
 from eventlog.errors import Conflict
-from eventlog.events import Event, Payload
+from eventlog.events import Event
 from eventlog.schema import events
 from eventlog.upcasting import upcast
 
@@ -102,7 +102,9 @@ def append(
     Returns one outcome for each proposal, in order: a `Conflict` is a value here, so that in a batch it reaches its
     own caller and nobody else. Raises what the database raises; then nothing of the transaction may be committed.
     """
-    streams = (inline or LogAlone()).hold(connection, proposals)  # 1. lock the rows of the streams, decide by their state
+    streams = (inline or LogAlone()).hold(
+        connection, proposals
+    )  # 1. lock the rows of the streams, decide by their state
     held = [proposal for proposal in proposals if proposal.stream_id in streams]
     free = [proposal for proposal in proposals if proposal.stream_id not in streams]
     batch = _Batch(connection)
@@ -165,8 +167,8 @@ def _decide(streams: Streams, proposal: Proposal, now: datetime) -> Decided:
     event = streams.decide(stream_id, proposal.event)
     kind = type(event).__name__
     sealed = seal(proposal.event_id, stream_id, version + 1, kind, event.payload(now))
-    facts, content = orjson.loads(sealed.facts), sealed.content and orjson.loads(sealed.content)
-    return Decided(stream_id, version + 1, proposal.event_id, kind, facts, content, sealed)
+    content = None if sealed.content is None else orjson.loads(sealed.content)
+    return Decided(stream_id, version + 1, proposal.event_id, kind, orjson.loads(sealed.facts), content, sealed)
 
 
 def _chain(decided: Sequence[Decided], head: Head) -> list[tuple[Any, ...]]:
@@ -191,7 +193,7 @@ class _FreeStreams:
         names = {proposal.stream_id for proposal in proposals}
         query = select(events.c.stream_id, func.max(events.c.version)).group_by(events.c.stream_id)
         found = connection.execute(query.where(events.c.stream_id.in_(names))) if names else ()
-        self._versions: dict[str, int] = {name: version for name, version in found}
+        self._versions: dict[str, int] = dict(found)
 
     def __contains__(self, stream_id: str) -> bool:
         return False
@@ -222,7 +224,8 @@ class LogAlone:
 def read_log(database: Database, after: int = 0, page: int = PAGE) -> Iterator[list[Recorded]]:
     """The log in order of position, in pages; what is appended meanwhile is read too."""
     while True:
-        found = read_page(database, select(events).where(events.c.position > after).order_by(events.c.position).limit(page))
+        later = select(events).where(events.c.position > after)
+        found = read_page(database, later.order_by(events.c.position).limit(page))
         if not found:
             return
         yield found
@@ -239,15 +242,15 @@ def read_page(database: Database, query: Select[Any]) -> list[Recorded]:
     return [recorded(row._mapping) for row in database.page(query)]
 
 
-def recorded(row: Mapping[str, Any]) -> Recorded:
+def recorded(row: RowMapping) -> Recorded:
     """A row of the `events` table as an event in today's version. Raises `UnknownEventType`."""
     content = None if row["content"] is None else orjson.loads(row["content"])
     facts, content = upcast(row["type"], orjson.loads(row["facts"]), content, row["position"])
-    return Recorded(
-        row["position"], row["event_id"], row["stream_id"], row["version"], row["type"], row["recorded_at"], facts, content
-    )
+    header = [row[name] for name in Recorded._fields[:-2]]
+    return Recorded._make([*header, facts, content])
 
 
 def head_position(connection: Connection) -> int:
     """The position of the newest event; 0 for an empty log."""
-    return connection.execute(select(func.coalesce(func.max(events.c.position), 0))).scalar_one()
+    position: int = connection.execute(select(func.coalesce(func.max(events.c.position), 0))).scalar_one()
+    return position

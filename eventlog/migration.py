@@ -46,7 +46,7 @@ def sql(database: Database) -> str:
     config = _config(database)
     config.output_buffer = io.StringIO()
     command.upgrade(config, "head", sql=True)
-    return config.output_buffer.getvalue()
+    return str(config.output_buffer.getvalue())
 
 
 def check(database: Database) -> None:
@@ -129,7 +129,9 @@ def _found(connection: Connection, database: Database) -> str | None:
     """The revision the database is at; None when it was never migrated."""
     if not database.dialect.has_our_table(connection, VERSION_TABLE):
         return None
-    return connection.exec_driver_sql(f"SELECT version_num FROM {database.dialect.qualified(VERSION_TABLE)}").scalar()
+    table = database.dialect.qualified(VERSION_TABLE)
+    found: str | None = connection.exec_driver_sql(f"SELECT version_num FROM {table}").scalar()
+    return found
 
 
 def _refuse_tables_of_others(connection: Connection, database: Database) -> None:

@@ -17,7 +17,7 @@ _known: set[str] = set()
 
 
 def remember_secret(secret: str) -> None:
-    """Have this exact text taken out everywhere; shorter than 8 characters it would hit ordinary words, and is ignored."""
+    """Have this exact text taken out everywhere; under 8 characters it would hit ordinary words, and is ignored."""
     if len(secret.strip()) >= 8:
         _known.add(secret.strip())
 

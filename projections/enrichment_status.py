@@ -5,16 +5,32 @@ Workers claim from it, and its row is the lock of its stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, SmallInteger, Table, Text, text
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    RowMapping,
+    SmallInteger,
+    Table,
+    Text,
+    bindparam,
+    select,
+    text,
+    update,
+)
 
+from eventlog.dialects import Dialect
 from eventlog.events import moment
 from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata, part_of
 from eventlog.streams import split_stream
-from projections.projection import Foldable, Projection
+from projections.projection import Foldable, Projection, Refusals, Row
 
 State = Literal["pending", "running", "succeeded", "failed", "dismissed"]
 STATES: tuple[State, ...] = ("pending", "running", "succeeded", "failed", "dismissed")
@@ -80,7 +96,9 @@ def _on_requested(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_started(status: Status, facts: dict[str, Any]) -> Status:
-    basis = {name: facts.get(name) for name in ("request_model", "prompt_hash", "schema_hash", "input_hash")}
+    basis: dict[str, Any] = {
+        name: facts.get(name) for name in ("request_model", "prompt_hash", "schema_hash", "input_hash")
+    }
     same = status.attempts == 0 or all(getattr(status, name) in (None, value) for name, value in basis.items())
     return status._replace(
         state="running",
@@ -229,7 +247,9 @@ enrichment_status = Table(
     Column("reserved_microdollars", Number, nullable=False),
     Column("erased", Boolean, nullable=False),
     Column("projection_error", Text),
-    CheckConstraint("state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed')", name="enrichment_status_state"),
+    CheckConstraint(
+        "state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed')", name="enrichment_status_state"
+    ),
     schema=OURS,
 )
 """`projection_error` is the one column that no fold explains: it is the database's own reason for refusing a row."""
@@ -253,18 +273,74 @@ Index(
 )
 
 
-def row(stream_id: str, status: Status) -> dict[str, Any]:
+def row(stream_id: str, status: Status) -> Row:
     """The row that a status becomes."""
     enrichment, job_id = split_stream(stream_id)
     place = {"stream_id": stream_id, "enrichment": enrichment, "job_id": job_id, "part": part_of(stream_id)}
     return {**place, "fold_version": projection.version, **status._asdict()}
 
 
-def status_of(row: Mapping[str, Any]) -> Status:
+def status_of(row: RowMapping) -> Status:
     """The status that a row was made of."""
     return Status(*(row[name] for name in Status._fields))
 
 
+def insert_missing(connection: Connection, dialect: Dialect, streams: Iterable[str]) -> None:
+    """Make the rows of streams that have none yet; in one order for everybody, because a row is a lock."""
+    rows = [row(stream_id, Status()) for stream_id in sorted(streams)]
+    if rows:
+        connection.execute(dialect.insert(enrichment_status).on_conflict_do_nothing(), rows)
+
+
+def lock(connection: Connection, streams: Iterable[str]) -> dict[str, Status]:
+    """The statuses of these streams, their rows locked in the order of their names."""
+    query = select(enrichment_status).where(_columns.stream_id.in_(sorted(streams)))
+    found = connection.execute(query.order_by(_columns.stream_id).with_for_update())
+    return {row.stream_id: status_of(row._mapping) for row in found}
+
+
+def load(connection: Connection, streams: Iterable[str]) -> dict[str, Row]:
+    """The rows of these streams, without the column that no fold explains."""
+    columns = [column for column in _columns if column.name != "projection_error"]
+    found = connection.execute(select(*columns).where(_columns.stream_id.in_(list(streams))))
+    return {row.stream_id: dict(row._mapping) for row in found}
+
+
+def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row]) -> Refusals:
+    """Write the rows; those that are there already are locked."""
+    if rows:
+        insert_missing(connection, dialect, rows)
+        write(connection, rows.values())
+    return {}
+
+
+def write(connection: Connection, rows: Iterable[Row]) -> None:
+    """Write rows that are there already, and locked."""
+    names = ("fold_version", *Status._fields)
+    statement = update(enrichment_status).where(_columns.stream_id == bindparam("_stream_id"))
+    statement = statement.values({name: bindparam(name) for name in names})
+    values = [{"_stream_id": row["stream_id"], **{name: row[name] for name in names}} for row in rows]
+    if values:
+        connection.execute(statement, values)
+
+
+def mark(connection: Connection, reasons: Mapping[str, str | None]) -> None:
+    """Note why the users' table does not show these streams; None where it does."""
+    statement = update(enrichment_status).where(_columns.stream_id == bindparam("_stream_id"))
+    changed = _columns.projection_error.is_distinct_from(bindparam("reason"))  # most are shown, and were
+    rows = [{"_stream_id": stream_id, "reason": reason} for stream_id, reason in reasons.items()]
+    if rows:
+        connection.execute(statement.where(changed).values(projection_error=bindparam("reason")), rows)
+
+
 projection: Projection[Status] = Projection(
-    name="enrichment_status", version=1, table=enrichment_status, initial=Status(), fold=fold, row=row
+    name="enrichment_status",
+    version=1,
+    table=enrichment_status,
+    initial=Status(),
+    fold=fold,
+    row=row,
+    load=load,
+    store=store,
+    stream_of_row=lambda row: row["stream_id"],
 )

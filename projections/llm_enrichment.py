@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, Column, Index, Table, Text, text
+from sqlalchemy import JSON, Column, Connection, Index, RowMapping, Table, Text, select, text, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 
+from eventlog.dialects import Dialect
 from eventlog.events import moment
 from eventlog.schema import Key, UtcDateTime, metadata
 from eventlog.streams import split_stream
+from projections import users_table
 from projections.enrichment_status import Status
-from projections.projection import Foldable, Projection
+from projections.projection import Foldable, Projection, Refusals, Row
 
 ERROR_CHARACTERS = 2_000
 """How much of a message the table shows; an indexed text column refuses more. The event keeps all of it."""
@@ -85,6 +88,7 @@ llm_enrichment = Table(
 )
 
 _columns = llm_enrichment.c
+_key_columns = (_columns.job_posting_id, _columns.enrichment)
 _failed = _columns.enrichment_error.is_not(None)
 _awaiting = _failed & _columns.enrichment_completed_at.is_(None)
 Index(
@@ -102,7 +106,7 @@ def key(stream_id: str) -> dict[str, Any]:
     return {"job_posting_id": job_id, "enrichment": enrichment}
 
 
-def row(stream_id: str, enriched: Enriched) -> dict[str, Any] | None:
+def row(stream_id: str, enriched: Enriched) -> Row | None:
     """The row; none before the first attempt has ended."""
     values = _values(enriched)
     return {**key(stream_id), **values} if any(value is not None for value in values.values()) else None
@@ -115,7 +119,7 @@ def before(status: Status) -> Enriched:
     return Enriched(KEPT, KEPT, error, status.completed_at, withheld, status.state == "running", status.rerun)
 
 
-def changes(stream_id: str, old: Enriched, new: Enriched) -> dict[str, Any] | None:
+def changes(stream_id: str, old: Enriched, new: Enriched) -> Row | None:
     """The columns to write, with the key; None when what is shown stays as it is."""
     values = _values(new)
     if values == _values(old):
@@ -132,6 +136,31 @@ def _values(enriched: Enriched) -> dict[str, Any]:
     }
 
 
+def load(connection: Connection, streams: Iterable[str]) -> dict[str, Row]:
+    """The rows of these streams."""
+    keys = [tuple(key(stream_id).values()) for stream_id in streams]
+    found = connection.execute(select(llm_enrichment).where(tuple_(*_key_columns).in_(keys)))
+    return {stream_of_row(row._mapping): dict(row._mapping) for row in found}
+
+
+def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row]) -> Refusals:
+    """Write the rows, or the columns of them that are given, as far as the table takes them."""
+    return users_table.write_rows(connection, dialect, llm_enrichment, rows)
+
+
+def stream_of_row(row: RowMapping) -> str:
+    """The stream that a row belongs to."""
+    return f"{row['enrichment']}-{row['job_posting_id']}"
+
+
 projection: Projection[Enriched] = Projection(
-    name="llm_enrichment", version=1, table=llm_enrichment, initial=Enriched(), fold=fold, row=row
+    name="llm_enrichment",
+    version=1,
+    table=llm_enrichment,
+    initial=Enriched(),
+    fold=fold,
+    row=row,
+    load=load,
+    store=store,
+    stream_of_row=stream_of_row,
 )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, RowMapping, Table
+
+from eventlog.dialects import Dialect
 
 S = TypeVar("S")
+Row = dict[str, Any]
+Refusals = dict[str, str]
+"""Stream -> the database's own reason for refusing its row."""
 
 
 class Foldable(Protocol):
@@ -32,6 +37,7 @@ class Projection(Generic[S]):
 
     `fold` has no I/O, no clock and no other table in it; a change of what it gives raises `version`. `row` gives the
     columns that the fold explains, or None while there is nothing to show; other columns of the table are left alone.
+    `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked.
     """
 
     name: str
@@ -39,4 +45,7 @@ class Projection(Generic[S]):
     table: Table
     initial: S
     fold: Callable[[S, Foldable], S]
-    row: Callable[[str, S], dict[str, Any] | None]
+    row: Callable[[str, S], Row | None]
+    load: Callable[[Connection, Iterable[str]], dict[str, Row]]
+    store: Callable[[Connection, Dialect, Mapping[str, Row]], Refusals]
+    stream_of_row: Callable[[RowMapping], str]

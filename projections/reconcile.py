@@ -1,0 +1,163 @@
+"""Rebuild and verify are one walk: fold the log stream by stream, compare with the live rows, write what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+from sqlalchemy import Connection, delete, exists, select
+
+from eventlog.database import Database
+from eventlog.log import Recorded, recorded
+from eventlog.schema import events
+from projections import enrichment_status, llm_enrichment
+from projections.projection import Projection, Refusals, Row
+
+Kind = Literal["missing", "stale", "unexplained"]
+PROJECTIONS: dict[str, Projection[Any]] = {
+    projection.name: projection for projection in (enrichment_status.projection, llm_enrichment.projection)
+}
+STREAMS_PER_PAGE = 500
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row that is not what its events add up to; for each column that differs (live value, folded value)."""
+
+    stream_id: str
+    kind: Kind
+    columns: dict[str, tuple[Any, Any]]
+
+
+@dataclass
+class Drift:
+    """What comparing one projection with the log found, and what was written."""
+
+    projection: str
+    events: int = 0
+    streams: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: {"missing": 0, "stale": 0, "unexplained": 0})
+    examples: list[Difference] = field(default_factory=list)
+    written: int = 0
+    refused: Refusals = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many rows differ."""
+        return sum(self.counts.values())
+
+    def note(self, difference: Difference) -> None:
+        """Count a difference, and keep it when it is among the first."""
+        self.counts[difference.kind] += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(difference)
+
+
+def reconcile(
+    database: Database,
+    projection: Projection[Any],
+    *,
+    write: bool,
+    streams: Sequence[str] | None = None,
+    progress: Callable[[int], None] = lambda events: None,
+) -> Drift:
+    """Compare a projection with the log, and with `write` make its rows equal; readers never see less than before.
+
+    `streams` limits it to these. `progress` is called with the number of events of each page. A row that no event
+    explains is reported; it is removed from our own table and never from the users'.
+    """
+    drift = Drift(projection.name)
+    for page in _pages(database, streams):
+        folded = {stream_id: _folded(projection, stream_id, events) for stream_id, events in page.items()}
+        with database.read() as connection:
+            live = projection.load(connection, folded)
+        differing = [d for stream_id, row in folded.items() if (d := _difference(stream_id, live.get(stream_id), row))]
+        for difference in differing:
+            drift.note(difference)
+        if write and differing:
+            _mend(database, projection, [difference.stream_id for difference in differing], drift)
+        drift.streams += len(page)
+        drift.events += sum(map(len, page.values()))
+        progress(sum(map(len, page.values())))
+    if streams is None:
+        _report_unexplained(database, projection, drift, write=write)
+    return drift
+
+
+def not_shown(database: Database) -> dict[str, str]:
+    """The streams that the users' table does not show, each with the database's reason."""
+    table = enrichment_status.enrichment_status.c
+    query = select(table.stream_id, table.projection_error).where(table.projection_error.is_not(None))
+    return {str(stream_id): str(reason) for stream_id, reason in database.page(query.order_by(table.stream_id))}
+
+
+def _pages(database: Database, streams: Sequence[str] | None) -> Iterator[dict[str, list[Recorded]]]:
+    if streams is not None:
+        for start in range(0, len(streams), STREAMS_PER_PAGE):
+            with database.read() as connection:
+                yield _read(connection, streams[start : start + STREAMS_PER_PAGE])
+        return
+    after = ""
+    names = select(events.c.stream_id).distinct().order_by(events.c.stream_id).limit(STREAMS_PER_PAGE)
+    names = names.where(~events.c.stream_id.startswith("$"))
+    while True:
+        with database.read() as connection:
+            found = list(connection.execute(names.where(events.c.stream_id > after)).scalars())
+            if not found:
+                return
+            page = _read(connection, found)
+        yield page
+        after = found[-1]
+
+
+def _read(connection: Connection, streams: Sequence[str]) -> dict[str, list[Recorded]]:
+    query = select(events).where(events.c.stream_id.in_(streams)).order_by(events.c.stream_id, events.c.version)
+    rows = [recorded(row._mapping) for row in connection.execute(query)]
+    return {stream_id: list(group) for stream_id, group in groupby(rows, lambda event: event.stream_id)}
+
+
+def _folded(projection: Projection[Any], stream_id: str, events: Sequence[Recorded]) -> Row | None:
+    state = projection.initial
+    for event in events:
+        state = projection.fold(state, event)
+    return projection.row(stream_id, state)
+
+
+def _difference(stream_id: str, live: Row | None, folded: Row | None) -> Difference | None:
+    if folded is None:
+        shown = {name: (value, None) for name, value in (live or {}).items() if value is not None}
+        keys = {"job_posting_id", "enrichment", "stream_id"}
+        return Difference(stream_id, "unexplained", shown) if shown.keys() - keys else None
+    if live is None:
+        return Difference(stream_id, "missing", {name: (None, value) for name, value in folded.items()})
+    columns = {name: (live[name], value) for name, value in folded.items() if live[name] != value}
+    return Difference(stream_id, "stale", columns) if columns else None
+
+
+def _mend(database: Database, projection: Projection[Any], streams: Sequence[str], drift: Drift) -> None:
+    """Write the rows of these streams under their locks, folded anew from what the log holds by then."""
+    with database.write() as connection:
+        enrichment_status.insert_missing(connection, database.dialect, streams)
+        enrichment_status.lock(connection, streams)
+        current = _read(connection, streams)  # a new statement: it sees what came before the lock
+        rows = {one: row for one, found in current.items() if (row := _folded(projection, one, found)) is not None}
+        refused = projection.store(connection, database.dialect, rows)
+        if projection.table is llm_enrichment.llm_enrichment:
+            enrichment_status.mark(connection, {stream_id: refused.get(stream_id) for stream_id in rows})
+    drift.refused |= refused
+    drift.written += len(rows) - len(refused)
+
+
+def _report_unexplained(database: Database, projection: Projection[Any], drift: Drift, *, write: bool) -> None:
+    """Rows of streams that the log does not have."""
+    table, ours = projection.table, projection.table.schema is not None
+    name = table.c.stream_id if ours else table.c.enrichment + "-" + table.c.job_posting_id
+    orphans = ~exists(select(events.c.position).where(events.c.stream_id == name))
+    for row in database.page(select(table).where(orphans).order_by(name).limit(10_000)):
+        drift.note(Difference(projection.stream_of_row(row._mapping), "unexplained", {}))
+    if write and ours and drift.counts["unexplained"]:
+        with database.write() as connection:
+            connection.execute(delete(table).where(orphans))
