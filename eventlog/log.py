@@ -192,7 +192,7 @@ class _FreeStreams:
     def __init__(self, connection: Connection, proposals: Sequence[Proposal]) -> None:
         names = {proposal.stream_id for proposal in proposals}
         query = select(events.c.stream_id, func.max(events.c.version)).group_by(events.c.stream_id)
-        found = connection.execute(query.where(events.c.stream_id.in_(names))) if names else ()
+        found = connection.execute(query.where(events.c.stream_id.in_(names))).all() if names else ()
         self._versions: dict[str, int] = dict(found)
 
     def __contains__(self, stream_id: str) -> bool:

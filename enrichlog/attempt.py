@@ -1,0 +1,127 @@
+"""One attempt as events: how it starts, and how its outcome becomes its end. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import uuid
+from typing import NamedTuple
+
+from enrichlog.enrichment import Enrichment, Request
+from enrichlog.errors import ERROR_TYPES
+from enrichlog.outcome import Failed, Outcome, not_called
+from enrichlog.price import cost
+from enrichlog.retry import BACKOFF_BASE_SECONDS, wait_ms
+from eventlog.events import Attempt, EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
+from eventlog.log import Proposal
+
+End = EnrichmentSucceeded | EnrichmentFailed
+RESERVED_OUTPUT_TOKENS = 4_096
+"""What an answer is taken to be at the most, for money, when the request does not cap it."""
+_ATTEMPT_FIELDS = set(Attempt.model_fields) - {"occurred_at"}
+
+
+class Started(NamedTuple):
+    """An attempt that has been claimed: its stream, its start event and how many failures came before in a row."""
+
+    stream_id: str
+    event: EnrichmentStarted
+    failures: int
+
+
+def start(
+    enrichment: Enrichment, request: Request, *, number: int, input_hash: str, worker: str, lease_seconds: int
+) -> EnrichmentStarted:
+    """The start event of attempt `number`."""
+    return EnrichmentStarted(
+        attempt_id=str(uuid.uuid4()),
+        attempt=number,
+        input_hash=input_hash,
+        worker=worker,
+        lease_seconds=lease_seconds,
+        reserved_microdollars=reserve(enrichment, request),
+        input_characters=request.characters,
+        input_kept_characters=request.kept_characters,
+        **enrichment.facts(),
+    )
+
+
+def reserve(enrichment: Enrichment, request: Request) -> int | None:
+    """What the call may cost at the most, in micro-dollars; None when the price is unknown."""
+    capped = enrichment.parameters.get("max_output_tokens") or enrichment.parameters.get("max_tokens")
+    output = capped if isinstance(capped, int) else RESERVED_OUTPUT_TOKENS
+    return cost(enrichment.priced, request.input_tokens, output)
+
+
+def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds: float = BACKOFF_BASE_SECONDS) -> End:
+    """The end event of an attempt."""
+    common = started.event.model_dump(include=_ATTEMPT_FIELDS) | _known(enrichment, outcome)
+    if outcome.failed is None:
+        return EnrichmentSucceeded(**common, result=outcome.result)
+    failed, kind = outcome.failed, outcome.failed.kind
+    wait = wait_ms(kind, started.stream_id, started.failures + 1, failed.retry_after_ms, base_seconds)
+    return EnrichmentFailed(
+        **common,
+        error_type=kind.name,
+        retryable=kind.retryable,
+        counts=kind.counts,
+        cap=kind.cap,
+        retry_after_ms=wait if kind.retryable else None,
+        error_code=failed.error.code,
+        error_param=failed.error.param,
+        error_class=failed.error_class or failed.error.type,
+        message=failed.message,
+        raw_head=outcome.raw_head,
+    )
+
+
+def interrupted(started: Started, message: str, *, counts: bool) -> EnrichmentFailed:
+    """The end of an attempt that nobody can finish: its worker died (that counts) or was shut down (that does not)."""
+    kind = ERROR_TYPES["interrupted"]
+    return EnrichmentFailed(
+        **started.event.model_dump(include=_ATTEMPT_FIELDS),
+        error_type=kind.name,
+        retryable=True,
+        counts=counts,
+        cap=kind.cap,
+        retry_after_ms=0,
+        message=message,
+    )
+
+
+def end_proposal(started: Started, event: End) -> Proposal:
+    """The proposal of an attempt's end. Its event id follows from the attempt: offered again it is stored once."""
+    return Proposal(started.stream_id, event, str(uuid.uuid5(uuid.UUID(started.event.attempt_id), "end")))
+
+
+def precheck(description: str, request: Request, limit: int) -> Outcome | None:
+    """The outcome of an attempt that must not leave the machine; None when it may."""
+    if not description.strip():
+        return not_called("input_error", "No description found")
+    if request.input_tokens > limit:
+        return not_called("input_too_large", f"The input is about {request.input_tokens} tokens, the limit is {limit}")
+    return None
+
+
+def _known(enrichment: Enrichment, outcome: Outcome) -> dict[str, object]:
+    usage = outcome.usage
+    priced = enrichment.priced._replace(model=outcome.response_model or enrichment.model)
+    spent = None
+    if usage.input_tokens is not None and usage.output_tokens is not None:
+        tokens = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens or 0)
+        spent = cost(priced, *tokens)
+        spent = cost(enrichment.priced, *tokens) if spent is None else spent
+    return {
+        "called": outcome.called,
+        "response_model": outcome.response_model,
+        "response_id": outcome.response_id,
+        "request_id": outcome.request_id,
+        "finish_reason": outcome.finish_reason,
+        "http_status": outcome.http_status,
+        "latency_ms": outcome.latency_ms,
+        "cost_microdollars": spent,
+        **usage._asdict(),
+    }
+
+
+def is_final(failed: Failed | None) -> bool:
+    """Whether going on is useless for every posting."""
+    return failed is not None and failed.kind.stops

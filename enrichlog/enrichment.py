@@ -1,0 +1,129 @@
+"""An enrichment: which prompt, result model, language model and parameters make the request for a posting."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from enrichlog.price import PricedModel
+from enrichlog.prompt import DEFAULT as DEFAULT_PROMPT
+from enrichlog.prompt import Prompt, load_prompt
+from enrichlog.reply import Api
+from enrichlog.result import load_model, schema_hash, strict_schema
+from enrichlog.settings import Settings
+from eventlog import canonical
+
+OPENAI_URL = "https://api.openai.com/v1"
+BYTES_PER_TOKEN = 4
+"""About four characters of English to a token, as providers' guides say; other languages have more bytes in each."""
+
+
+class Enrichment(NamedTuple):
+    """Everything about a request that is the same for all postings."""
+
+    name: str
+    prompt: Prompt
+    result_model: type[BaseModel]
+    schema: dict[str, Any]
+    schema_hash: str
+    model: str
+    parameters: dict[str, Any]
+    api: Api
+    server: str
+    provider: str | None
+    credential: str
+
+    @property
+    def priced(self) -> PricedModel:
+        """Which price applies."""
+        return PricedModel(self.model, self.server, self.provider)
+
+    def facts(self) -> dict[str, Any]:
+        """What start and end events carry of it."""
+        return {
+            "provider_name": self.provider,
+            "server_address": self.server,
+            "credential": self.credential,
+            "operation_name": self.api,
+            "request_model": self.model,
+            "request_parameters": canonical.text(self.parameters),
+            "prompt_name": self.prompt.name,
+            "prompt_version": self.prompt.version,
+            "prompt_hash": self.prompt.hash,
+            "schema_hash": self.schema_hash,
+        }
+
+
+class Request(NamedTuple):
+    """A request ready to be sent; `kept_characters` is set when the description was cut to fit."""
+
+    body: dict[str, object]
+    input_tokens: int
+    characters: int
+    kept_characters: int | None = None
+
+
+def enrichment_of(settings: Settings, name: str = "job", model: str | None = None) -> Enrichment:
+    """The enrichment of that name. Raises what is wrong with its prompt, result model or settings."""
+    own = settings.for_enrichment(name)
+    result_model = load_model(own.result_model or settings.result_model)
+    parameters = dict(own.parameters or {})
+    if settings.max_output_tokens is not None:
+        parameters["max_output_tokens" if settings.api == "responses" else "max_tokens"] = settings.max_output_tokens
+    return Enrichment(
+        name=name,
+        prompt=load_prompt(own.prompt or DEFAULT_PROMPT),
+        result_model=result_model,
+        schema=strict_schema(result_model),
+        schema_hash=schema_hash(result_model),
+        model=model or own.model or settings.model,
+        parameters=parameters,
+        api=settings.api,
+        server=(settings.base_url or OPENAI_URL).rstrip("/"),
+        provider=settings.provider,
+        credential=fingerprint(settings.api_key.get_secret_value() if settings.api_key else ""),
+    )
+
+
+def request_for(
+    enrichment: Enrichment, posting: Mapping[str, str | None], input_hash: str, limit: int, *, cut: bool
+) -> Request:
+    """The request for a posting. Over `limit` tokens the description is cut when `cut` says so."""
+    text = enrichment.prompt.render(posting, input_hash)
+    tokens, characters, kept = _estimate(enrichment, text), len(posting.get("description") or ""), None
+    if tokens > limit and cut:
+        kept = max(0, characters - (tokens - limit) * BYTES_PER_TOKEN)
+        shorter = {**posting, "description": (posting.get("description") or "")[:kept]}
+        text = enrichment.prompt.render(shorter, input_hash)
+        tokens = _estimate(enrichment, text)
+    return Request(_body(enrichment, text), tokens, characters, kept)
+
+
+def fingerprint(api_key: str) -> str:
+    """Which key was used, without the key: the first 12 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(api_key.encode()).hexdigest()[:12]
+
+
+def _estimate(enrichment: Enrichment, text: str) -> int:
+    sent = len(text.encode("utf-8", "replace")) + len(enrichment.prompt.instructions.encode())
+    return -(-sent // BYTES_PER_TOKEN)
+
+
+def _body(enrichment: Enrichment, text: str) -> dict[str, object]:
+    """The JSON of the request. The instructions come first, so that providers can cache what is the same for all."""
+    name = enrichment.result_model.__name__
+    messages = [{"role": "system", "content": enrichment.prompt.instructions}, {"role": "user", "content": text}]
+    if enrichment.api == "chat":
+        form = {"type": "json_schema", "json_schema": {"name": name, "schema": enrichment.schema, "strict": True}}
+        return {"model": enrichment.model, "messages": messages, "response_format": form, **enrichment.parameters}
+    text_form = {"type": "json_schema", "name": name, "schema": enrichment.schema, "strict": True}
+    asked: dict[str, object] = {
+        "model": enrichment.model,
+        "input": messages,
+        "text": {"format": text_form},
+        "store": False,
+    }
+    return {**asked, **enrichment.parameters}

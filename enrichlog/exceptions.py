@@ -1,0 +1,75 @@
+"""What the service says when it cannot go on: the docstring is the message, the raise adds the facts."""
+
+from __future__ import annotations
+
+from eventlog.errors import EnrichlogError
+
+
+class UsageError(EnrichlogError):
+    """{reason}"""
+
+    kind = "usage"
+
+
+class InvalidSetting(UsageError):
+    """The setting {name} from {source} is not usable: {reason}"""
+
+
+class UnknownJob(UsageError):
+    """There is no posting with the id {job_id}. List what was imported with: enrichlog export results"""
+
+
+class UnknownErrorType(UsageError):
+    """There is no error type {name}. Known are: {known}."""
+
+
+class UnknownProjection(UsageError):
+    """There is no projection {name}. Known are: {known}."""
+
+
+class UnknownEnrichment(UsageError):
+    """There is no enrichment {name}. Known are: {known}; add one under [enrichments.{name}] in enrichlog.toml."""
+
+
+class UnreadableFile(UsageError):
+    """{path} cannot be read: {reason}."""
+
+
+class MalformedFile(UsageError):
+    """{path} is not valid {format}: {reason}. Nothing was imported."""
+
+
+class MissingColumns(UsageError):
+    """{path} has no column for {missing}. It has: {found}. Say which is which, for example: --map {example}"""
+
+
+class MissingApiKey(UsageError):
+    """There is no API key. Set OPENAI_API_KEY, or OPENAI_BASE_URL for a server that needs none. To try it without either: enrichlog demo"""
+
+
+class InvalidPrompt(UsageError):
+    """The prompt {path} is not usable: {reason}."""
+
+
+class InvalidResultModel(UsageError):
+    """The result model {reference} is not usable: {reason}. Name a pydantic model as package.module:Class."""
+
+
+class UnknownPrice(UsageError):
+    """The price of {model} at {server} is not known, so a limit of money cannot be kept. Leave --max-cost out, or name the provider whose prices apply."""
+
+
+class NotConfirmed(UsageError):
+    """{plan} Nothing was done: confirm with --yes."""
+
+
+class PortInUse(UsageError):
+    """Port {port} of this machine is in use. Choose another with --port."""
+
+
+class NotRecorded(EnrichlogError):
+    """An attempt could not be ended as it should: {reason}. Its lease runs out by itself; please report this."""
+
+
+class InvalidResult(UsageError):
+    """The result for {job_id} does not fit {model}: {reason}."""

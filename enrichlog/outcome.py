@@ -1,0 +1,161 @@
+"""What a reply means: a result, or a failure with its type. A total function: every reply comes out as one of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from enrichlog import output
+from enrichlog.answer import Answer, Usage, as_dict, as_text, read_answer
+from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
+from enrichlog.reply import BODY_CAP, Api, Reply
+from enrichlog.retry_after import retry_after_ms
+
+RAW_HEAD_CHARACTERS = 2_000
+NOT_EXTRACTED = "Could not extract structured output from API response: {why}"
+
+
+class Failed(NamedTuple):
+    """Why there is no result: the error type, the message people read, and the facts it was recognised by."""
+
+    kind: ErrorType
+    message: str
+    error: ProviderError = ProviderError(None)
+    error_class: str | None = None
+    retry_after_ms: int | None = None
+
+
+class Outcome(NamedTuple):
+    """How one call ended: `result` on success, else `failed`; usage and identifiers wherever they are known."""
+
+    result: dict[str, Any] | None = None
+    failed: Failed | None = None
+    usage: Usage = Usage()
+    http_status: int | None = None
+    request_id: str | None = None
+    response_id: str | None = None
+    response_model: str | None = None
+    finish_reason: str | None = None
+    latency_ms: int | None = None
+    raw_head: str | None = None
+    called: bool = True
+
+
+def not_called(error_type: str, message: str) -> Outcome:
+    """The outcome of an attempt that failed before anything left the machine."""
+    return Outcome(failed=Failed(ERROR_TYPES[error_type], message), called=False)
+
+
+def judge(
+    reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None = None
+) -> Outcome:
+    """What a reply means. `model` is the result model, `deadline` the call's in seconds."""
+    request_id = reply.headers.get("x-request-id")
+    if reply.broken is not None or reply.status != 200:
+        why = _broken(reply, deadline) if reply.broken else _refused(reply, codes)
+        return Outcome(None, why, Usage(), reply.status, request_id, latency_ms=reply.latency_ms, raw_head=_head(reply))
+    answer = _read(reply, api)
+    result, failed = (None, answer) if isinstance(answer, Failed) else _understand(answer, model, codes)
+    known = Answer() if isinstance(answer, Failed) else answer
+    return Outcome(
+        result, failed, known.usage, reply.status, request_id, known.response_id, known.model, known.finish_reason,
+        reply.latency_ms, _head(reply) if failed else None,
+    )  # fmt: skip
+
+
+def _broken(reply: Reply, deadline: float) -> Failed:
+    if reply.broken == "timeout":
+        message = f"Request timeout after {deadline:g} seconds"
+        return Failed(ERROR_TYPES["timeout"], message, error_class=reply.error_class)
+    if reply.broken == "too_large":
+        message = f"The response is larger than {BODY_CAP // 2**20} MiB"
+        return Failed(ERROR_TYPES["invalid_response_body"], message, error_class=reply.error_class)
+    message = f"{reply.error_class}: {reply.error_text}" if reply.error_text else str(reply.error_class)
+    return Failed(ERROR_TYPES["connection"], message, error_class=reply.error_class)
+
+
+def _refused(reply: Reply, codes: Mapping[str, str] | None) -> Failed:
+    """An HTTP status other than 200; the message is the provider's own where it gave one."""
+    body = _json_object(reply.body)
+    inner = body.get("error") if isinstance(body.get("error"), dict) else body
+    assert isinstance(inner, dict)
+    error = ProviderError(
+        reply.status, as_text(inner.get("code")), as_text(inner.get("type")), as_text(inner.get("param"))
+    )
+    said = as_text(inner.get("message")) or as_text(body.get("error"))
+    message = f"Error code: {reply.status} - {said}" if said else f"Error code: {reply.status}"
+    kind = ERROR_TYPES["input_too_large"] if _never_fits(reply, error) else recognise(error, codes)
+    return Failed(kind, message, error, retry_after_ms=retry_after_ms(reply.headers))
+
+
+def _never_fits(reply: Reply, error: ProviderError) -> bool:
+    """A limit on tokens that this one request exceeds although all of it was free: waiting does not help."""
+    limit, left = (reply.headers.get(f"x-ratelimit-{name}-tokens") for name in ("limit", "remaining"))
+    return reply.status == 429 and error.type == "tokens" and limit is not None and limit == left
+
+
+def _read(reply: Reply, api: Api) -> Answer | Failed:
+    try:
+        body = orjson.loads(reply.body)
+    except orjson.JSONDecodeError as error:
+        message = f"The response body is not JSON: {error}"
+        return Failed(ERROR_TYPES["invalid_response_body"], message, error_class="JSONDecodeError")
+    shape = "The response body has another shape than the API's"
+    return read_answer(body, api) or Failed(ERROR_TYPES["invalid_response_body"], shape)
+
+
+def _understand(
+    answer: Answer, model: type[BaseModel], codes: Mapping[str, str] | None
+) -> tuple[dict[str, Any] | None, Failed | None]:
+    """The result in an answer, or why there is none."""
+    if answer.error is not None:
+        return None, Failed(recognise(answer.error, codes), answer.error_text, answer.error)
+    if answer.refusal is not None:
+        return None, _failed("refusal", f"the model refused: {answer.refusal}")
+    if answer.finish_reason == "content_filter":
+        return None, _failed("content_filter", "the content filter stopped it")
+    if answer.finish_reason in ("max_output_tokens", "length"):
+        return None, _failed("output_truncated", f"the output was cut off ({answer.finish_reason})")
+    try:
+        value = output.parse(answer.text)
+    except output.EmptyOutput as error:
+        return None, _failed("empty_output", str(error))
+    except json.JSONDecodeError as error:
+        return None, Failed(ERROR_TYPES["invalid_json"], f"JSONDecodeError: {error}", error_class="JSONDecodeError")
+    return validate(value, model)
+
+
+def validate(value: Any, model: type[BaseModel]) -> tuple[dict[str, Any] | None, Failed | None]:
+    """The value as the result model holds it, or the failure `schema_mismatch` with the first faults named."""
+    try:
+        return model.model_validate(value).model_dump(mode="json"), None
+    except ValidationError as error:
+        return None, _failed("schema_mismatch", describe(error), "ValidationError")
+    except Exception as error:  # a user's own validator may raise anything
+        return None, _failed("schema_mismatch", f"{type(error).__name__}: {error}", type(error).__name__)
+
+
+def describe(error: ValidationError) -> str:
+    """A validation error in one line: the first three faults, each with its place."""
+    faults = [f"{'.'.join(map(str, fault['loc'])) or 'the answer'}: {fault['msg']}" for fault in error.errors()[:3]]
+    more = error.error_count() - len(faults)
+    return "; ".join(faults) + (f"; and {more} more" if more > 0 else "")
+
+
+def _failed(error_type: str, why: str, error_class: str | None = None) -> Failed:
+    return Failed(ERROR_TYPES[error_type], NOT_EXTRACTED.format(why=why), error_class=error_class)
+
+
+def _head(reply: Reply) -> str | None:
+    return reply.body[: 4 * RAW_HEAD_CHARACTERS].decode("utf-8", "replace")[:RAW_HEAD_CHARACTERS] or None
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        return as_dict(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return {}

@@ -1,0 +1,83 @@
+"""A model's text as a JSON value: read strictly, never repaired."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+_FENCE = re.compile(r"```[ \t]*(?:json|JSON)?[ \t]*\n?(.*?)```", re.DOTALL)
+_BOM = "\ufeff"
+
+
+class EmptyOutput(ValueError):
+    """There was no text, or nothing within the fence."""
+
+
+def parse(text: str) -> Any:
+    """The JSON value in a model's text: the whole text, else exactly one fenced block or one balanced object.
+
+    Quotes, braces and commas are never repaired: a repaired answer would be one that nobody gave. Raises
+    `EmptyOutput`, or `json.JSONDecodeError` with the place in the whole text where a strict reading failed.
+    """
+    text = text.strip().strip(_BOM).strip()
+    if not text:
+        raise EmptyOutput("no text")
+    try:
+        return _strict(text)
+    except json.JSONDecodeError as error:
+        inner = _only_fence(text) if "```" in text else _only_object(text)
+        if inner is None:
+            raise
+        if not inner.strip():
+            raise EmptyOutput("nothing within the fence") from None
+        try:
+            return _strict(inner.strip())
+        except json.JSONDecodeError:
+            raise error from None
+
+
+def _strict(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        raise
+    except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits, NaN
+        raise json.JSONDecodeError(str(error) or "nested too deep", text, 0) from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _only_fence(text: str) -> str | None:
+    fences: list[str] = _FENCE.findall(text)
+    return fences[0] if len(fences) == 1 else None
+
+
+def _only_object(text: str) -> str | None:
+    """The one balanced {...} of a text around it; None when there is none, or more than one."""
+    start = text.find("{")
+    end = _balanced_end(text, start) if start >= 0 else None
+    if end is None or "{" in text[end:] or "}" in text[end:]:
+        return None
+    return text[start:end]
+
+
+def _balanced_end(text: str, start: int) -> int | None:
+    """Where the object that begins at `start` ends; braces within strings do not count."""
+    depth, in_string, escaped = 0, False, False
+    for index in range(start, len(text)):
+        character = text[index]
+        if escaped:
+            escaped = False
+        elif in_string:
+            escaped = character == "\\"
+            in_string = character != '"'
+        elif character == '"':
+            in_string = True
+        elif character in "{}":
+            depth += 1 if character == "{" else -1
+            if depth == 0:
+                return index + 1
+    return None

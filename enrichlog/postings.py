@@ -1,0 +1,156 @@
+"""Postings in: the table of what is to be enriched, and noticing what is new or changed in it."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from sqlalchemy import Column, Connection, RowMapping, Table, Text, and_, or_, select
+
+from enrichlog.exceptions import UnknownJob
+from eventlog import canonical
+from eventlog.database import Database
+from eventlog.events import EnrichmentRequested
+from eventlog.log import Appended, Proposal, append
+from eventlog.schema import Key, UtcDateTime, metadata
+from eventlog.streams import stream_of
+from projections.enrichment_status import enrichment_status
+from projections.inline import InlineReadModels
+
+Change = Literal["added", "changed", "unchanged"]
+SYNC_PAGE = 500
+
+job_postings = Table(
+    "job_postings",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("company", Text),
+    Column("location", Text),
+    Column("description", Text, nullable=False),
+    Column("url", Text),
+    Column("language", Text),
+    Column("input_hash", Text, nullable=False),
+    Column("imported_at", UtcDateTime, nullable=False),
+)
+
+
+class Posting(NamedTuple):
+    """A job posting; an empty description is stored, and fails when it is to be enriched."""
+
+    id: str
+    title: str
+    description: str
+    company: str | None = None
+    location: str | None = None
+    url: str | None = None
+    language: str | None = None
+
+    @property
+    def input_hash(self) -> str:
+        """SHA-256 of what the model gets to read: when it changes, the posting is to be enriched again."""
+        read = {name: getattr(self, name) for name in ("title", "company", "location", "description")}
+        return hashlib.sha256(canonical.text(read).encode()).hexdigest()
+
+
+def posting_of(row: RowMapping) -> Posting:
+    """The posting of a row."""
+    return Posting(*(row[name] for name in Posting._fields))
+
+
+def find_posting(database: Database, job_id: str) -> Posting:
+    """One posting. Raises `UnknownJob`."""
+    rows = database.page(select(job_postings).where(job_postings.c.id == job_id))
+    if not rows:
+        raise UnknownJob(job_id=job_id)
+    return posting_of(rows[0]._mapping)
+
+
+def load_postings(connection: Connection, job_ids: Sequence[str]) -> dict[str, Posting]:
+    """The postings of these ids, as far as they are there."""
+    found = connection.execute(select(job_postings).where(job_postings.c.id.in_(job_ids)))
+    return {row.id: posting_of(row._mapping) for row in found}
+
+
+def store_postings(
+    database: Database, postings: Sequence[Posting], enrichments: Sequence[str], actor: str
+) -> list[Change]:
+    """Store postings and request what is new or changed, in one transaction. Returns what became of each."""
+    with database.write() as connection:
+        changes = _changes(connection, postings)
+        now = database.dialect.clock(connection)
+        _upsert(
+            connection, database, [p for p, change in zip(postings, changes, strict=True) if change != "unchanged"], now
+        )
+        hashes = {posting.id: posting.input_hash for posting in postings}
+        for enrichment in enrichments:
+            _request(connection, database, enrichment, hashes, actor)
+    return changes
+
+
+def compare_postings(database: Database, postings: Sequence[Posting]) -> list[Change]:
+    """What storing these would change."""
+    with database.read() as connection:
+        return _changes(connection, postings)
+
+
+def sync(database: Database, enrichment: str, actor: str) -> int:
+    """Request every posting that is new to this enrichment or has changed since. Returns how many that were."""
+    status, requested, after = enrichment_status, 0, ""
+    stream = and_(status.c.enrichment == enrichment, status.c.job_id == job_postings.c.id)
+    query = select(job_postings.c.id, job_postings.c.input_hash).outerjoin(status, stream).order_by(job_postings.c.id)
+    query = query.where(
+        or_(
+            status.c.stream_id.is_(None),
+            and_(status.c.input_hash.is_distinct_from(job_postings.c.input_hash), status.c.rerun.is_(False)),
+        )
+    ).limit(SYNC_PAGE)
+    while page := database.page(query.where(job_postings.c.id > after)):
+        with database.write() as connection:
+            requested += _request(connection, database, enrichment, dict(page), actor)
+        after = page[-1].id
+    return requested
+
+
+def _changes(connection: Connection, postings: Sequence[Posting]) -> list[Change]:
+    ids = [posting.id for posting in postings]
+    query = select(job_postings.c.id, job_postings.c.input_hash).where(job_postings.c.id.in_(ids))
+    known = dict(connection.execute(query).tuples().all())
+
+    def change(posting: Posting) -> Change:
+        if posting.id not in known:
+            return "added"
+        return "unchanged" if known[posting.id] == posting.input_hash else "changed"
+
+    return [change(posting) for posting in postings]
+
+
+def _upsert(connection: Connection, database: Database, postings: Sequence[Posting], now: datetime) -> None:
+    if postings:
+        rows = [{**p._asdict(), "input_hash": p.input_hash, "imported_at": now} for p in postings]
+        insert = database.dialect.insert(job_postings)
+        values = {name: insert.excluded[name] for name in rows[0] if name != "id"}
+        connection.execute(insert.on_conflict_do_update(index_elements=[job_postings.c.id], set_=values), rows)
+
+
+def _request(connection: Connection, database: Database, enrichment: str, hashes: Mapping[str, str], actor: str) -> int:
+    """Append a request for each posting (id -> input hash) that this enrichment has not seen like this."""
+    streams = {stream_of(enrichment, job_id): input_hash for job_id, input_hash in hashes.items()}
+    status = enrichment_status.c
+    query = select(status.stream_id, status.input_hash).where(status.stream_id.in_(list(streams)))
+    known = dict(connection.execute(query).tuples().all())
+    proposals = []
+    for stream_id, input_hash in streams.items():
+        if stream_id not in known:
+            event = EnrichmentRequested(why="new", actor=actor, input_hash=input_hash)
+            proposals.append(Proposal(stream_id, event, str(uuid.uuid5(uuid.NAMESPACE_URL, f"{stream_id} new"))))
+        elif known[stream_id] != input_hash:
+            event = EnrichmentRequested(why="changed", actor=actor, input_hash=input_hash)
+            proposals.append(Proposal(stream_id, event, str(uuid.uuid4())))
+    if not proposals:
+        return 0
+    outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    return sum(isinstance(outcome, Appended) for outcome in outcomes)

@@ -1,0 +1,47 @@
+"""What a call costs, in micro-dollars, by the prices that the genai-prices library keeps."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
+from typing import NamedTuple
+
+MICRODOLLARS = 1_000_000
+
+
+class PricedModel(NamedTuple):
+    """Which model's price applies: `provider` names whose prices, without it the server's address tells."""
+
+    model: str
+    server: str
+    provider: str | None = None
+
+
+def cost(model: PricedModel, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> int | None:
+    """The cost of one call in micro-dollars, rounded up so that a sum never falls short.
+
+    None when the price of the model is not known, which is never the same as free.
+    """
+    if not is_known(model):
+        return None
+    total = _total(model, input_tokens, output_tokens, min(cached_input_tokens, input_tokens))
+    return int((total * MICRODOLLARS).to_integral_value(ROUND_CEILING))
+
+
+@lru_cache(maxsize=256)
+def is_known(model: PricedModel) -> bool:
+    """Whether there is a price for the model."""
+    try:
+        _total(model, 1, 1, 0)
+    except LookupError:
+        return False
+    return True
+
+
+def _total(model: PricedModel, input_tokens: int, output_tokens: int, cached: int) -> Decimal:
+    from genai_prices import Usage, calc_price  # costs 50 ms: not at import
+
+    usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached)
+    if model.provider is not None:
+        return calc_price(usage, model.model, provider_id=model.provider).total_price
+    return calc_price(usage, model.model, provider_api_url=model.server).total_price

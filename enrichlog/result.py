@@ -1,0 +1,104 @@
+"""What the model is asked for: a pydantic model of the result, and its strict JSON schema."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from enrichlog.exceptions import InvalidResultModel
+from eventlog import canonical
+
+DEFAULT = "enrichlog.result:JobEnrichment"
+
+
+class Salary(BaseModel):
+    """A range of pay as the posting states it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    minimum: int | None = Field(description="lower bound, in whole units of the currency")
+    maximum: int | None = Field(description="upper bound, in whole units of the currency")
+    currency: str | None = Field(description="ISO 4217 code, such as EUR")
+    period: Literal["hour", "day", "month", "year"] | None
+
+
+class JobEnrichment(BaseModel):
+    """Structured fields of one job posting."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = Field(description="the job title, without company, place, level of pay or gender markers")
+    role_type: Literal[
+        "data engineer", "data analyst", "data scientist", "machine learning engineer", "analytics engineer",
+        "bi developer", "data architect", "data governance", "software engineer", "other",
+    ]  # fmt: skip
+    seniority: Literal["intern", "junior", "medior", "senior", "lead", "principal"] | None
+    contract: Literal["permanent", "temporary", "freelance", "internship", "apprenticeship"] | None
+    must_have_skills: list[str] = Field(description="skills the posting requires")
+    nice_to_have_skills: list[str] = Field(description="skills the posting calls a plus")
+    languages: list[str] = Field(description="spoken languages asked for, as ISO 639-1 codes")
+    remote_policy: Literal["on-site", "hybrid", "remote"] | None
+    salary: Salary | None
+    summary_short: str = Field(description="one sentence")
+    summary_long: str = Field(description="three to five sentences")
+
+
+@lru_cache(maxsize=32)
+def load_model(reference: str = DEFAULT) -> type[BaseModel]:
+    """The result model that `package.module:Class` names, looked up from the current folder too.
+
+    Raises `InvalidResultModel`.
+    """
+    module_name, _, class_name = reference.partition(":")
+    if not module_name or not class_name:
+        raise InvalidResultModel(reference=reference, reason="it has no module and class with a colon between")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module_name), class_name, None)
+    except Exception as error:  # a user's module may raise anything at import
+        raise InvalidResultModel(reference=reference, reason=f"{type(error).__name__}: {error}") from error
+    if found is None:
+        raise InvalidResultModel(reference=reference, reason=f"{module_name} has no {class_name}")
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise InvalidResultModel(reference=reference, reason=f"{class_name} is not a pydantic model")
+    return found
+
+
+@lru_cache(maxsize=32)
+def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The model's JSON schema as providers take it in strict mode: every property required, no others allowed.
+
+    Raises `InvalidResultModel`. Source: the provider's guide to structured outputs, "supported schemas".
+    """
+    try:
+        schema = model.model_json_schema()
+    except PydanticInvalidForJsonSchema as error:
+        raise InvalidResultModel(reference=model.__name__, reason=str(error)) from error
+    strict: dict[str, Any] = _strict(schema)
+    return strict
+
+
+def schema_hash(model: type[BaseModel]) -> str:
+    """SHA-256 of the strict schema's canonical text."""
+    return hashlib.sha256(canonical.text(strict_schema(model)).encode()).hexdigest()
+
+
+def _strict(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_strict(entry) for entry in node]
+    if not isinstance(node, dict):
+        return node
+    strict = {key: _strict(value) for key, value in node.items() if key != "default" or isinstance(value, dict)}
+    if isinstance(node.get("properties"), dict):
+        strict |= {"additionalProperties": False, "required": list(node["properties"])}
+    if "$ref" in strict:  # nothing may stand beside a reference
+        return {"$ref": strict["$ref"]}
+    return strict

@@ -1,0 +1,147 @@
+"""A run: from what someone asked for to a worker that has done it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import signal
+import uuid
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from enrichlog.claims import Scope
+from enrichlog.enrichment import Enrichment
+from enrichlog.exceptions import MissingApiKey
+from enrichlog.postings import find_posting, sync
+from enrichlog.settings import Settings
+from enrichlog.worker import Notice, Run, Worker
+from eventlog.database import Database
+from eventlog.errors import Conflict
+from eventlog.events import EnrichmentRequested
+from eventlog.log import Proposal, append
+from eventlog.streams import stream_of
+from projections.inline import InlineReadModels
+from projections.reconcile import PROJECTIONS, not_shown, reconcile
+from projections.users_table import LOCKED
+
+T = TypeVar("T")
+NO_KEY = "none"  # a server of one's own may need none; the SDK refuses an empty one
+
+
+class Target(NamedTuple):
+    """A posting to be requested, at the version at which it was looked at."""
+
+    job_id: str
+    version: int | None = None
+
+
+class Requested(NamedTuple):
+    """The requests of one batch: its scope, and the postings that had moved on."""
+
+    scope: Scope
+    moved_on: list[str]
+
+
+def actor() -> str:
+    """Who acts: the user of this machine."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def open_scope(database: Database, enrichment: str) -> Scope:
+    """Everything that is due now, new and changed postings included."""
+    sync(database, enrichment, actor())
+    with database.read() as connection:
+        return Scope(database.dialect.clock(connection))
+
+
+def request(
+    database: Database, enrichment: str, targets: Sequence[Target], why: Literal["retry", "force"],
+    reason: str | None = None, max_attempts: int | None = None,
+) -> Requested:  # fmt: skip
+    """Request these postings as one batch. Those at another version than the target's are reported, not requested."""
+    batch, moved_on = str(uuid.uuid4()), []
+    event = EnrichmentRequested(why=why, actor=actor(), batch=batch, max_attempts=max_attempts, reason=reason)
+    for start in range(0, len(targets), 500):
+        proposals = [
+            Proposal(stream_of(enrichment, target.job_id), event, str(uuid.uuid4()), target.version)
+            for target in targets[start : start + 500]
+        ]
+        with database.write() as connection:
+            outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+        pairs = zip(targets[start : start + 500], outcomes, strict=True)
+        moved_on += [target.job_id for target, outcome in pairs if isinstance(outcome, Conflict)]
+    with database.read() as connection:
+        return Requested(Scope(database.dialect.clock(connection), batch), moved_on)
+
+
+def known_jobs(database: Database, job_ids: Sequence[str]) -> None:
+    """Raises `UnknownJob` for the first id that no posting has."""
+    for job_id in job_ids:
+        find_posting(database, job_id)
+
+
+def perform(
+    database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, *,
+    limit: int | None = None, max_cost: int | None = None, notice: Notice = lambda claim, end, run: None,
+    signals: bool = False,
+) -> Run:  # fmt: skip
+    """Work through a scope and return what was done; works in a script, in threads and inside a running event loop.
+
+    With `signals` the first SIGINT or SIGTERM drains the run, a second one exits.
+    """
+    return run_anywhere(_perform(database, settings, enrichment, scope, limit, max_cost, notice, signals))
+
+
+def run_anywhere(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also from inside a running event loop: then in a thread with a loop of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
+async def _perform(
+    database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, limit: int | None,
+    max_cost: int | None, notice: Notice, signals: bool,
+) -> Run:  # fmt: skip
+    from enrichlog.llm import Client  # the SDK takes a second to import: only when something is asked
+
+    key = settings.api_key.get_secret_value().strip() if settings.api_key else ""
+    if not key and settings.base_url is None:
+        raise MissingApiKey
+    deadline, connections = settings.deadline_seconds, settings.concurrency
+    async with Client(enrichment.server, key or NO_KEY, deadline=deadline, connections=connections) as client:
+        worker = Worker(database, settings, enrichment, client, limit=limit, max_cost=max_cost, notice=notice)
+        if signals:
+            _drain_on_signals(worker)
+        run = await worker.work(scope)
+    await asyncio.to_thread(_show_what_was_locked, database)
+    return run
+
+
+def _drain_on_signals(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+
+    def drain(number: int) -> None:
+        if worker.run.signal is not None:
+            worker.abandon()
+        worker.run.signal = number
+        worker.stop(f"stopped by {signal.Signals(number).name}")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows: there Ctrl-C cancels the run, which drains it as well
+            loop.add_signal_handler(number, drain, number)
+
+
+def _show_what_was_locked(database: Database) -> None:
+    """Write the rows that were skipped because another program had locked them."""
+    streams = [stream_id for stream_id, reason in not_shown(database).items() if reason == LOCKED]
+    if streams:
+        reconcile(database, PROJECTIONS["llm_enrichment"], write=True, streams=streams)

@@ -1,0 +1,164 @@
+"""The settings: flags, then the environment, then `enrichlog.toml`, then defaults; read at first use."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from enrichlog.exceptions import InvalidSetting, UnknownEnrichment
+from enrichlog.reply import Api
+from enrichlog.retry import BACKOFF_BASE_SECONDS, DEFAULT_MAX_ATTEMPTS
+from eventlog.redaction import remember_secret
+
+FILE = "enrichlog.toml"
+USUAL_NAMES = {"database": "DATABASE_URL", "api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
+"""Environment variables that people have set already; `ENRICHLOG_…` wins over them."""
+
+
+class EnrichmentSettings(BaseModel):
+    """What can be set for each enrichment apart; unset is taken from the settings above it."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    prompt: Path | None = None
+    result_model: str | None = None
+    model: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Settings(BaseSettings):
+    """All settings, with their defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ENRICHLOG_", env_nested_delimiter="__", extra="forbid", protected_namespaces=(), toml_file=FILE
+    )
+
+    database: str = Field("enrichlog.db", description="file name or database URL")
+    database_schema: str = Field("enrichlog", description="PostgreSQL schema of the tables that are ours")
+    api_key: SecretStr | None = Field(None, description="key of the API")
+    base_url: str | None = Field(None, description="URL of an OpenAI-compatible server")
+    api: Api = Field("responses", description="responses, or chat for compatible servers")
+    provider: str | None = Field(None, description="whose prices apply, when the URL does not tell")
+    model: str = Field("gpt-4o-mini", description="model to ask")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="further fields of the request")
+    prompt: Path | None = Field(None, description="prompt file")
+    result_model: str = Field("enrichlog.result:JobEnrichment", description="pydantic model of the result")
+    enrichments: dict[str, EnrichmentSettings] = Field(default_factory=dict, description="further enrichments by name")
+    deadline_seconds: float = Field(300.0, gt=0, le=86_400, description="total time of one call")
+    max_input_tokens: int = Field(100_000, gt=0, description="larger inputs fail before the call")
+    cut_input: bool = Field(False, description="cut larger inputs instead, and record it")
+    max_output_tokens: int | None = Field(None, gt=0, description="cap of the answer")
+    concurrency: int = Field(8, ge=1, le=1_000, description="calls at the same time")
+    max_attempts: int = Field(
+        DEFAULT_MAX_ATTEMPTS, ge=1, description="counted attempts of a posting, the first included"
+    )
+    backoff_base_seconds: float = Field(BACKOFF_BASE_SECONDS, gt=0, description="wait after the first failure")
+    error_codes: dict[str, str] = Field(default_factory=dict, description="a provider's code -> error type")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="of our own logging")
+    log_format: Literal["text", "json"] = Field("text", description="of our own logging")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        """Flags, our variables, the usual variables, the file."""
+        return init_settings, env_settings, _UsualNames(settings_cls), TomlConfigSettingsSource(settings_cls)
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Where each value came from: flag, a variable, the file or default."""
+        file = TomlConfigSettingsSource(type(self))()
+        return {name: _source(name, file, self.model_fields_set) for name in type(self).model_fields}
+
+    def for_enrichment(self, name: str) -> EnrichmentSettings:
+        """The settings of one enrichment; `job` is always there. Raises `UnknownEnrichment`."""
+        if name not in self.enrichments and name != "job":
+            raise UnknownEnrichment(name=name, known=", ".join(("job", *self.enrichments)))
+        own = self.enrichments.get(name, EnrichmentSettings())
+        return EnrichmentSettings(
+            prompt=own.prompt or self.prompt,
+            result_model=own.result_model or self.result_model,
+            model=own.model or self.model,
+            parameters=self.parameters | (own.parameters or {}),
+        )
+
+
+class _UsualNames(PydanticBaseSettingsSource):
+    """DATABASE_URL, OPENAI_API_KEY, OPENAI_BASE_URL."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return os.environ.get(USUAL_NAMES.get(field_name, "")) or None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: os.environ.get(variable) for name, variable in USUAL_NAMES.items()}
+        return {name: value for name, value in found.items() if value}
+
+
+_overrides: dict[str, Any] = {}
+_current: Settings | None = None
+
+
+def configure(**values: Any) -> Settings:
+    """Set values as flags do, for this process: in a notebook, a script or a test. None leaves a value as it was.
+
+    Raises `InvalidSetting`.
+    """
+    global _current
+    _overrides.update({name: value for name, value in values.items() if value is not None})
+    _current = None
+    return current()
+
+
+def current() -> Settings:
+    """The settings, read at the first call. Raises `InvalidSetting`."""
+    global _current
+    if _current is None:
+        _current = load(**_overrides)
+    return _current
+
+
+def reset() -> None:
+    """Forget what was configured and read; the next use reads anew."""
+    global _current
+    _overrides.clear()
+    _current = None
+
+
+def load(**flags: Any) -> Settings:
+    """Read the settings with these flags. Raises `InvalidSetting` that names the setting and where it was set."""
+    try:
+        settings = Settings(**flags)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"])) or "?"
+        source = _source(str(fault["loc"][0]) if fault["loc"] else "?", {}, set(flags) & {name})
+        raise InvalidSetting(name=name, source=source, reason=fault["msg"]) from None
+    except (ValueError, OSError) as error:  # the file is not TOML
+        raise InvalidSetting(name=FILE, source=str(Path(FILE).absolute()), reason=str(error)) from None
+    if settings.api_key is not None:
+        remember_secret(settings.api_key.get_secret_value())
+    return settings
+
+
+def _source(name: str, file: dict[str, Any], given: set[str]) -> str:
+    if name in _overrides:
+        return "flag"
+    if f"ENRICHLOG_{name}".upper() in os.environ:
+        return f"ENRICHLOG_{name}".upper()
+    if os.environ.get(USUAL_NAMES.get(name, "")):
+        return USUAL_NAMES[name]
+    if name in file or (name in given and Path(FILE).exists()):
+        return FILE
+    return "default" if name not in given else "flag"
