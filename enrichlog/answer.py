@@ -71,7 +71,7 @@ def _read_chat(body: dict[str, Any]) -> Answer | None:
     content = message.get("content")
     return Answer(
         text=content if isinstance(content, str) else "".join(str(p.get("text") or "") for p in _list(content)),
-        refusal=as_text(message.get("refusal")),
+        refusal=as_text(message.get("refusal")) or None,
         finish_reason=as_text(choice.get("finish_reason")),
         error=None if failed is None else ProviderError(None, as_text(failed.get("code")), as_text(failed.get("type"))),
         error_text="" if failed is None else as_text(failed.get("message")) or "the response has an error",

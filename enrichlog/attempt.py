@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from enrichlog.enrichment import Enrichment, Request
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.outcome import Failed, Outcome, not_called
+from enrichlog.outcome import SIMULATOR, Failed, Outcome, not_called
 from enrichlog.price import cost
 from enrichlog.retry import BACKOFF_BASE_SECONDS, wait_ms
 from eventlog.events import Attempt, EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
@@ -110,6 +110,7 @@ def _known(enrichment: Enrichment, outcome: Outcome) -> dict[str, object]:
         spent = cost(priced, *tokens)
         spent = cost(enrichment.priced, *tokens) if spent is None else spent
     return {
+        "provider_name": SIMULATOR if outcome.simulated else None,
         "called": outcome.called,
         "response_model": outcome.response_model,
         "response_id": outcome.response_id,

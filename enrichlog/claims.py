@@ -34,13 +34,14 @@ LEASE_RAN_OUT = "The worker {worker} did not come back before its lease ran out"
 
 @dataclass(frozen=True)
 class Scope:
-    """Which postings a run takes: those due by `horizon`, or only those of one batch of requests.
+    """Which postings a run takes: those due by `horizon`, or only what is requested of one batch, or of these ids.
 
     A run takes each posting at most once, because what fails during it is due after its horizon.
     """
 
     horizon: datetime
     batch: str | None = None
+    job_ids: tuple[str, ...] | None = None
 
 
 class Claim(NamedTuple):
@@ -106,8 +107,10 @@ def scope_branches(enrichment: str, scope: Scope, now: datetime, max_attempts: i
     """
     status = enrichment_status.c
     ours, pending = status.enrichment == enrichment, status.state == "pending"
+    if scope.job_ids is not None:
+        return [and_(ours, pending, status.job_id.in_(scope.job_ids))]
     if scope.batch is not None:
-        return [and_(ours, pending, status.batch == scope.batch, status.due_at.is_not(None))]
+        return [and_(ours, pending, status.batch == scope.batch)]
     due, used = status.due_at <= scope.horizon, status.budget_used - status.grants
     failed = and_(ours, status.state == "failed", due, status.retryable)
     by_budget = [

@@ -33,18 +33,17 @@ class Enrichment(NamedTuple):
     parameters: dict[str, Any]
     api: Api
     server: str
-    provider: str | None
+    prices_of: str | None
     credential: str
 
     @property
     def priced(self) -> PricedModel:
         """Which price applies."""
-        return PricedModel(self.model, self.server, self.provider)
+        return PricedModel(self.model, self.server, self.prices_of)
 
     def facts(self) -> dict[str, Any]:
         """What start and end events carry of it."""
         return {
-            "provider_name": self.provider,
             "server_address": self.server,
             "credential": self.credential,
             "operation_name": self.api,
@@ -83,7 +82,7 @@ def enrichment_of(settings: Settings, name: str = "job", model: str | None = Non
         parameters=parameters,
         api=settings.api,
         server=(settings.base_url or OPENAI_URL).rstrip("/"),
-        provider=settings.provider,
+        prices_of=settings.prices_of,
         credential=fingerprint(settings.api_key.get_secret_value() if settings.api_key else ""),
     )
 

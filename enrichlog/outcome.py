@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +17,9 @@ from enrichlog.reply import BODY_CAP, Api, Reply
 from enrichlog.retry_after import retry_after_ms
 
 RAW_HEAD_CHARACTERS = 2_000
+SIMULATOR = "enrichlog-simulator"
+"""What the simulator says in its `server` header, so that its answers are never taken for a model's."""
+
 NOT_EXTRACTED = "Could not extract structured output from API response: {why}"
 
 
@@ -43,6 +47,7 @@ class Outcome(NamedTuple):
     latency_ms: int | None = None
     raw_head: str | None = None
     called: bool = True
+    simulated: bool = False
 
 
 def not_called(error_type: str, message: str) -> Outcome:
@@ -54,6 +59,11 @@ def judge(
     reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None = None
 ) -> Outcome:
     """What a reply means. `model` is the result model, `deadline` the call's in seconds."""
+    outcome = _judge(reply, api, model, deadline, codes)
+    return outcome._replace(simulated=reply.headers.get("server") == SIMULATOR)
+
+
+def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None) -> Outcome:
     request_id = reply.headers.get("x-request-id")
     if reply.broken is not None or reply.status != 200:
         why = _broken(reply, deadline) if reply.broken else _refused(reply, codes)
@@ -100,7 +110,7 @@ def _never_fits(reply: Reply, error: ProviderError) -> bool:
 
 def _read(reply: Reply, api: Api) -> Answer | Failed:
     try:
-        body = orjson.loads(reply.body)
+        body = _decoded(reply.body)
     except orjson.JSONDecodeError as error:
         message = f"The response body is not JSON: {error}"
         return Failed(ERROR_TYPES["invalid_response_body"], message, error_class="JSONDecodeError")
@@ -152,6 +162,15 @@ def _failed(error_type: str, why: str, error_class: str | None = None) -> Failed
 
 def _head(reply: Reply) -> str | None:
     return reply.body[: 4 * RAW_HEAD_CHARACTERS].decode("utf-8", "replace")[:RAW_HEAD_CHARACTERS] or None
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        with suppress(ValueError, RecursionError):  # lone surrogates and NaN, which cost nobody an answer
+            return json.loads(body)
+        raise error
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Any, NoReturn
 
 _FENCE = re.compile(r"```[ \t]*(?:json|JSON)?[ \t]*\n?(.*?)```", re.DOTALL)
@@ -26,15 +27,13 @@ def parse(text: str) -> Any:
     try:
         return _strict(text)
     except json.JSONDecodeError as error:
-        inner = _only_fence(text) if "```" in text else _only_object(text)
-        if inner is None:
-            raise
-        if not inner.strip():
-            raise EmptyOutput("nothing within the fence") from None
-        try:
-            return _strict(inner.strip())
-        except json.JSONDecodeError:
-            raise error from None
+        for inner in (_only_fence(text), _only_object(text)):  # a fence may also stand within one of its strings
+            if inner is not None and not inner.strip():
+                raise EmptyOutput("nothing within the fence") from None
+            with suppress(json.JSONDecodeError):
+                if inner is not None:
+                    return _strict(inner.strip())
+        raise error from None
 
 
 def _strict(text: str) -> Any:

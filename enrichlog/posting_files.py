@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from enrichlog.exceptions import MalformedFile, MissingColumns, UnreadableFile, UsageError
-from enrichlog.postings import Change, Posting, compare_postings, store_postings
+from enrichlog.postings import CHANGES, Change, Posting, compare_postings, store_postings
 from eventlog import canonical
 from eventlog.database import Database
 
@@ -36,6 +36,23 @@ class ImportReport:
     dry_run: bool = False
     counts: Counter[Change] = field(default_factory=Counter)
     rejected: list[Rejected] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        counts: dict[str, Any] = {change: self.counts[change] for change in CHANGES}
+        return {"file": self.path, "dry_run": self.dry_run, **counts, "rejected": [r._asdict() for r in self.rejected]}
+
+
+def read_map(pairs: Iterable[str]) -> dict[str, str]:
+    """Our column names to the file's, from texts `ours=theirs`. Raises `UsageError`."""
+    columns = {}
+    for pair in pairs:
+        ours, _, theirs = pair.partition("=")
+        if ours not in Posting._fields or not theirs:
+            known = ", ".join(Posting._fields)
+            raise UsageError(reason=f"--map {pair} is not OURS=THEIRS with one of ours: {known}")
+        columns[ours] = theirs
+    return columns
 
 
 def import_file(
@@ -89,13 +106,13 @@ def _read_csv(path: Path, file: Iterable[str], columns: Mapping[str, str]) -> It
     reader = csv.DictReader(file, strict=True)
     try:
         _check_columns(path, reader.fieldnames or (), columns)
-        last = reader.line_num
         for row in reader:
-            line, last = last + 1, reader.line_num
+            cells = [cell for value in row.values() for cell in (value if isinstance(value, list) else [value or ""])]
+            line = reader.reader.line_num - sum(cell.count("\n") for cell in cells)  # where the row began
             too_many = "it has more cells than the header" if None in row else None
             yield Rejected(line, too_many) if too_many else _posting(line, row, columns)
     except csv.Error as error:
-        raise MalformedFile(path=path, format="CSV", reason=f"line {reader.line_num}: {error}") from error
+        raise MalformedFile(path=path, format="CSV", reason=f"line {reader.reader.line_num}: {error}") from error
 
 
 def _read_json_lines(

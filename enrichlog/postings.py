@@ -6,9 +6,9 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Column, Connection, RowMapping, Table, Text, and_, or_, select
+from sqlalchemy import Column, Connection, RowMapping, Select, Table, Text, and_, func, or_, select
 
 from enrichlog.exceptions import UnknownJob
 from eventlog import canonical
@@ -21,6 +21,7 @@ from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 
 Change = Literal["added", "changed", "unchanged"]
+CHANGES: tuple[Change, ...] = ("added", "unchanged", "changed")
 SYNC_PAGE = 500
 
 job_postings = Table(
@@ -99,15 +100,9 @@ def compare_postings(database: Database, postings: Sequence[Posting]) -> list[Ch
 
 def sync(database: Database, enrichment: str, actor: str) -> int:
     """Request every posting that is new to this enrichment or has changed since. Returns how many that were."""
-    status, requested, after = enrichment_status, 0, ""
-    stream = and_(status.c.enrichment == enrichment, status.c.job_id == job_postings.c.id)
-    query = select(job_postings.c.id, job_postings.c.input_hash).outerjoin(status, stream).order_by(job_postings.c.id)
-    query = query.where(
-        or_(
-            status.c.stream_id.is_(None),
-            and_(status.c.input_hash.is_distinct_from(job_postings.c.input_hash), status.c.rerun.is_(False)),
-        )
-    ).limit(SYNC_PAGE)
+    requested, after = 0, ""
+    query = _unrequested(enrichment, job_postings.c.id, job_postings.c.input_hash)
+    query = query.order_by(job_postings.c.id).limit(SYNC_PAGE)
     while page := database.page(query.where(job_postings.c.id > after)):
         with database.write() as connection:
             requested += _request(connection, database, enrichment, dict(page), actor)
@@ -115,10 +110,24 @@ def sync(database: Database, enrichment: str, actor: str) -> int:
     return requested
 
 
+def count_unrequested(database: Database, enrichment: str) -> int:
+    """How many postings `sync` would request."""
+    count: int = database.page(_unrequested(enrichment, func.count()))[0][0]
+    return count
+
+
+def _unrequested(enrichment: str, *columns: Any) -> Select[Any]:
+    status = enrichment_status
+    stream = and_(status.c.enrichment == enrichment, status.c.job_id == job_postings.c.id)
+    changed = and_(status.c.input_hash.is_distinct_from(job_postings.c.input_hash), status.c.rerun.is_(False))
+    query: Select[Any] = select(*columns).select_from(job_postings).outerjoin(status, stream)
+    return query.where(or_(status.c.stream_id.is_(None), changed))
+
+
 def _changes(connection: Connection, postings: Sequence[Posting]) -> list[Change]:
     ids = [posting.id for posting in postings]
     query = select(job_postings.c.id, job_postings.c.input_hash).where(job_postings.c.id.in_(ids))
-    known = dict(connection.execute(query).tuples().all())
+    known = {row[0]: row[1] for row in connection.execute(query)}
 
     def change(posting: Posting) -> Change:
         if posting.id not in known:
@@ -141,7 +150,7 @@ def _request(connection: Connection, database: Database, enrichment: str, hashes
     streams = {stream_of(enrichment, job_id): input_hash for job_id, input_hash in hashes.items()}
     status = enrichment_status.c
     query = select(status.stream_id, status.input_hash).where(status.stream_id.in_(list(streams)))
-    known = dict(connection.execute(query).tuples().all())
+    known = {row[0]: row[1] for row in connection.execute(query)}
     proposals = []
     for stream_id, input_hash in streams.items():
         if stream_id not in known:

@@ -91,13 +91,20 @@ def schema_hash(model: type[BaseModel]) -> str:
     return hashlib.sha256(canonical.text(strict_schema(model)).encode()).hexdigest()
 
 
+_NAMED = ("properties", "$defs")  # their keys are the user's names, which may be those of keywords
+
+
+def _each(nodes: dict[str, Any]) -> dict[str, Any]:
+    return {name: _strict(node) for name, node in nodes.items()}
+
+
 def _strict(node: Any) -> Any:
     if isinstance(node, list):
         return [_strict(entry) for entry in node]
     if not isinstance(node, dict):
         return node
-    strict = {key: _strict(value) for key, value in node.items() if key != "default" or isinstance(value, dict)}
-    if isinstance(node.get("properties"), dict):
+    strict = {key: _each(value) if key in _NAMED else _strict(value) for key, value in node.items() if key != "default"}
+    if "properties" in node:
         strict |= {"additionalProperties": False, "required": list(node["properties"])}
     if "$ref" in strict:  # nothing may stand beside a reference
         return {"$ref": strict["$ref"]}

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
+from typing import Literal
 
 from enrichlog.errors import ERROR_TYPES, ErrorType
+
+Verdict = Literal["will_try", "waiting", "exhausted", "not_retryable"]
+VERDICTS: tuple[Verdict, ...] = ("will_try", "waiting", "exhausted", "not_retryable")
 
 DEFAULT_MAX_ATTEMPTS = 5
 BACKOFF_BASE_SECONDS = 30.0
@@ -54,3 +59,12 @@ def types_allowed_at(budget_used: int, default: int = DEFAULT_MAX_ATTEMPTS) -> l
         for kind in ERROR_TYPES.values()
         if kind.retryable and budget_used < allowance(None, kind.cap, default)
     ]
+
+
+def verdict(*, retryable: bool, budget_used: int, allowed: int, due_at: datetime | None, now: datetime) -> Verdict:
+    """What a retry does with a failed posting."""
+    if not retryable or due_at is None:
+        return "not_retryable"
+    if budget_used >= allowed:
+        return "exhausted"
+    return "will_try" if due_at <= now else "waiting"

@@ -9,12 +9,16 @@ import uuid
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, TypeVar
+
+from sqlalchemy import Select, select
 
 from enrichlog.claims import Scope
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import MissingApiKey
-from enrichlog.postings import find_posting, sync
+from enrichlog.postings import find_posting, job_postings, sync
+from enrichlog.retry import allowance
 from enrichlog.settings import Settings
 from enrichlog.worker import Notice, Run, Worker
 from eventlog.database import Database
@@ -22,6 +26,7 @@ from eventlog.errors import Conflict
 from eventlog.events import EnrichmentRequested
 from eventlog.log import Proposal, append
 from eventlog.streams import stream_of
+from projections.enrichment_status import State, enrichment_status
 from projections.inline import InlineReadModels
 from projections.reconcile import PROJECTIONS, not_shown, reconcile
 from projections.users_table import LOCKED
@@ -31,10 +36,11 @@ NO_KEY = "none"  # a server of one's own may need none; the SDK refuses an empty
 
 
 class Target(NamedTuple):
-    """A posting to be requested, at the version at which it was looked at."""
+    """A posting to be requested; when it was looked at, it was at this version and in this state."""
 
     job_id: str
     version: int | None = None
+    state: State = "pending"
 
 
 class Requested(NamedTuple):
@@ -42,6 +48,13 @@ class Requested(NamedTuple):
 
     scope: Scope
     moved_on: list[str]
+
+
+class Chosen(NamedTuple):
+    """What a run over named postings takes, and for each of the others the reason that it does not."""
+
+    targets: list[Target]
+    left: dict[str, str]
 
 
 def actor() -> str:
@@ -79,10 +92,57 @@ def request(
         return Requested(Scope(database.dialect.clock(connection), batch), moved_on)
 
 
-def known_jobs(database: Database, job_ids: Sequence[str]) -> None:
-    """Raises `UnknownJob` for the first id that no posting has."""
-    for job_id in job_ids:
+def choose(database: Database, enrichment: str, job_ids: Sequence[str], max_attempts: int, *, force: bool) -> Chosen:
+    """Which of these postings can be tried; `force` takes all but those in flight. Raises `UnknownJob`.
+
+    One that was never requested is taken for pending, as it will be when the run begins.
+    """
+    known = {row.job_id: row for row in database.page(_statuses(enrichment, job_ids))}
+    chosen = Chosen([], {})
+    for job_id in dict.fromkeys(job_ids):
         find_posting(database, job_id)
+        row = known.get(job_id)
+        reason = None if row is None else _why_left(row, max_attempts, force=force)
+        if reason is None:
+            chosen.targets.append(Target(job_id) if row is None else Target(job_id, row.version, row.state))
+        else:
+            chosen.left[job_id] = reason
+    return chosen
+
+
+def scope_of(database: Database, enrichment: str, targets: Sequence[Target], *, force: bool) -> Scope:
+    """The scope of a run over these postings; those that are not pending anyway are requested first."""
+    scope = open_scope(database, enrichment)
+    again = [target for target in targets if target.state != "pending"]
+    request(database, enrichment, again, "force" if force else "retry")
+    return replace(scope, job_ids=tuple(target.job_id for target in targets))
+
+
+def every_posting(database: Database, enrichment: str) -> list[Target]:
+    """All postings that no attempt is in flight for."""
+    status = enrichment_status.c
+    stream = (status.enrichment == enrichment) & (status.job_id == job_postings.c.id)
+    query = select(job_postings.c.id).outerjoin(enrichment_status, stream).order_by(job_postings.c.id)
+    return [Target(row.id) for row in database.page(query.where(status.state.is_distinct_from("running")))]
+
+
+def _statuses(enrichment: str, job_ids: Sequence[str]) -> Select[Any]:
+    status = enrichment_status.c
+    return select(enrichment_status).where(status.enrichment == enrichment, status.job_id.in_(job_ids))
+
+
+def _why_left(row: Any, max_attempts: int, *, force: bool) -> str | None:
+    """Why a posting that was named is not tried; None when it is."""
+    if row.state == "running":
+        return "an attempt is in flight"
+    if force or row.state == "pending":
+        return None
+    if row.state == "succeeded":
+        return "already enriched"
+    if row.state == "dismissed" or not row.retryable:
+        return f"{row.error_type or 'dismissed'}: trying again brings the same"
+    allowed = allowance(row.max_attempts, row.cap, max_attempts)
+    return "its attempts are used up" if row.budget_used - row.grants >= allowed else None
 
 
 def perform(

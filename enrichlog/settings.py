@@ -5,24 +5,35 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import to_jsonable_python
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import InvalidSetting, UnknownEnrichment
 from enrichlog.reply import Api
 from enrichlog.retry import BACKOFF_BASE_SECONDS, DEFAULT_MAX_ATTEMPTS
-from eventlog.redaction import remember_secret
+from eventlog.redaction import redact, remember_secret
 
 FILE = "enrichlog.toml"
+MASKED_FROM = 20
+"""Characters a secret must have before its last four are shown."""
 USUAL_NAMES = {"database": "DATABASE_URL", "api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 """Environment variables that people have set already; `ENRICHLOG_…` wins over them."""
+
+
+def _known_error_type(name: str) -> str:
+    if name not in ERROR_TYPES:
+        raise ValueError(f"there is no error type {name}")
+    return name
 
 
 class EnrichmentSettings(BaseModel):
@@ -48,7 +59,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = Field(None, description="key of the API")
     base_url: str | None = Field(None, description="URL of an OpenAI-compatible server")
     api: Api = Field("responses", description="responses, or chat for compatible servers")
-    provider: str | None = Field(None, description="whose prices apply, when the URL does not tell")
+    prices_of: str | None = Field(None, description="provider whose prices apply, when the URL does not tell")
     model: str = Field("gpt-4o-mini", description="model to ask")
     parameters: dict[str, Any] = Field(default_factory=dict, description="further fields of the request")
     prompt: Path | None = Field(None, description="prompt file")
@@ -63,7 +74,9 @@ class Settings(BaseSettings):
         DEFAULT_MAX_ATTEMPTS, ge=1, description="counted attempts of a posting, the first included"
     )
     backoff_base_seconds: float = Field(BACKOFF_BASE_SECONDS, gt=0, description="wait after the first failure")
-    error_codes: dict[str, str] = Field(default_factory=dict, description="a provider's code -> error type")
+    error_codes: dict[str, Annotated[str, AfterValidator(_known_error_type)]] = Field(
+        default_factory=dict, description="a provider's code -> error type"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="of our own logging")
     log_format: Literal["text", "json"] = Field("text", description="of our own logging")
 
@@ -81,6 +94,18 @@ class Settings(BaseSettings):
         """Where each value came from: flag, a variable, the file or default."""
         file = TomlConfigSettingsSource(type(self))()
         return {name: _source(name, file, self.model_fields_set) for name in type(self).model_fields}
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Every setting with its value, secrets masked, and where it came from."""
+        names = type(self).model_fields
+        return [{"name": name, "value": self._shown(name), "source": self.sources[name]} for name in names]
+
+    def _shown(self, name: str) -> Any:
+        value = getattr(self, name)
+        if isinstance(value, SecretStr):
+            return f"…{value.get_secret_value()[-4:]}" if len(value) >= MASKED_FROM else "set"
+        text = str(value) if isinstance(value, Path) else value
+        return redact(text) if isinstance(text, str) else to_jsonable_python(text)
 
     def for_enrichment(self, name: str) -> EnrichmentSettings:
         """The settings of one enrichment; `job` is always there. Raises `UnknownEnrichment`."""
@@ -143,8 +168,12 @@ def load(**flags: Any) -> Settings:
     except ValidationError as error:
         fault = error.errors()[0]
         name = ".".join(map(str, fault["loc"])) or "?"
-        source = _source(str(fault["loc"][0]) if fault["loc"] else "?", {}, set(flags) & {name})
+        file = TomlConfigSettingsSource(Settings)()
+        source = _source(str(fault["loc"][0]) if fault["loc"] else "?", file, set(flags) & {name})
         raise InvalidSetting(name=name, source=source, reason=fault["msg"]) from None
+    except SettingsError as error:
+        name = str(error).split('"')[1]
+        raise InvalidSetting(name=name, source=_source(name, {}, set()), reason="it is not JSON") from error
     except (ValueError, OSError) as error:  # the file is not TOML
         raise InvalidSetting(name=FILE, source=str(Path(FILE).absolute()), reason=str(error)) from None
     if settings.api_key is not None:
@@ -155,8 +184,9 @@ def load(**flags: Any) -> Settings:
 def _source(name: str, file: dict[str, Any], given: set[str]) -> str:
     if name in _overrides:
         return "flag"
-    if f"ENRICHLOG_{name}".upper() in os.environ:
-        return f"ENRICHLOG_{name}".upper()
+    for variable in os.environ:  # in any case of letters, and for one value within a table: ENRICHLOG_PARAMETERS__SEED
+        if variable.upper().split("__")[0] == f"ENRICHLOG_{name}".upper():
+            return variable
     if os.environ.get(USUAL_NAMES.get(name, "")):
         return USUAL_NAMES[name]
     if name in file or (name in given and Path(FILE).exists()):

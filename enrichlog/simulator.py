@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback that answers with the request's own words and plays faults on demand; no model.
+"""An OpenAI-compatible server on loopback: it answers with the request's own words, plays faults, and has no model.
 
 By hand: `python simulator.py --fault "Senior Data Scientist=rate_limit,ok"`. In a test: `with Simulator(Script(...)) as
 simulator:` and point a client at `simulator.base_url`. This one file needs aiohttp and nothing else.
@@ -10,16 +10,16 @@ import argparse
 import asyncio
 import hashlib
 import html
+import importlib
 import ipaddress
 import json
 import math
 import re
-import re._parser as pattern_parser  # type: ignore[import-not-found]  # the library has no public reader of patterns
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from enum import StrEnum, auto
@@ -88,7 +88,7 @@ class Rule:
 class Script:
     """How to answer: by the first rule that matches, else `ok`.
 
-    `quota`: successful answers until every call gets the quota fault. `latency`: seconds per answer, or (low, high) from
+    `quota`: successful answers until every call gets the quota fault. `latency`: seconds per answer, or (low, high) of
     which the text draws. `retry_after`: seconds, of the rate limit. `drip`: seconds between two bytes of that fault.
     """
 
@@ -99,8 +99,12 @@ class Script:
     drip: float = 0.5
 
     def __post_init__(self) -> None:
-        low, high = self.latency_range
-        if not 0 <= low <= high < math.inf or not min(self.retry_after, self.drip, self.quota or 0) >= 0:
+        try:
+            low, high = self.latency_range
+            is_sound = 0 <= low <= high < math.inf and min(self.retry_after, self.drip, self.quota or 0) >= 0
+        except (TypeError, ValueError):
+            is_sound = False
+        if not is_sound:
             raise ValueError("quota, latency, retry_after and drip are 0 or more; a range of latency is [low, high]")
 
     @property
@@ -111,7 +115,7 @@ class Script:
 
     @classmethod
     def parse(cls, document: Any) -> Self:
-        """The script of a JSON object with these fields, defaults for what is left out. ValueError says what is wrong."""
+        """The script of a JSON object; what is left out has its default. ValueError says what is wrong."""
         try:
             return cls(**{**document, "rules": tuple(Rule(**rule) for rule in document.get("rules", ()))})
         except (AttributeError, TypeError) as error:
@@ -137,24 +141,25 @@ class Call(NamedTuple):
 
 # -- the request's own words ------------------------------------------------------------------------------------------
 
-READ_LIMIT = 3_000  # characters that are read for words, so that a longer text costs no more
+READ_LIMIT = 2_000  # characters that are read for words: a longer text costs no more
 LABEL = re.compile(r'^[ \t"*<-]*(?:\w+ )?([^\W\d_]+)["*]*(?:[ \t]*[:=][ \t]*|>)["*]*([^\n<]{2,200})', re.MULTILINE)
 TAG = re.compile(r"<[^<>]{1,200}>")
-BLANK = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]+")
-WORD = re.compile(r"[^\W\d_][\w+#]+")
-MONEY = re.compile(r"([€$£]) ?(\d{2,3}(?:[.,]\d{3})?)(k?)", re.IGNORECASE)
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")
+WORD = re.compile(r"\w[\w+#]+")
+MONEY = re.compile(r"([€$£]) ?(\d{1,3}(?:[.,]\d{3})+|\d{2,3}(?=k))(k?)", re.IGNORECASE)
 CURRENCIES = {"€": "EUR", "$": "USD", "£": "GBP"}
+# fmt: off
 LANGUAGES = {"english": "English", "englisch": "English", "engels": "English", "engelska": "English",
              "german": "German", "deutsch": "German", "dutch": "Dutch", "nederlands": "Dutch",
-             "swedish": "Swedish", "svenska": "Swedish", "french": "French", "spanish": "Spanish"}  # fmt: skip
-COMMON = frozenset(
-    "about all an and are as at auf be by das de den der des die du een ein eine en for from have het ihr in is it job "
-    "mit more of on or our that the their they this to und van vi voor we what who will wir with you your zu är".split()
-)
+             "swedish": "Swedish", "svenska": "Swedish", "french": "French", "spanish": "Spanish"}
+COMMON = {"a", "about", "all", "an", "and", "are", "as", "at", "be", "by", "das", "de", "der", "die", "du", "een", "en",
+          "for", "from", "have", "het", "ihr", "in", "is", "it", "job", "more", "of", "on", "or", "our", "that", "the",
+          "their", "they", "this", "to", "und", "vi", "we", "what", "who", "will", "wir", "with", "you", "your"}
+# fmt: on
 
 
 class Posting:
-    """The words of one text; each kind is looked up when a field first asks for it. The lists of words are never empty."""
+    """The words of one text, each kind found when a field first asks for it."""
 
     def __init__(self, text: str) -> None:
         self.raw = text[:READ_LIMIT]
@@ -163,36 +168,51 @@ class Posting:
     def lines(self) -> list[str]:
         """The lines that say something, without markup and control characters."""
         text = html.unescape(TAG.sub(" ", self.raw)) if "<" in self.raw or "&" in self.raw else self.raw
-        return [line for line in (BLANK.sub(" ", line).strip() for line in text.splitlines()) if line]
+        lines = UNPRINTABLE.sub(" ", text).splitlines()
+        return [" ".join(line.split()) for line in lines if line and not line.isspace()]
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """Values of lines such as `Company: Acme` or `<title>Engineer</title>` near the top, by lower-case label."""
-        found = reversed(LABEL.findall(self.raw[:1_000]))  # reversed: the first of two stays
-        return {label.lower(): BLANK.sub(" ", value).strip(' ",') for label, value in found}
+        found = reversed(LABEL.findall(UNPRINTABLE.sub(" ", self.raw[:1_000])))  # reversed: the first of two stays
+        return {label.lower(): " ".join(value.split()).strip(' ",') for label, value in found}
 
     @cached_property
     def title(self) -> str:
         """What is labelled so, else the first line."""
         return self.labels.get("title") or next(iter(self.lines), "Untitled")[:120]
 
-    def summary(self, sentences: int) -> str:
-        """The first sentences."""
-        prose = " ".join(line for line in self.lines if line != self.title and not LABEL.match(line))
-        return " ".join(re.split(r"(?<=[.!?]) ", prose[:1_500] or self.title)[:sentences])
+    @cached_property
+    def prose(self) -> str:
+        """All lines but the title and the labels."""
+        head = [line for line in self.lines[:8] if line != self.title and not LABEL.match(line)]
+        return " ".join(head + self.lines[8:]) or self.title
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """The first sentences of the prose."""
+        return re.split(r"(?<=[.!?]) ", self.prose[:1_000])
+
+    @cached_property
+    def words(self) -> list[str]:
+        """The words of the prose, each once; perhaps none."""
+        return list(dict.fromkeys(WORD.findall(self.prose)))
 
     @cached_property
     def keywords(self) -> list[str]:
         """Names first (PostgreSQL, AWS, C#), then capitalised words, then long ones."""
-        words = [word for line in self.lines for word in WORD.findall(line) if word.lower() not in COMMON]
-        capitalised = [word for word in words if word[0].isupper()]
-        names = [word for word in capitalised if not word[1:].islower()]
-        return list(dict.fromkeys(names + capitalised + [word for word in words if len(word) > 7])) or ["unspecified"]
+        telling = [word for word in self.words if (word[0].isupper() or len(word) > 7) and word.lower() not in COMMON]
+        return sorted(telling, key=lambda word: word[1:].islower() if word[0].isupper() else 2) or ["unspecified"]
 
     @cached_property
-    def lower_words(self) -> frozenset[str]:
-        """All words, to ask whether one of them is there."""
-        return frozenset(WORD.findall(" ".join(self.lines).lower()))
+    def title_words(self) -> set[str]:
+        """The words of the title, in lower case."""
+        return set(WORD.findall(self.title.lower()))
+
+    @cached_property
+    def lower_words(self) -> set[str]:
+        """The words of title and prose, to ask whether one of them is there."""
+        return {word.lower() for word in self.words} | self.title_words
 
     @cached_property
     def languages(self) -> list[str]:
@@ -203,10 +223,8 @@ class Posting:
     @cached_property
     def pay(self) -> list[tuple[int, str]]:
         """Amounts of money with their currency, lowest first."""
-        found = MONEY.findall(self.raw)
-        return sorted(
-            (int(re.sub("[.,]", "", digits) + "000" * bool(k)), CURRENCIES[sign]) for sign, digits, k in found
-        )
+        found = [(re.sub("[.,]", "", digits) + "000" * bool(k), sign) for sign, digits, k in MONEY.findall(self.raw)]
+        return sorted((int(digits), CURRENCIES[sign]) for digits, sign in found)
 
 
 # -- an answer for any JSON schema ------------------------------------------------------------------------------------
@@ -218,14 +236,14 @@ VAGUE = ("none", "unknown", "other", "unspecified", "not_specified", "any")
 FORMATS = {
     "date": "2026-01-05", "date-time": "2026-01-05T09:00:00Z", "time": "09:00:00Z", "duration": "P1D",
     "email": "jobs@example.com", "idn-email": "jobs@example.com", "hostname": "example.com",
-    "uri": "https://example.com/", "url": "https://example.com/", "uri-reference": "/", "json-string": "{}",
-    "ipv4": "127.0.0.1", "ipv6": "::1", "ipvanyaddress": "127.0.0.1", "ipv4network": "127.0.0.0/8",
-    "ipv6network": "::1/128", "ipvanynetwork": "127.0.0.0/8", "ipv4interface": "127.0.0.1/8",
-    "ipv6interface": "::1/128", "ipvanyinterface": "127.0.0.1/8", "base64url": "YWJj", "regex": ".*",
+    "uri": "https://example.com/", "url": "https://example.com/", "uri-reference": "/", "ipv4": "127.0.0.1",
+    "ipv6": "::1", "ipvanyaddress": "127.0.0.1", "json-string": "{}", "base64url": "YWJj", "regex": ".*",
 }  # fmt: skip
 HINTS: dict[str, Callable[[Posting, Sequence[str]], Sequence[str]]] = {  # by a word of the field's name
-    "summary": lambda posting, name: [posting.summary(1 if "short" in name else 4 if "long" in name else 2)],
-    "description": lambda posting, name: [posting.summary(4)],
+    "summary": lambda posting, name: [
+        " ".join(posting.sentences[: 1 if "short" in name else 4 if "long" in name else 2])
+    ],
+    "description": lambda posting, name: [" ".join(posting.sentences[:4])],
     "title": lambda posting, name: [posting.title],
     "language": lambda posting, name: posting.languages,
     "languages": lambda posting, name: posting.languages,
@@ -259,12 +277,16 @@ class Field(NamedTuple):
 def compile_schema(schema: Schema) -> Source:
     """The source of answers that fit a JSON schema, field names giving hints; Unanswerable says why there is none."""
     try:
-        return _Compiler(schema).source(schema, Field())
+        source = _Compiler(schema).source(schema, Field())
+        source(Posting("a trial"))
+        return source
     except (AttributeError, TypeError, KeyError, RecursionError) as error:
         raise Unanswerable(f"this is no JSON schema: {error!r}") from error
 
 
 class _Compiler:
+    """Walks a schema once; what an answer needs of it stays in the sources."""
+
     def __init__(self, root: Schema) -> None:
         self.root = root
 
@@ -279,8 +301,10 @@ class _Compiler:
             return self.either([{**schema, "type": one} for one in kind], field)
         if "enum" in schema or "const" in schema:
             return _choice(schema.get("enum") or [schema.get("const")], field)
-        makers = {"object": self.object, "array": self.array, "string": _string, "integer": _number, "number": _number,
-                  "boolean": _boolean, "null": lambda schema, field: lambda posting: None}  # fmt: skip
+        makers: dict[str, Callable[[Schema, Field], Source]] = {
+            "object": self.object, "array": self.array, "string": _string, "integer": _number, "number": _number,
+            "boolean": _boolean, "null": lambda schema, field: lambda posting: None,
+        }  # fmt: skip
         return makers[kind](schema, field)
 
     def attempt(self, schema: Any, field: Field) -> Source | None:
@@ -297,6 +321,8 @@ class _Compiler:
             if ref in field.refs:
                 raise Unanswerable(f"{ref} contains itself")
             for step in ref.split("/")[1:]:
+                if step not in target:
+                    raise Unanswerable(f"{ref} leads nowhere")
                 target = target[step]
             field = field._replace(refs=field.refs | {ref})
             schema = {**target, **{key: schema[key] for key in schema if key != "$ref"}}
@@ -320,7 +346,7 @@ class _Compiler:
 
     def object(self, schema: Schema, field: Field) -> Source:
         required, sources = schema.get("required", ()), dict[str, Source]()
-        for name, inner in {**dict.fromkeys(required, {}), **schema.get("properties", {})}.items():
+        for name, inner in {**{name: {} for name in required}, **schema.get("properties", {})}.items():
             if made := self.attempt(inner, field.named(name)):
                 sources[name] = made
             elif name in required:
@@ -332,14 +358,19 @@ class _Compiler:
     def array(self, schema: Schema, field: Field) -> Source:
         fixed, least = schema.get("prefixItems", ()), schema.get("minItems", 0)
         most = min(schema.get("maxItems", math.inf), max(least, 1 if field.listed else 5))  # lists in lists stay small
-        field = field._replace(listed=True)
+        field, sure = field._replace(listed=True), max(least, len(fixed))
         sources = [self.source(inner, field._replace(must=True)) for inner in fixed]
         for place in range(len(fixed), int(most)):
             made = self.attempt(schema.get("items", not fixed), field._replace(place=place, must=place < least))
             if made is None and place < least:
                 raise Unanswerable("the list does not end")
             sources += [made] if made else []
-        return lambda posting: [value for value in (source(posting) for source in sources) if value is not None]
+
+        def fill(posting: Posting) -> list[Any]:
+            values = [source(posting) for source in sources]
+            return values[:sure] + [value for value in values[sure:] if value is not None]
+
+        return fill
 
 
 def _choice(values: Sequence[Any], field: Field) -> Source:
@@ -348,8 +379,9 @@ def _choice(values: Sequence[Any], field: Field) -> Source:
     parts = [(value, frozenset(WORD.findall(str(value).lower().replace("_", " ")))) for value in vague_first]
 
     def choose(posting: Posting) -> Any:
-        said = [value for value, words in parts if words and words <= posting.lower_words]
-        ranked = said + [value for value in vague_first if value not in said]
+        said = [pair for pair in parts if pair[1] and pair[1] <= posting.lower_words]
+        said.sort(key=lambda pair: not pair[1] <= posting.title_words)
+        ranked = [value for value, _ in said + [pair for pair in parts if pair not in said]]
         return ranked[field.place % len(ranked)] if field.must or field.place < len(said) else None
 
     return choose
@@ -373,7 +405,8 @@ def _number(schema: Schema, field: Field) -> Source:
 
     smallest = fit(field.place * (step or 1))
     if field.is_pay:
-        return lambda posting: fit(posting.pay[-1 if "max" in field.own else 0][0]) if posting.pay else smallest
+        end = -1 if any(word.startswith("max") for word in field.own) else 0
+        return lambda posting: fit(posting.pay[end][0]) if posting.pay else smallest
     return lambda posting: smallest if field.must else None
 
 
@@ -421,10 +454,10 @@ def _fit(schema: Schema) -> Callable[[str, Posting], str]:
 def _samples(pattern: str, length: int) -> Iterator[str]:
     """Texts made of a pattern's letters, classes and repetitions; some of them match, as look-arounds are not read."""
     try:
-        tokens = pattern_parser.parse(pattern)
+        tokens = importlib.import_module("re._parser").parse(pattern)  # the library has no public reader of patterns
     except re.error as error:
         raise Unanswerable(f"{pattern!r} is no pattern: {error}") from error
-    for longer in range(length + 2):  # repetitions over the least
+    for longer in range(min(length, 200) + 2):  # repetitions over the least
         for other in "a1A- ":  # what stands for a letter that the pattern leaves open
             yield "".join(_sample(str(name), value, longer, other) for name, value in tokens)
 
@@ -449,7 +482,8 @@ def _sample(name: str, value: Any, longer: int, other: str) -> str:
         case "BRANCH":
             return each(value[1][0])
         case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-            return each(value[2]) * min(value[0] + longer, int(value[1]))
+            least, most, tokens = value
+            return each(tokens) * int(min(least + longer, most))
     return ""
 
 
@@ -482,83 +516,56 @@ class Problem(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """A reply that is ready to be sent; `status` is None for one that never is."""
+    """A reply before it is sent; `status` is None for one that never is."""
 
     status: int | None
     body: bytes = b""
     headers: Mapping[str, str] = {}
+    fault: Fault | None = None
     input_tokens: int = 0
     output_tokens: int = 0
 
 
 LIMITS = "Visit https://platform.openai.com/account/rate-limits to learn more."
-NO_KEY = Problem(
-    401,
-    "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth (i.e. "
-    "Authorization: Bearer YOUR_KEY).",
-)
-NOT_JSON = Problem(
-    400,
-    "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
-    "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)",
-)
+# fmt: off
+NO_KEY = Problem(401, "You didn't provide an API key. You need to provide your API key in an Authorization header "
+                      "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).")
+NOT_JSON = Problem(400, "We could not parse the JSON body of your request. (HINT: This likely means you aren't using "
+                        "your HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not "
+                        "valid JSON.)")
 PROBLEMS = {
     Fault.QUOTA: Problem(
-        429,
-        "You exceeded your current quota, please check your plan and billing details. For more information on this "
-        "error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
-        type="insufficient_quota",
-        code="insufficient_quota",
-    ),
+        429, "You exceeded your current quota, please check your plan and billing details. For more information on "
+        "this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+        "insufficient_quota", code="insufficient_quota"),
     Fault.RATE_LIMIT: Problem(
-        429,
-        "Rate limit reached for {model} in organization org-simulator on requests per min (RPM): Limit 500, Used 500, "
-        "Requested 1. Please try again in {wait}s. " + LIMITS,
-        type="requests",
-        code="rate_limit_exceeded",
-    ),
+        429, "Rate limit reached for {model} in organization org-simulator on requests per min (RPM): Limit 500, Used "
+        "500, Requested 1. Please try again in {wait}s. " + LIMITS, "requests", code="rate_limit_exceeded"),
     Fault.REQUEST_TOO_LARGE: Problem(
-        429,
-        "Request too large for {model} in organization org-simulator on tokens per min (TPM): Limit 30000, Requested "
-        "31538. The input or output tokens must be reduced in order to run successfully. " + LIMITS,
-        type="tokens",
-        code="rate_limit_exceeded",
-    ),
+        429, "Request too large for {model} in organization org-simulator on tokens per min (TPM): Limit 30000, "
+        "Requested 31538. The input or output tokens must be reduced in order to run successfully. " + LIMITS,
+        "tokens", code="rate_limit_exceeded"),
     Fault.UNAUTHORIZED: Problem(
-        401,
-        "Incorrect API key provided: {key}. You can find your API key at https://platform.openai.com/account/api-keys.",
-        code="invalid_api_key",
-    ),
+        401, "Incorrect API key provided: {key}. You can find your API key at "
+        "https://platform.openai.com/account/api-keys.", code="invalid_api_key"),
     Fault.MODEL_NOT_FOUND: Problem(
-        404, "The model `{model}` does not exist or you do not have access to it.", code="model_not_found"
-    ),
+        404, "The model `{model}` does not exist or you do not have access to it.", code="model_not_found"),
     Fault.BAD_REQUEST: Problem(400, "Invalid request: one of its values is not allowed."),
     Fault.INVALID_SCHEMA: Problem(
-        400,
-        "Invalid schema for response_format: In context=(), 'additionalProperties' is required to be supplied and to "
-        "be false.",
-        param=("text.format.schema", "response_format"),
-    ),
+        400, "Invalid schema for response_format: In context=(), 'additionalProperties' is required to be supplied and "
+        "to be false.", param=("text.format.schema", "response_format")),
     Fault.CONTEXT_LENGTH: Problem(
-        400,
-        "This model's maximum context length is 128000 tokens. However, your messages resulted in 140004 tokens. "
-        "Please reduce the length of the messages.",
-        param=("input", "messages"),
-        code="context_length_exceeded",
-    ),
+        400, "This model's maximum context length is 128000 tokens. However, your messages resulted in 140004 tokens. "
+        "Please reduce the length of the messages.", param=("input", "messages"), code="context_length_exceeded"),
     Fault.SERVER_ERROR: Problem(
-        500,
-        "The server had an error processing your request. Sorry about that! You can retry your request, or contact us "
-        "through our help center at help.openai.com if you keep seeing this error.",
-        type="server_error",
-    ),
-    Fault.OVERLOADED: Problem(503, "The engine is currently overloaded, please try again later.", type="server_error"),
+        500, "The server had an error processing your request. Sorry about that! You can retry your request, or "
+        "contact us through our help center at help.openai.com if you keep seeing this error.", "server_error"),
+    Fault.OVERLOADED: Problem(503, "The engine is currently overloaded, please try again later.", "server_error"),
 }
+# fmt: on
 PAGES = {
-    Fault.BAD_GATEWAY: Reply(
-        502, b"<html><body><h1>502 Bad Gateway</h1><hr>nginx</body></html>", {"content-type": "text/html"}
-    ),
-    Fault.HTML: Reply(200, b"<!doctype html><title>Sign in to this network</title>", {"content-type": "text/html"}),
+    Fault.BAD_GATEWAY: (502, b"<html><body><h1>502 Bad Gateway</h1><hr>nginx</body></html>"),
+    Fault.HTML: (200, b"<!doctype html><title>Sign in to this network</title>"),
 }
 
 
@@ -572,11 +579,15 @@ def read_question(method: str, path: str, key: str, raw: bytes) -> Question | Pr
         body = json.loads(raw)
     except (ValueError, RecursionError):
         return NOT_JSON
+    if not isinstance(body, dict):
+        return NOT_JSON
     texts_of = TEXTS_OF[path]
     for name in ("model", texts_of):
-        if not isinstance(body, dict) or not body.get(name):
+        if not body.get(name):
             problem = f"Missing required parameter: '{name}'."
             return Problem(400, problem, param=(name, name), code="missing_required_parameter")
+    if body.get("stream"):
+        return Problem(400, "The simulator does not stream.", param=("stream", "stream"), code="unsupported_value")
     texts = list(_texts(body[texts_of]))
     if not texts:
         return Problem(400, f"Invalid type for '{texts_of}'.", param=(texts_of, texts_of), code="invalid_type")
@@ -633,7 +644,7 @@ def answer(question: Question, fault: Fault, source: Source, number: int) -> Rep
         spent = question.most_tokens
     tokens = (0, 0) if fault is Fault.FAILED else (question.characters // 4 + 1, spent)
     body = _json((_completion if question.chat else _response)(question, fault, text, number, *tokens))
-    return Reply(200, body[: len(body) // 2] if fault is Fault.TRUNCATED_JSON else body, {}, *tokens)
+    return Reply(200, body[: len(body) // 2] if fault is Fault.TRUNCATED_JSON else body, {}, fault, *tokens)
 
 
 def _write(fault: Fault, value: Any, posting: Posting) -> str:
@@ -668,69 +679,42 @@ FAILURE = {"code": "server_error", "message": "The model failed to generate a re
 CUT_SHORT = {Fault.INCOMPLETE: ("max_output_tokens", "length"), Fault.CONTENT_FILTER: ("content_filter",) * 2}
 
 
+# fmt: off
 def _response(question: Question, fault: Fault, text: str, number: int, read: int, spent: int) -> dict[str, Any]:
     """The object of the Responses API."""
     part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
     if fault is Fault.REFUSAL:
         part = {"type": "refusal", "refusal": text}
-    status = "failed" if fault is Fault.FAILED else "incomplete" if fault in CUT_SHORT else "completed"
-    message = {"id": f"msg_{number:032x}", "type": "message", "role": "assistant", "content": [part],
-               "status": "incomplete" if fault in CUT_SHORT else "completed"}  # fmt: skip
-    usage = {
-        "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": spent,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": read + spent,
+    status = "incomplete" if fault in CUT_SHORT else "completed"
+    message = {"id": f"msg_{number:032x}", "type": "message", "role": "assistant", "status": status, "content": [part]}
+    usage = {"input_tokens": read, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+             "output_tokens": spent, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": read + spent}
+    response = {
+        "id": f"resp_{number:032x}", "object": "response", "created_at": int(time.time()), "status": status,
+        "error": None, "incomplete_details": {"reason": CUT_SHORT[fault][0]} if fault in CUT_SHORT else None,
+        "instructions": None, "max_output_tokens": question.most_tokens, "metadata": {}, "model": question.model,
+        "output": [message] if text else [], "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "auto",
+        "tools": [], "top_p": 1.0, "usage": usage,
     }
-    return {
-        "id": f"resp_{number:032x}",
-        "object": "response",
-        "created_at": int(time.time()),
-        "status": status,
-        "error": FAILURE if fault is Fault.FAILED else None,
-        "incomplete_details": {"reason": CUT_SHORT[fault][0]} if fault in CUT_SHORT else None,
-        "instructions": None,
-        "max_output_tokens": question.most_tokens,
-        "metadata": {},
-        "model": question.model,
-        "output": [message] if text else [],
-        "parallel_tool_calls": True,
-        "temperature": 1.0,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": 1.0,
-        "usage": None if fault is Fault.FAILED else usage,
-    }
+    failed = {"status": "failed", "error": FAILURE, "usage": None}
+    return response | failed if fault is Fault.FAILED else response
 
 
 def _completion(question: Question, fault: Fault, text: str, number: int, read: int, spent: int) -> dict[str, Any]:
-    """The object of chat completions; a failure has no place in it but the one that gateways use, beside no choices."""
-    refused = fault is Fault.REFUSAL
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": None if refused else text, "refusal": text if refused else None},
-        "logprobs": None,
-        "finish_reason": CUT_SHORT[fault][1] if fault in CUT_SHORT else "stop",
+    """The object of chat completions; a failure stands where gateways put it, beside no choices."""
+    message = {"role": "assistant", "content": text, "refusal": None}
+    if fault is Fault.REFUSAL:
+        message = {"role": "assistant", "content": None, "refusal": text}
+    reason = CUT_SHORT[fault][1] if fault in CUT_SHORT else "stop"
+    usage = {"prompt_tokens": read, "completion_tokens": spent, "total_tokens": read + spent,
+             "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}}
+    completion = {
+        "id": f"chatcmpl-{number:032x}", "object": "chat.completion", "created": int(time.time()),
+        "model": question.model, "service_tier": "default", "system_fingerprint": "fp_simulator", "usage": usage,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
     }
-    usage = {
-        "prompt_tokens": read,
-        "completion_tokens": spent,
-        "total_tokens": read + spent,
-        "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0},
-    }
-    failed = {"choices": [], "usage": None, "error": FAILURE} if fault is Fault.FAILED else {}
-    return {
-        "id": f"chatcmpl-{number:032x}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": question.model,
-        "choices": [choice],
-        "usage": usage,
-        "service_tier": "default",
-        "system_fingerprint": "fp_simulator",
-    } | failed
+    return completion | {"choices": [], "usage": None, "error": FAILURE} if fault is Fault.FAILED else completion
+# fmt: on
 
 
 def _json(value: Any) -> bytes:
@@ -741,10 +725,10 @@ def _json(value: Any) -> bytes:
 
 
 class Simulator:
-    """Serves a script from its own thread, from `with` on to its end; `port` 0 lets the system choose.
+    """Serves a script in its own thread while its `with` lasts; `port` 0 lets the system choose.
 
-    Any thread may read `journal` and call `play` and `restore_quota`. Raises ValueError for a host that is not loopback,
-    OSError for a port that is taken.
+    Any thread may read `journal` and call `play` and `restore_quota`. ValueError: a host that is not loopback. OSError:
+    a port that is taken.
     """
 
     def __init__(
@@ -791,19 +775,20 @@ class Simulator:
 
     def restore_quota(self, remaining: int | None = None) -> None:
         """Grant so many more successful answers; None: without end."""
+        left = math.inf if remaining is None else int(remaining)
+        if left < 0:
+            raise ValueError(f"a quota is 0 or more, not {remaining}")
         with self._lock:
-            self._left = math.inf if remaining is None else remaining
+            self._left = left
 
     async def _run(self, ready: Future[int]) -> None:
         self._loop, self._stop, self._started = asyncio.get_running_loop(), asyncio.Event(), time.monotonic()
-        server = web.Server(
-            self._serve, access_log=None, handler_cancellation=True
-        )  # a client that leaves ends its call
+        server = web.Server(self._serve, access_log=None, handler_cancellation=True)  # who leaves ends the call
         runner = web.ServerRunner(server, shutdown_timeout=0.1)  # 0 would wait for ever
         await runner.setup()
         try:
             await web.TCPSite(runner, self.host, self.port, backlog=1_024).start()
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             ready.set_exception(error)
         else:
             ready.set_result(runner.addresses[0][1])
@@ -816,34 +801,35 @@ class Simulator:
             return await self._operate(request)
         received, raw = time.monotonic(), await request.content.read()
         number, key = next(self._numbers), request.headers.get("Authorization", "").removeprefix("Bearer").strip()
-        question, fault, reply = self._decide(request, key, raw, number)
-        place = self._note(request, number, received, key, question, fault, reply)
+        question, reply = self._decide(request.method, request.path, key, raw, number)
+        place = self._note(request, number, received, key, question, reply)
         if question and (seconds := self._latency(question)):
             await asyncio.sleep(seconds)
-        return await self._send(request, reply, fault, place, _headers(number, received) | reply.headers)
+        headers = {**_headers(number, received), **reply.headers}
+        return await self._send(request, reply._replace(headers=headers), place)
 
-    def _decide(
-        self, request: web.BaseRequest, key: str, raw: bytes, number: int
-    ) -> tuple[Question | None, Fault | None, Reply]:
-        path = request.path.removeprefix("/redirected")
-        if key and (request.method, path) == ("GET", "/v1/models"):
-            return None, None, Reply(200, _json(MODELS))
-        asked = read_question(request.method, path, key, raw)
+    def _decide(self, method: str, path: str, key: str, raw: bytes, number: int) -> tuple[Question | None, Reply]:
+        direct = path.removeprefix("/redirected")
+        if key and (method, path) == ("GET", "/v1/models"):
+            return None, Reply(200, _json(MODELS))
+        asked = read_question(method, direct, key, raw)
         if isinstance(asked, Problem):
-            return None, None, state(asked)
+            return None, state(asked)
         try:
             source = self._source(asked.schema)
         except Unanswerable as error:
-            return asked, None, state(PROBLEMS[Fault.INVALID_SCHEMA]._replace(message=str(error)), asked)
-        fault = self._choose(asked.text) if path == request.path else Fault.OK
-        return asked, fault, self._reply(asked, source, fault, path, key, number)
+            return asked, state(PROBLEMS[Fault.INVALID_SCHEMA]._replace(message=str(error)), asked)
+        fault = self._choose(asked.text) if path == direct else Fault.OK
+        return asked, self._reply(asked, source, fault, key, number, path)
 
     def _source(self, schema: Any) -> Source:
         """The compiled schema, kept by its text."""
         if schema is None:
-            return lambda posting: {"answer": posting.summary(2)}
+            return lambda posting: {"answer": " ".join(posting.sentences[:2])}
         text = repr(schema)
         if text not in self._sources:
+            if len(self._sources) > 100:
+                self._sources.clear()
             self._sources[text] = compile_schema(schema)
         return self._sources[text]
 
@@ -855,35 +841,27 @@ class Simulator:
             self._left -= fault in COUNTED
             return fault
 
-    def _reply(self, question: Question, source: Source, fault: Fault, path: str, key: str, number: int) -> Reply:
-        wait = self._script.retry_after
+    def _reply(self, question: Question, source: Source, fault: Fault, key: str, number: int, path: str) -> Reply:
+        script = self._script
         if fault is Fault.HANG:
-            return Reply(None)
+            return Reply(None, fault=fault)
         if fault is Fault.REDIRECT:
-            return Reply(307, headers={"location": f"/redirected{path}"})
-        if fault is Fault.RATE_LIMIT:
-            waits = {"retry-after": str(math.ceil(wait)), "retry-after-ms": str(round(wait * 1_000))}
-            used = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"{wait:g}s"}
-            return state(PROBLEMS[fault], question, key, wait)._replace(headers=waits | used)
+            return Reply(307, headers={"location": f"/redirected{path}"}, fault=fault)
+        if fault in PAGES:
+            return Reply(*PAGES[fault], {"content-type": "text/html"}, fault)
         if fault in PROBLEMS:
-            return state(PROBLEMS[fault], question, key)
-        return PAGES.get(fault) or answer(question, fault, source, number)
+            headers = _headers_of_limit(script.retry_after) if fault is Fault.RATE_LIMIT else {}
+            return state(PROBLEMS[fault], question, key, script.retry_after)._replace(headers=headers, fault=fault)
+        return answer(question, fault, source, number)
 
     def _latency(self, question: Question) -> float:
         low, high = self._script.latency_range
         return low + (high - low) * int(question.sha256[:4], 16) / 0xFFFF
 
     def _note(
-        self,
-        request: web.BaseRequest,
-        number: int,
-        received: float,
-        key: str,
-        question: Question | None,
-        fault: Fault | None,
-        reply: Reply,
+        self, request: web.BaseRequest, number: int, received: float, key: str, question: Question | None, reply: Reply
     ) -> int | None:
-        """Note the call as received, not yet completed; its place in the journal."""
+        """Note the call as received and not yet completed; its place in the journal."""
         if not self._keeps_journal:
             return None
         call = Call(
@@ -892,9 +870,9 @@ class Simulator:
             path=request.path,
             model=question.model if question else None,
             client_request_id=request.headers.get("X-Client-Request-Id"),
-            key_sha256=hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest() if key else None,
+            key_sha256=hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest() if key else None,
             input_sha256=question.sha256 if question else None,
-            fault=fault,
+            fault=reply.fault,
             status=reply.status,
             input_tokens=reply.input_tokens,
             output_tokens=reply.output_tokens,
@@ -908,30 +886,26 @@ class Simulator:
         if place is not None:
             self._journal[place] = self._journal[place]._replace(completed=True)
 
-    async def _send(
-        self, request: web.BaseRequest, reply: Reply, fault: Fault | None, place: int | None, headers: Mapping[str, str]
-    ) -> web.StreamResponse:
+    async def _send(self, request: web.BaseRequest, reply: Reply, place: int | None) -> web.StreamResponse:
         if reply.status is None:
             await asyncio.get_running_loop().create_future()  # until the client leaves or the simulator stops
-        if fault in STREAMED:
-            return await self._stream(request, reply, fault, place, headers)
+        if reply.fault in STREAMED:
+            return await self._stream(request, reply, place)
         self._complete(place)
-        return web.Response(status=reply.status or 0, body=reply.body, headers=headers)
+        return web.Response(status=reply.status or 0, body=reply.body, headers=reply.headers)
 
-    async def _stream(
-        self, request: web.BaseRequest, reply: Reply, fault: Fault, place: int | None, headers: Mapping[str, str]
-    ) -> web.StreamResponse:
-        """Write the body in pieces: single bytes that drip, or large ones; half of it for a reset."""
-        response = web.StreamResponse(headers={**headers, "content-length": str(len(reply.body))})
+    async def _stream(self, request: web.BaseRequest, reply: Reply, place: int | None) -> web.StreamResponse:
+        """Write the body in pieces: single bytes that drip, else large ones; half of it before a reset."""
+        response = web.StreamResponse(headers={**reply.headers, "content-length": str(len(reply.body))})
         await response.prepare(request)
-        piece, pause = (1, self._script.drip) if fault is Fault.DRIP else (65_536, 0.0)
-        end = len(reply.body) // 2 if fault is Fault.RESET else len(reply.body)
+        piece, pause = (1, self._script.drip) if reply.fault is Fault.DRIP else (65_536, 0.0)
+        end = len(reply.body) // 2 if reply.fault is Fault.RESET else len(reply.body)
         for start in range(0, end, piece):
-            if start + piece >= len(reply.body):
+            if start + piece >= end == len(reply.body):
                 self._complete(place)
             await response.write(reply.body[start : min(start + piece, end)])
             await asyncio.sleep(pause)
-        if fault is Fault.RESET and request.transport:
+        if reply.fault is Fault.RESET and request.transport:
             request.transport.abort()
         return response
 
@@ -944,34 +918,41 @@ class Simulator:
                 case "POST", "/simulator/script":
                     self.play(Script.parse(await request.json()))
                 case "POST", "/simulator/quota":
-                    remaining = (await request.json())["remaining"]
-                    if remaining is not None and type(remaining) is not int:
-                        raise ValueError(f"remaining is a whole number or null, not {remaining!r}")
-                    self.restore_quota(remaining)
+                    self.restore_quota((await request.json())["remaining"])
                 case _:
                     return web.json_response({"error": {"message": "GET journal; POST script, quota"}}, status=404)
         except (ValueError, KeyError, TypeError) as error:
             return web.json_response({"error": {"message": str(error)}}, status=400)
-        return web.json_response({"left": None if self._left == math.inf else self._left})
+        return web.json_response({"remaining": None if self._left == math.inf else self._left})
 
 
+# fmt: off
 def _headers(number: int, received: float) -> dict[str, str]:
     """The headers of every reply."""
     return {
-        "content-type": "application/json",
-        "x-request-id": f"req_{number:032x}",
+        "content-type": "application/json", "openai-version": "2020-10-01", "x-request-id": f"req_{number:032x}",
         "openai-processing-ms": str(int((time.monotonic() - received) * 1_000)),
-        "openai-version": "2020-10-01",
-        "x-ratelimit-limit-requests": "500",
-        "x-ratelimit-limit-tokens": "30000",
-        "x-ratelimit-remaining-requests": "499",
-        "x-ratelimit-remaining-tokens": "29000",
-        "x-ratelimit-reset-requests": "120ms",
-        "x-ratelimit-reset-tokens": "2s",
+        "x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000",
+        "x-ratelimit-remaining-requests": "499", "x-ratelimit-remaining-tokens": "29000",
+        "x-ratelimit-reset-requests": "120ms", "x-ratelimit-reset-tokens": "2s",
     }
 
 
+def _headers_of_limit(wait: float) -> dict[str, str]:
+    return {
+        "retry-after": str(math.ceil(wait)), "retry-after-ms": str(round(wait * 1_000)),
+        "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"{wait:g}s",
+    }
+# fmt: on
+
+
 # -- by hand ----------------------------------------------------------------------------------------------------------
+
+
+NOTICE = (
+    "A simulator, no model: it answers with the request's own words. Point enrichlog or any OpenAI client at it with "
+    "OPENAI_BASE_URL={} and any OPENAI_API_KEY."
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -986,32 +967,41 @@ def _read_latency(text: str) -> float | list[float]:
 
 def _parser() -> _Parser:
     parser = _Parser(prog="simulator", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
-    parser.add_argument("--port", type=int, default=8089, help="0 lets the system choose")
-    parser.add_argument("--latency", type=_read_latency, metavar="SECONDS", help="of each answer; LOW-HIGH for a range")
-    parser.add_argument("--retry-after", type=float, metavar="SECONDS", help="of the fault rate_limit")
-    parser.add_argument("--drip", type=float, metavar="SECONDS", help="between two bytes of the fault drip")
-    parser.add_argument(
-        "--quota", type=int, metavar="N", help="successful answers until every call gets the quota fault"
-    )
-    parser.add_argument("--fault", action="append", metavar="TEXT=FAULT[,FAULT]", help="one of: " + ", ".join(Fault))
-    parser.add_argument(
-        "--script", type=Path, metavar="FILE", help='JSON: {"rules": [{"match", "faults"}], "quota", ...}'
-    )
-    parser.add_argument("--no-journal", action="store_true", help="keep no journal, for long measurements")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="a loopback address")
+    add("--port", type=int, default=8089, help="0 lets the system choose")
+    add("--latency", type=_read_latency, metavar="SECONDS", help="of each answer; LOW-HIGH for a range")
+    add("--retry-after", type=float, metavar="SECONDS", help="of the fault rate_limit")
+    add("--drip", type=float, metavar="SECONDS", help="between two bytes of the fault drip")
+    add("--quota", type=int, metavar="N", help="successful answers until every call gets the fault quota")
+    add("--fault", action="append", metavar="[TEXT=]FAULT[,FAULT]", help="one of: " + ", ".join(Fault))
+    add("--script", type=Path, metavar="FILE", help='such as {"rules": [{"match": "Acme", "faults": ["ok"]}]}')
+    add("--no-journal", action="store_true", help="keep no journal, for long measurements")
     return parser
 
 
 def _script_of(options: argparse.Namespace) -> Script:
     """The script of the file, with the options over it."""
-    script = Script.parse(json.loads(options.script.read_text("utf-8"))) if options.script else Script()
-    rules = [text.rpartition("=") for text in options.fault or ()]
+    script = _read_script(options.script) if options.script else Script()
+    rules = [Rule(text.rpartition("=")[0], text.rpartition("=")[2].split(",")) for text in options.fault or ()]
     given = {name: getattr(options, name) for name in ("latency", "retry_after", "drip", "quota")}
-    return replace(
-        script,
-        rules=(*(Rule(match, names.split(",")) for match, _, names in rules), *script.rules),
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(script, rules=(*rules, *script.rules), **given)
+
+
+def _read_script(file: Path) -> Script:
+    try:
+        return Script.parse(json.loads(file.read_text("utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _serve_until_interrupted(simulator: Simulator) -> None:
+    with simulator:
+        sys.stdout.write(f"{simulator.base_url}\n{NOTICE.format(simulator.base_url)}\n")
+        sys.stdout.flush()
+        while True:
+            time.sleep(3_600)  # Ctrl-C ends a sleep on every system
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -1019,21 +1009,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        script = _script_of(options)
-        with Simulator(script, host=options.host, port=options.port, keeps_journal=not options.no_journal) as simulator:
-            sys.stdout.write(
-                f"{simulator.base_url}\nA simulator, no model: it answers with the request's own words. Point enrichlog or any "
-                f"OpenAI client at it: OPENAI_BASE_URL={simulator.base_url} and any OPENAI_API_KEY. Ctrl-C stops it.\n"
-            )
-            sys.stdout.flush()
-            while True:
-                time.sleep(3_600)  # Ctrl-C ends a sleep on every system
+        journal = not options.no_journal
+        simulator = Simulator(_script_of(options), host=options.host, port=options.port, keeps_journal=journal)
+        _serve_until_interrupted(simulator)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OSError, OverflowError) as error:  # OverflowError: a port over 65535
         parser.error(str(error))
-    except OSError as error:
-        parser.error(f"{error}{'; choose another --port' if not options.script else ''}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from enrichlog.attempt import End, end_proposal
 from enrichlog.claims import Claim, Scope, claim, lease_seconds
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import NotRecorded, UnknownPrice
-from enrichlog.outcome import Outcome, judge
+from enrichlog.outcome import SIMULATOR, Outcome, judge
 from enrichlog.price import is_known
 from enrichlog.reply import Api, Reply
 from enrichlog.settings import Settings
@@ -60,6 +60,7 @@ class Run:
     output_tokens: int = 0
     cost_microdollars: int = 0
     unpriced_calls: int = 0
+    simulated: bool = False
     stopped: str | None = None
     signal: int | None = None
 
@@ -78,6 +79,7 @@ class Run:
         self.input_tokens += end.input_tokens or 0
         self.output_tokens += end.output_tokens or 0
         self.cost_microdollars += end.cost_microdollars or 0
+        self.simulated = self.simulated or end.provider_name == SIMULATOR
         self.unpriced_calls += end.input_tokens is not None and end.cost_microdollars is None
 
 
@@ -122,8 +124,8 @@ class Worker:
         """Take everything in the scope, then return what was done. Raises what the database raises."""
         with Recorder(self._database, InlineReadModels(self._database.dialect)) as recorder:
             try:
-                while await self._take(recorder, scope) or self._running:
-                    await self._room()
+                while (taken := await self._take(recorder, scope)) or self._running:
+                    await self._room(filling=taken > 0)
             finally:
                 await self._finish()
         if self._error is not None:
@@ -194,10 +196,10 @@ class Worker:
             self._error = self._error or NotRecorded(reason=f"{type(error).__name__}: {error}")
             self.stop(str(self._error))
 
-    async def _room(self) -> None:
-        """Wait until a few calls can begin together, or none is running, or the run is stopped."""
-        together = min(CLAIM_TOGETHER, self._settings.concurrency)
-        while self._running and self._free() < together and not self.run.stopped:
+    async def _room(self, *, filling: bool) -> None:
+        """Wait until a few calls can begin together; when there was nothing to fill the room with, until all ended."""
+        wanted = min(CLAIM_TOGETHER, self._settings.concurrency) if filling else self._settings.concurrency
+        while self._running and self._free() < wanted:
             self._changed.clear()
             await self._changed.wait()
 

@@ -1,0 +1,336 @@
+"""The command line: each command parses, calls one function, prints. `python cli.py …` is `enrichlog …`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import enrichlog
+
+if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQLAlchemy and the SDK
+    from enrichlog.settings import Settings
+    from eventlog.database import Database
+
+EXIT_STOPPED, EXIT_USAGE, EXIT_FOUND = 1, 2, 3
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Moment(click.ParamType[datetime]):
+    """A time: ISO 8601 (UTC unless it says otherwise), or how long ago, such as 30m, 2h or 7d."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The moment meant."""
+        text = str(value)
+        try:
+            if text[-1:] in UNITS and text[:-1].isdigit():
+                return datetime.now(UTC) - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
+            moment = datetime.fromisoformat(text)
+        except (ValueError, OverflowError):
+            self.fail(f"{text!r} is no time: write 2026-01-31, 2026-01-31T08:00, or 30m, 2h, 7d for how long ago")
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(enrichlog.__version__, prog_name="enrichlog")
+def cli() -> None:
+    r"""An event-sourced log of LLM enrichment: every attempt is recorded, with its outcome, its cost and its error.
+
+    \b
+    Try it without a key or a database:   enrichlog demo
+    Start for real:                       enrichlog init
+                                          enrichlog import postings.csv --map title=job_title
+                                          enrichlog enrich
+                                          enrichlog failed
+                                          enrichlog retry --error-type quota
+    """
+
+
+def command(name: str, example: str, *, needs_database: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command with an example in its help and the options that all of them have.
+
+    The function gets `settings`, `as_json` and, when it needs one, the checked `database`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @functools.wraps(function)
+        def run(as_json: bool, **options: Any) -> None:
+            settings = _settings(options)
+            if needs_database:
+                from enrichlog.place import open_database
+
+                options["database"] = open_database(settings)
+            function(settings=settings, as_json=as_json, **options)
+
+        for option in (
+            click.option("--log-format", type=click.Choice(["text", "json"]), help="Form of the log on stderr."),
+            click.option(
+                "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged."
+            ),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),
+            click.option("--database", metavar="URL", help="SQLite file or PostgreSQL URL.  [default: enrichlog.db]"),
+        ):
+            run = option(run)
+        return cli.command(name, epilog=f"Example:  {example}")(run)
+
+    return decorate
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    """The settings with the flags that every command has, and logging set up by them."""
+    from enrichlog.logs import set_up_logging
+    from enrichlog.settings import configure
+
+    shared = ("database", "log_level", "log_format", "concurrency", "model", "api", "base_url")
+    settings = configure(**{name: options.pop(name) for name in shared if name in options})
+    set_up_logging(settings.log_level, settings.log_format)
+    return settings
+
+
+def enrichment_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Which enrichment a command is about."""
+    return click.option("--enrichment", default="job", show_default=True, help="Name of the enrichment.")(function)
+
+
+def call_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that call the model."""
+    for option in (
+        click.option("--fail-on-error", is_flag=True, help="Exit with 3 when any posting failed."),
+        click.option("--base-url", metavar="URL", help="An OpenAI-compatible server."),
+        click.option("--api", type=click.Choice(["responses", "chat"]), help="chat for compatible servers."),
+        click.option("--model", help="Model to ask."),
+        click.option("--concurrency", type=click.IntRange(1, 1000), help="Calls at the same time.  [default: 8]"),
+    ):
+        function = option(function)
+    return function
+
+
+@command("init", "enrichlog init --database postgresql://me@localhost/jobs", needs_database=False)
+@click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
+def init(settings: Settings, as_json: bool, sql: bool) -> None:
+    """Create the tables, or bring them up to date."""
+    from enrichlog import terminal
+    from enrichlog.place import database_of
+    from eventlog import migration
+
+    database = database_of(settings)
+    if sql:
+        script = migration.sql(database)
+        terminal.print_json({"sql": script}) if as_json else click.echo(script, nl=False)
+        return
+    revision, where = migration.migrate(database), database.dialect.where()
+    if as_json:
+        terminal.print_json({"database": where, "migration": revision})
+    else:
+        terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog import FILE")
+
+
+@command("import", "enrichlog import jobs.csv --map title=job_title --map description=text")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--map", "pairs", multiple=True, metavar="OURS=THEIRS", help="Which column is our id, title, …")
+@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
+def import_(
+    settings: Settings, database: Database, as_json: bool, path: Path, pairs: tuple[str, ...], dry_run: bool
+) -> None:
+    """Import postings from a CSV, JSON or JSON lines file.
+
+    Needed are an id, a title and a description; company, location, url and language are taken when they are there.
+    """
+    from enrichlog import screens, terminal
+    from enrichlog.posting_files import import_file, read_map
+    from enrichlog.runs import actor
+
+    names = ["job", *(name for name in settings.enrichments if name != "job")]
+    report = import_file(database, path, read_map(pairs), names, actor(), dry_run=dry_run)
+    terminal.print_json(report.document()) if as_json else screens.imported(report)
+
+
+@command("enrich", "enrichlog enrich --limit 100 --max-cost 0.50")
+@click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1)
+@click.option("--limit", type=click.IntRange(1), help="Take at most so many postings.")
+@click.option("--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend at most so much.")
+@click.option("--dry-run", is_flag=True, help="Say how many would be taken, call nobody.")
+@click.option("--force", is_flag=True, help="Also what is enriched or has failed for good; needs ids or --all.")
+@click.option("--all", "everything", is_flag=True, help="With --force: every posting.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@enrichment_option
+@call_options
+def enrich(settings: Settings, database: Database, **options: Any) -> None:
+    """Enrich what is due: new and changed postings, and failures whose wait is over. Each at most once."""
+    from enrichlog.commands import enrich as run
+
+    sys.exit(run(settings, database, confirm=_confirm, **options))
+
+
+@command("retry", "enrichlog retry --error-type quota --max-attempts 3 --dry-run")
+@click.option("--error-type", "error_types", multiple=True, metavar="TYPE", help="Only this type; can be repeated.")
+@click.option("--max-attempts", type=click.IntRange(1), help="Counted attempts in all; overrides the usual caps.")
+@click.option("--max-retries", type=click.IntRange(0), help="The same less one: the first attempt is not a retry.")
+@click.option("--dry-run", is_flag=True, help="Print the plan only.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@enrichment_option
+@call_options
+def retry(settings: Settings, database: Database, **options: Any) -> None:
+    """Try failed postings again: first the plan, then the run."""
+    from enrichlog.commands import retry as run
+
+    sys.exit(run(settings, database, confirm=_confirm, **options))
+
+
+@command("failed", "enrichlog failed --error-type timeout --since 24h")
+@click.option("--error-type", "error_types", multiple=True, metavar="TYPE", help="Only this type; can be repeated.")
+@click.option("--since", type=Moment(), help="Only what failed since: a date, or 30m, 2h, 7d.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many to show.")
+@enrichment_option
+def failed(
+    settings: Settings, database: Database, as_json: bool, error_types: tuple[str, ...], since: datetime | None,
+    limit: int, enrichment: str,
+) -> None:  # fmt: skip
+    """The failed postings, newest first, each with its exact error."""
+    from enrichlog import reports, screens, terminal
+    from enrichlog.errors import find
+
+    page = reports.failed(database, enrichment, find(error_types), since, limit, settings.max_attempts)
+    terminal.print_json(page.rows) if as_json else screens.failed(page)
+
+
+@command("errors", "enrichlog errors")
+@enrichment_option
+def errors(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
+    """How many postings failed with each error type, and what to do about it."""
+    from enrichlog import reports, screens, terminal
+
+    rows = reports.errors(database, enrichment)
+    terminal.print_json(rows) if as_json else screens.errors(rows)
+
+
+@command("history", "enrichlog history job-4711")
+@click.argument("job_id")
+@enrichment_option
+def history(settings: Settings, database: Database, as_json: bool, job_id: str, enrichment: str) -> None:
+    """Everything that ever happened to a posting."""
+    from enrichlog import reports, screens, terminal
+
+    document = reports.history(database, enrichment, job_id)
+    terminal.print_json(document) if as_json else screens.history(document)
+
+
+@command("status", "enrichlog status")
+@enrichment_option
+def status(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
+    """How many postings are in which state, and what was spent."""
+    from enrichlog import reports, screens, terminal
+
+    document = reports.status(database, enrichment)
+    terminal.print_json(document) if as_json else screens.status(document)
+
+
+@command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Show what would change; exit with 3 when anything would.")
+def rebuild(settings: Settings, database: Database, as_json: bool, names: tuple[str, ...], dry_run: bool) -> None:
+    """Make the read models equal to the log again; what is right already is left alone."""
+    from enrichlog.commands import rebuild as run
+
+    sys.exit(run(database, names, as_json=as_json, dry_run=dry_run))
+
+
+@command("verify", "enrichlog verify --anchor 1204:9f86d0…")
+@click.option("--anchor", "anchors", multiple=True, metavar="POSITION:HASH", help="An anchor kept elsewhere.")
+def verify(settings: Settings, database: Database, as_json: bool, anchors: tuple[str, ...]) -> None:
+    """Prove that the log is what was appended, and that the read models are what it adds up to."""
+    from enrichlog.commands import verify as run
+
+    sys.exit(run(database, anchors, as_json=as_json))
+
+
+@command("export", "enrichlog export results --format csv --output results.csv")
+@click.argument("what", type=click.Choice(["results", "events"]))
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of standard output.")
+@enrichment_option
+def export(settings: Settings, database: Database, **options: Any) -> None:
+    """Write results or the whole log, as JSON lines or CSV."""
+    from enrichlog.commands import export as run
+
+    run(settings, database, **options)
+
+
+@command("config", "enrichlog config", needs_database=False)
+def config(settings: Settings, as_json: bool) -> None:
+    """The settings, and where each came from; secrets are masked."""
+    from enrichlog import screens, terminal
+
+    rows = settings.listed()
+    terminal.print_json(rows) if as_json else screens.config(rows)
+
+
+@cli.command("simulator", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulator(arguments: tuple[str, ...]) -> None:
+    """Start the simulated API by hand: answers without a model, faults on request."""
+    from enrichlog.simulator import main as start
+
+    sys.exit(start(list(arguments)))
+
+
+@cli.command("demo", epilog="Example:  enrichlog demo --keep ./demo")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the files in this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def demo(keep: Path | None, as_json: bool) -> None:
+    """The whole loop on sample postings, with the simulator: no key, no database, two minutes."""
+    from enrichlog.demo import play
+
+    sys.exit(play(keep, as_json=as_json))
+
+
+def _confirm(question: str) -> bool:
+    """Ask at a terminal; elsewhere nobody could answer, so that counts as no."""
+    return sys.stdin.isatty() and click.confirm(question, err=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 stopped, 2 usage, 3 a check found something, 130/143 on signals."""
+    started = time.monotonic()
+    try:
+        result = cli.main(args=arguments, prog_name="enrichlog", standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has left
+        sys.stderr.close()
+        sys.exit(EXIT_STOPPED)
+    except Exception as error:
+        sys.exit(_tell(error, time.monotonic() - started))
+
+
+def _tell(error: Exception, seconds: float) -> int:
+    """Say what went wrong in one line, and with which exit code."""
+    from eventlog.errors import EnrichlogError
+    from eventlog.redaction import redact
+
+    if isinstance(error, EnrichlogError):
+        click.echo(f"Error: {redact(str(error))}", err=True)
+        return EXIT_USAGE if error.kind == "usage" else EXIT_STOPPED
+    logging.getLogger("enrichlog").debug("a defect, after %.1f s", seconds, exc_info=error)
+    text = redact(f"{type(error).__name__}: {error}").replace("\n", " ")
+    click.echo(f"Error: this is a defect of enrichlog: {text}. See more with --log-level debug", err=True)
+    return EXIT_STOPPED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""What the commands that act do, and the exit code each ends with."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from enrichlog import export as exporting
+from enrichlog import reports, screens, terminal
+from enrichlog.claims import Scope, count_due
+from enrichlog.enrichment import Enrichment, enrichment_of
+from enrichlog.errors import find
+from enrichlog.exceptions import NotConfirmed, UnknownProjection, UnreadableFile, UsageError
+from enrichlog.postings import count_unrequested
+from enrichlog.price import MICRODOLLARS
+from enrichlog.retry_plan import RetryPlan, plan_retry
+from enrichlog.runs import Chosen, choose, every_posting, open_scope, perform, request, scope_of
+from enrichlog.settings import Settings
+from enrichlog.worker import Run
+from eventlog.database import Database
+from eventlog.integrity import Anchor, prove, verify_log
+from eventlog.log import head_position
+from projections.reconcile import PROJECTIONS, Drift, reconcile
+
+Confirm = Callable[[str], bool]
+DONE, STOPPED, FOUND = 0, 1, 3
+
+
+def enrich(
+    settings: Settings, database: Database, *, job_ids: tuple[str, ...], limit: int | None, max_cost: float | None,
+    dry_run: bool, force: bool, everything: bool, yes: bool, enrichment: str, fail_on_error: bool, as_json: bool,
+    confirm: Confirm,
+) -> int:  # fmt: skip
+    """Enrich what is due, the postings that are named, or with force and `everything` all of them."""
+    if force and not job_ids and not everything:
+        raise UsageError(reason="--force needs the ids of postings, or --all for every one of them.")
+    if everything and not force:
+        raise UsageError(reason="--all goes with --force; without it what is due is taken anyway.")
+    asked = enrichment_of(settings, enrichment)
+    if dry_run:
+        return _count(settings, database, asked.name, job_ids, force=force, everything=everything, as_json=as_json)
+    left: dict[str, str] = {}
+    if job_ids or everything:
+        chosen = _chosen(settings, database, asked.name, job_ids, force=force)
+        if everything and not yes:
+            _ask(confirm, _price_tag(database, asked.name, len(chosen.targets)))
+        left = chosen.left
+        if everything:
+            open_scope(database, asked.name)
+            scope = request(database, asked.name, chosen.targets, "force").scope
+        else:
+            scope = scope_of(database, asked.name, chosen.targets, force=force)
+    else:
+        scope = open_scope(database, asked.name)
+    return _run(settings, database, asked, scope, left, limit, max_cost, fail_on_error=fail_on_error, as_json=as_json)
+
+
+def retry(
+    settings: Settings, database: Database, *, error_types: tuple[str, ...], max_attempts: int | None,
+    max_retries: int | None, dry_run: bool, yes: bool, enrichment: str, fail_on_error: bool, as_json: bool,
+    confirm: Confirm,
+) -> int:  # fmt: skip
+    """Plan a retry of what failed, show the plan, and run it."""
+    if max_attempts is not None and max_retries is not None:
+        raise UsageError(reason="Give --max-attempts or --max-retries, not both: N retries are N + 1 attempts.")
+    allowed = max_retries + 1 if max_retries is not None else max_attempts
+    asked = enrichment_of(settings, enrichment)
+    plan = plan_retry(database, asked.name, find(error_types), allowed, settings.max_attempts)
+    if not as_json:
+        screens.retry_plan(plan, settings.max_attempts)
+    if dry_run or not plan.targets:
+        why = None if plan.targets else plan.why_nothing()
+        if as_json:
+            terminal.print_json(_plan_document(plan, settings) | {"why_nothing": why})
+        elif why:
+            terminal.say(why)
+        return DONE
+    if not yes:
+        _ask(confirm, f"{len(plan.targets):,} postings will be tried.")
+    requested = request(database, asked.name, plan.targets, "retry", max_attempts=allowed)
+    left = dict.fromkeys(requested.moved_on, "it has moved on since the plan was made")
+    return _run(settings, database, asked, requested.scope, left, fail_on_error=fail_on_error, as_json=as_json)
+
+
+def rebuild(database: Database, names: Sequence[str], *, as_json: bool, dry_run: bool) -> int:
+    """Reconcile projections with the log."""
+    drifts = _reconcile(database, names, write=not dry_run, quiet=as_json)
+    if as_json:
+        terminal.print_json({"dry_run": dry_run, "projections": [_drift_document(one) for one in drifts]})
+    else:
+        for one in drifts:
+            screens.drift(one, written=not dry_run)
+    if any(one.refused for one in drifts):
+        return STOPPED
+    return FOUND if dry_run and any(one.total for one in drifts) else DONE
+
+
+def verify(database: Database, anchors: Sequence[str], *, as_json: bool) -> int:
+    """Check the log, anchors, and the read models against it."""
+    for anchor in anchors:
+        prove(database, _read_anchor(anchor))
+    report = verify_log(database)
+    # What was tampered with is never folded.
+    drifts = [] if report.faults else _reconcile(database, (), write=False, quiet=as_json)
+    sound = not report.faults and not any(one.total for one in drifts)
+    if as_json:
+        found = {"sound": sound, **report._asdict(), "anchor": report.anchor._asdict()}
+        terminal.print_json(found | {"projections": [_drift_document(one) for one in drifts]})
+    else:
+        screens.log_report(report)
+        for one in drifts:
+            screens.drift(one, written=False)
+        terminal.say("Sound." if sound else "Not sound.")
+    return DONE if sound else FOUND
+
+
+def export(
+    settings: Settings, database: Database, *, what: str, form: exporting.Format, output: Path | None, enrichment: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write results or events to standard output or a file."""
+    if as_json and output is None:
+        raise UsageError(reason="--json prints a summary, so the export itself needs a file: --output FILE")
+    try:
+        out = output.open("w", encoding="utf-8", newline="") if output else sys.stdout
+    except OSError as error:
+        raise UnreadableFile(path=output, reason=error.strerror) from error
+    try:
+        if what == "events":
+            count = exporting.export_events(database, form, out)
+        else:
+            fields = enrichment_of(settings, enrichment).result_model.model_fields
+            count = exporting.export_results(database, enrichment, fields, form, out)
+    finally:
+        if output:
+            out.close()
+    if as_json:
+        terminal.print_json({"exported": what, "count": count, "file": str(output)})
+    else:
+        terminal.note(f"{count:,} {what}" + (f" in {output}" if output else ""))
+
+
+def _run(
+    settings: Settings, database: Database, enrichment: Enrichment, scope: Scope, left: dict[str, str],
+    limit: int | None = None, max_cost: float | None = None, *, fail_on_error: bool, as_json: bool,
+) -> int:  # fmt: skip
+    started, due = time.monotonic(), count_due(database, enrichment.name, scope, settings.max_attempts)
+    budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
+    with terminal.progress(min(due, limit or due), quiet=as_json or not due) as notice:
+        run = perform(database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=notice, signals=True)
+    seconds = time.monotonic() - started
+    if as_json:
+        terminal.print_json({**asdict(run), "done": run.done, "seconds": round(seconds, 3), "left": left})
+    else:
+        screens.enriched(run, seconds, left)
+    return _exit_code(run, fail_on_error=fail_on_error)
+
+
+def _exit_code(run: Run, *, fail_on_error: bool) -> int:
+    if run.signal is not None:
+        return 128 + run.signal
+    if run.stopped:
+        return STOPPED
+    return FOUND if fail_on_error and run.failed else DONE
+
+
+def _count(
+    settings: Settings, database: Database, name: str, job_ids: tuple[str, ...], *, force: bool, everything: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """What a run would take, without appending anything."""
+    left: dict[str, str] = {}
+    if job_ids or everything:
+        chosen = _chosen(settings, database, name, job_ids, force=force)
+        count, left = len(chosen.targets), chosen.left
+    else:
+        with database.read() as connection:
+            scope = Scope(database.dialect.clock(connection))
+        count = count_due(database, name, scope, settings.max_attempts) + count_unrequested(database, name)
+    if as_json:
+        terminal.print_json({"dry_run": True, "would_take": count, "left": left})
+    else:
+        terminal.say(f"Would take {_price_tag(database, name, count)}")
+    return DONE
+
+
+def _chosen(settings: Settings, database: Database, name: str, job_ids: tuple[str, ...], *, force: bool) -> Chosen:
+    if not job_ids:
+        return Chosen(every_posting(database, name), {})
+    return choose(database, name, job_ids, settings.max_attempts, force=force)
+
+
+def _ask(confirm: Confirm, plan: str) -> None:
+    """Raises `NotConfirmed` unless someone says yes."""
+    if not confirm(f"{plan} Go on?"):
+        raise NotConfirmed(plan=plan)
+
+
+def _price_tag(database: Database, name: str, count: int) -> str:
+    """How many postings, and what they will cost if they cost what attempts have cost so far."""
+    spent = reports.status(database, name)
+    priced = spent["attempts"] - spent["unpriced_calls"]
+    if not count or priced <= 0 or not spent["cost_microdollars"]:
+        return f"{count:,} postings; what they cost is not known before the first has been enriched."
+    return f"{count:,} postings, about {terminal.money(count * spent['cost_microdollars'] // priced)}."
+
+
+def _plan_document(plan: RetryPlan, settings: Settings) -> dict[str, Any]:
+    maximum = plan.max_attempts or settings.max_attempts
+    counts = {"will_try": len(plan.targets), "by_error_type": plan.by_error_type()}
+    return {"max_attempts": maximum, "max_retries": maximum - 1, **counts, "next_due": plan.next_due}
+
+
+def _reconcile(database: Database, names: Sequence[str], *, write: bool, quiet: bool) -> list[Drift]:
+    for name in names:
+        if name not in PROJECTIONS:
+            raise UnknownProjection(name=name, known=", ".join(PROJECTIONS))
+    with database.read() as connection:
+        total = head_position(connection)
+    drifts = []
+    for name in names or PROJECTIONS:
+        with terminal.counting(name, total, quiet=quiet) as progress:
+            drifts.append(reconcile(database, PROJECTIONS[name], write=write, progress=progress))
+    return drifts
+
+
+def _drift_document(drift: Drift) -> dict[str, Any]:
+    return {**asdict(drift), "total": drift.total}
+
+
+def _read_anchor(text: str) -> Anchor:
+    position, _, digest = text.partition(":")
+    if not position.isdigit() or len(digest) != 64:
+        raise UsageError(reason=f"{text!r} is no anchor: it is POSITION:HASH as verify prints it.")
+    return Anchor(int(position), digest)

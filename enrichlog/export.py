@@ -1,0 +1,80 @@
+"""Results and events out, as JSON lines or CSV, page by page."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TextIO
+
+from sqlalchemy import select, tuple_
+
+from enrichlog.postings import job_postings
+from eventlog.database import Database
+from eventlog.events import iso
+from eventlog.log import read_log
+from projections.llm_enrichment import llm_enrichment
+
+Format = Literal["jsonl", "csv"]
+PAGE = 500
+_HEAD = ("job_id", "enrichment", "title", "company", "enrichment_completed_at", "enrichment_model_version")
+_EVENT = ("position", "event_id", "stream_id", "version", "type", "recorded_at", "facts", "content")
+
+
+def export_results(database: Database, enrichment: str, fields: Iterable[str], form: Format, out: TextIO) -> int:
+    """Write the results of an enrichment; in CSV each of `fields` is a column. Returns how many."""
+    if form == "jsonl":
+        return _write_lines(_results(database, enrichment), out)
+    columns = {f"result.{name}" if name in _HEAD else name: name for name in fields}
+    flat = (
+        {**row, **{column: row["result"].get(name) for column, name in columns.items()}}
+        for row in _results(database, enrichment)
+    )
+    return _write_csv(flat, (*_HEAD, *columns), out)
+
+
+def export_events(database: Database, form: Format, out: TextIO) -> int:
+    """Write the whole log in order of position. Returns how many events."""
+    return _write_lines(_events(database), out) if form == "jsonl" else _write_csv(_events(database), _EVENT, out)
+
+
+def _results(database: Database, enrichment: str) -> Iterator[dict[str, Any]]:
+    shown, after = llm_enrichment.c, ""
+    query = (
+        select(llm_enrichment, job_postings.c.title.label("job_title"), job_postings.c.company)
+        .outerjoin(job_postings, job_postings.c.id == shown.job_posting_id)
+        .where(shown.enrichment == enrichment, shown.result.is_not(None))
+        .order_by(shown.job_posting_id)
+        .limit(PAGE)
+    )
+    while page := database.page(query.where(tuple_(shown.job_posting_id) > tuple_(after))):
+        for row in page:
+            yield {
+                "job_id": row.job_posting_id,
+                "enrichment": row.enrichment,
+                "title": row.job_title,
+                "company": row.company,
+                "enrichment_completed_at": row.enrichment_completed_at and iso(row.enrichment_completed_at),
+                "enrichment_model_version": row.enrichment_model_version,
+                "result": row.result,
+            }
+        after = page[-1].job_posting_id
+
+
+def _events(database: Database) -> Iterator[dict[str, Any]]:
+    for page in read_log(database, page=PAGE):
+        yield from ({**event._asdict(), "recorded_at": iso(event.recorded_at)} for event in page)
+
+
+def _write_lines(rows: Iterable[dict[str, Any]], out: TextIO) -> int:
+    return sum(1 for row in rows if out.write(json.dumps(row, ensure_ascii=False) + "\n"))
+
+
+def _write_csv(rows: Iterable[dict[str, Any]], names: tuple[str, ...], out: TextIO) -> int:
+    writer = csv.writer(out)
+    writer.writerow(names)
+    return sum(1 for row in rows if writer.writerow([_cell(row.get(name)) for name in names]))
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value

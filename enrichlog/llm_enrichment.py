@@ -1,0 +1,202 @@
+"""The public face for Python: enrich a posting, save what others found, and ask what is left to do.
+
+All of it works in a plain script, in threads, and inside a running event loop such as a notebook's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import select
+
+from enrichlog import reports
+from enrichlog.claims import scope_branches
+from enrichlog.enrichment import enrichment_of
+from enrichlog.errors import ERROR_TYPES
+from enrichlog.place import open_database
+from enrichlog.postings import Posting, find_posting, store_postings
+from enrichlog.runs import Target, actor, open_scope, perform, request
+from enrichlog.settings import current as current_settings
+from enrichlog.worker import Run
+from eventlog.database import Database
+from eventlog.errors import Conflict, EnrichlogError
+from eventlog.events import EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
+from eventlog.log import Proposal, append
+from eventlog.streams import stream_of
+from projections.enrichment_status import enrichment_status
+from projections.inline import InlineReadModels
+
+logger = logging.getLogger(__name__)
+
+NAME = "job"
+"""The enrichment these functions are about; further ones are reached by the command line's --enrichment."""
+
+Result = dict[str, Any]
+
+
+def enrich_job_with_llm(job_id: str, description: str) -> tuple[Result | None, str | None]:
+    """Ask the model about one posting with this description, and record the attempt: (data, None) or (None, error).
+
+    The description becomes the posting's own. Raises the errors of the settings and the database.
+    """
+    database = open_database(current_settings())
+    posting = find_posting(database, job_id)._replace(description=description or "")
+    store_postings(database, [posting], [NAME], actor())
+    outcome = _enrich(database, posting, force=True)
+    return (outcome["data"], None) if outcome["success"] else (None, outcome["error"])
+
+
+def process_job_enrichment(job_id: str, force: bool = False) -> Result:
+    """Enrich one posting unless it is enriched already: {"success", "job_id", …}.
+
+    A success has `data`, or `skipped: True` when it was enriched already; a failure has `error` and `error_type`. A
+    posting that failed for good is not tried again without `force`. Raises the errors of the settings and the
+    database, `UnknownJob` among them.
+    """
+    database = open_database(current_settings())
+    posting = find_posting(database, job_id)
+    store_postings(database, [posting], [NAME], actor())
+    status = reports.current(database, NAME, job_id)
+    if status.state == "succeeded" and not force:
+        return {"success": True, "job_id": job_id, "skipped": True, "message": "Already enriched"}
+    if status.state in ("failed", "dismissed") and not status.retryable and not force:
+        return _told(database, job_id) | {"skipped": True}
+    return _enrich(database, posting, force=force)
+
+
+def save_enrichment_to_db(job_id: str, enrichment_data: Result) -> bool:
+    """Record a result that was found elsewhere, as an attempt marked external; nothing when it is recorded already.
+
+    False when the posting is unknown or an attempt of it is in flight; the log says which.
+    """
+    database = open_database(current_settings())
+    row = reports.shown(database, NAME, job_id)
+    if row is not None and row["enrichment_error"] is None and row["result"] == enrichment_data:
+        return True
+    return _record_external(database, job_id, enrichment_data, None)
+
+
+def save_enrichment_error_to_db(job_id: str, error_message: str) -> bool:
+    """Record a failure that was met elsewhere, as an attempt marked external; nothing when it is recorded already.
+
+    False when the posting is unknown or an attempt of it is in flight; the log says which.
+    """
+    database = open_database(current_settings())
+    row = reports.shown(database, NAME, job_id)
+    if row is not None and row["enrichment_error"] == error_message:
+        return True
+    return _record_external(database, job_id, None, error_message)
+
+
+def get_unenriched_jobs(limit: int = 100, include_retries: bool = True) -> list[str]:
+    """The ids of postings that are due: never tried first, then failed ones that may be tried again."""
+    settings = current_settings()
+    database = open_database(settings)
+    scope = open_scope(database, NAME)
+    found: list[str] = []
+    branches = scope_branches(NAME, scope, scope.horizon, settings.max_attempts)
+    for branch in branches if include_retries else branches[:1]:
+        query = select(enrichment_status.c.job_id).where(branch).order_by(enrichment_status.c.due_at)
+        found += [row.job_id for row in database.page(query.limit(limit - len(found)))] if len(found) < limit else []
+    return found
+
+
+def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jobs: float = 1.0) -> Result:
+    """Enrich postings one after the other, with a pause (seconds) between calls.
+
+    Returns {"total", "successful", "failed", "rate_limited", "results"}. It ends early when going on is useless, such
+    as on an exhausted quota: the rest was not tried then, and `stopped` says why. Progress is logged every
+    `batch_size` postings.
+    """
+    results: list[Result] = []
+    stopped = None
+    for number, job_id in enumerate(job_ids, 1):
+        result = _process_or_tell(job_id)
+        results.append(result)
+        kind = ERROR_TYPES.get(result.get("error_type") or "")
+        if kind is not None and kind.stops:
+            stopped = result["error"]
+            break
+        if number % batch_size == 0:
+            logger.info("%d of %d postings done", number, len(job_ids))
+        if number < len(job_ids) and not result.get("skipped"):
+            time.sleep(delay_between_jobs)
+    limited = sum(result.get("error_type") in ("rate_limited", "quota_exceeded") for result in results)
+    successful = sum(result["success"] for result in results)
+    counts = {"total": len(job_ids), "successful": successful, "failed": len(results) - successful}
+    return {**counts, "rate_limited": limited, "results": results, "stopped": stopped}
+
+
+def _process_or_tell(job_id: str) -> Result:
+    try:
+        return process_job_enrichment(job_id)
+    except EnrichlogError as error:
+        return {"success": False, "job_id": job_id, "error": str(error), "error_type": None}
+
+
+def _enrich(database: Database, posting: Posting, *, force: bool) -> Result:
+    """Request the posting, work through that one request, and tell what became of it."""
+    settings = current_settings()
+    enrichment = enrichment_of(settings, NAME)
+    status = reports.current(database, NAME, posting.id)
+    if status.state != "pending":
+        requested = request(database, NAME, [Target(posting.id, status.version)], "force" if force else "retry")
+        if requested.moved_on:
+            error = "An attempt of this posting is in flight; wait until it has ended"
+            return {"success": False, "job_id": posting.id, "error": error, "error_type": None}
+    scope = replace(open_scope(database, NAME), job_ids=(posting.id,))
+    run: Run = perform(database, settings, enrichment, scope)
+    if not run.done:
+        error = run.stopped or "Another worker took the posting"
+        return {"success": False, "job_id": posting.id, "error": error, "error_type": None}
+    return _told(database, posting.id)
+
+
+def _told(database: Database, job_id: str) -> Result:
+    status, row = reports.current(database, NAME, job_id), reports.shown(database, NAME, job_id) or {}
+    if status.state == "succeeded":
+        return {"success": True, "job_id": job_id, "data": row.get("result")}
+    error = row.get("enrichment_error") or status.state
+    return {"success": False, "job_id": job_id, "error": error, "error_type": status.error_type}
+
+
+def _record_external(database: Database, job_id: str, data: Result | None, message: str | None) -> bool:
+    """Append a start and its end in one transaction."""
+    try:
+        store_postings(database, [find_posting(database, job_id)], [NAME], actor())
+        status = reports.current(database, NAME, job_id)
+        with database.write() as connection:
+            proposals = _external_pair(job_id, status, data, message)
+            outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+            for outcome in outcomes:
+                if isinstance(outcome, Conflict):
+                    raise outcome
+    except EnrichlogError as error:
+        logger.warning("The enrichment of %s was not saved: %s", job_id, error)
+        return False
+    return True
+
+
+def _external_pair(job_id: str, status: Any, data: Result | None, message: str | None) -> list[Proposal]:
+    stream_id, attempt_id, number = stream_of(NAME, job_id), str(uuid.uuid4()), status.attempts + 1
+    start = EnrichmentStarted(
+        attempt_id=attempt_id, attempt=number, origin="external", worker=actor(), lease_seconds=0,
+        input_hash=status.input_hash,
+    )  # fmt: skip
+    end: EnrichmentSucceeded | EnrichmentFailed
+    if message is None:
+        end = EnrichmentSucceeded(attempt_id=attempt_id, attempt=number, origin="external", called=False, result=data)
+    else:
+        kind = ERROR_TYPES["other"]  # a message alone has no structure to recognise it by
+        end = EnrichmentFailed(
+            attempt_id=attempt_id, attempt=number, origin="external", called=False, message=message,
+            error_type=kind.name, retryable=kind.retryable, counts=kind.counts, cap=kind.cap, retry_after_ms=0,
+        )  # fmt: skip
+    return [
+        Proposal(stream_id, start, str(uuid.uuid5(uuid.UUID(attempt_id), "start")), status.version),
+        Proposal(stream_id, end, str(uuid.uuid5(uuid.UUID(attempt_id), "end"))),
+    ]

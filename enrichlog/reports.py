@@ -1,0 +1,133 @@
+"""What people ask of the read models: which failed and why, how often, what ever happened to a posting."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, func, select
+
+from enrichlog.errors import ERROR_TYPES
+from enrichlog.exceptions import UnknownJob
+from enrichlog.postings import find_posting, job_postings
+from enrichlog.retry import allowance
+from eventlog.database import Database
+from eventlog.events import iso
+from eventlog.log import head_position, read_stream
+from eventlog.streams import stream_of
+from projections.enrichment_status import STATES, enrichment_status
+from projections.llm_enrichment import llm_enrichment
+
+Document = dict[str, Any]
+
+
+class FailedPage(NamedTuple):
+    """The newest failures, and how many there are in all."""
+
+    total: int
+    rows: list[Document]
+
+
+def failed(
+    database: Database, enrichment: str, error_types: tuple[str, ...], since: datetime | None, limit: int, default: int
+) -> FailedPage:
+    """The failed postings, newest first; `default` is the maximum of attempts without a cap or request."""
+    status, shown = enrichment_status.c, llm_enrichment.c
+    conditions = [status.enrichment == enrichment, status.state == "failed"]
+    conditions += [status.error_type.in_(error_types)] if error_types else []
+    conditions += [status.completed_at >= since] if since else []
+    same_row = (shown.job_posting_id == status.job_id) & (shown.enrichment == status.enrichment)
+    query = (
+        select(enrichment_status, job_postings.c.title, job_postings.c.company, shown.enrichment_error)
+        .outerjoin(job_postings, job_postings.c.id == status.job_id)
+        .outerjoin(llm_enrichment, same_row)
+        .where(*conditions)
+        .order_by(status.completed_at.desc(), status.stream_id)
+        .limit(limit)
+    )
+    count = select(func.count()).select_from(enrichment_status).where(*conditions)
+    with database.read() as connection:
+        rows = [_failure(row, default) for row in connection.execute(query)]
+        return FailedPage(connection.execute(count).scalar_one(), rows)
+
+
+def _failure(row: Any, default: int) -> Document:
+    allowed = allowance(row.max_attempts, row.cap, default)
+    return {
+        "job_id": row.job_id,
+        "title": row.title,
+        "company": row.company,
+        "error_type": row.error_type,
+        "error": row.enrichment_error,
+        "failed_at": row.completed_at and iso(row.completed_at),
+        "attempts": row.attempts,
+        "retryable": bool(row.retryable) and row.budget_used - row.grants < allowed,
+        "retry_at": row.due_at and iso(row.due_at),
+    }
+
+
+def errors(database: Database, enrichment: str) -> list[Document]:
+    """How many postings failed with each error type, most first."""
+    status, count = enrichment_status.c, func.count().label("count")
+    query = select(status.error_type, count).where(status.enrichment == enrichment, status.state == "failed")
+    rows = database.page(query.group_by(status.error_type).order_by(count.desc(), status.error_type))
+    return [{"error_type": row.error_type, "group": _group(row.error_type), "count": row.count} for row in rows]
+
+
+def _group(error_type: str) -> str:
+    return ERROR_TYPES[error_type].group if error_type in ERROR_TYPES else "Other"
+
+
+def history(database: Database, enrichment: str, job_id: str) -> Document:
+    """Every event of a posting, oldest first. Raises `UnknownJob` when there is neither posting nor event."""
+    events = read_stream(database, stream_of(enrichment, job_id))
+    if not events:
+        find_posting(database, job_id)
+    told = [
+        {
+            "position": event.position,
+            "version": event.version,
+            "type": event.type,
+            "recorded_at": iso(event.recorded_at),
+            "payload": event.facts | (event.content or {}),
+        }
+        for event in events
+    ]
+    return {"job_id": job_id, "events": told}
+
+
+def status(database: Database, enrichment: str) -> Document:
+    """How many postings are in which state, what was spent, and where the log ends."""
+    table = enrichment_status.c
+    sums = [func.coalesce(func.sum(getattr(table, name)), 0).label(name) for name in _SUMMED]
+    query = select(table.state, func.count().label("count"), *sums).where(table.enrichment == enrichment)
+    with database.read() as connection:
+        rows = connection.execute(query.group_by(table.state)).all()
+        hidden = select(func.count()).select_from(enrichment_status).where(table.projection_error.is_not(None))
+        not_shown, position = connection.execute(hidden).scalar_one(), head_position(connection)
+    states = dict.fromkeys(STATES, 0) | {row.state: row.count for row in rows}
+    spent = {name: int(sum(getattr(row, name) for row in rows)) for name in _SUMMED}
+    place = {"database": database.dialect.where(), "enrichment": enrichment}
+    return {**place, "postings": states, **spent, "projection_failed": not_shown, "position": position}
+
+
+_SUMMED = ("attempts", "input_tokens", "output_tokens", "cost_microdollars", "unpriced_calls")
+
+
+def shown(database: Database, enrichment: str, job_id: str) -> Document | None:
+    """The row that the users' table has for a posting."""
+    query: Select[Any] = select(llm_enrichment).where(
+        llm_enrichment.c.job_posting_id == job_id, llm_enrichment.c.enrichment == enrichment
+    )
+    rows = database.page(query)
+    return dict(rows[0]._mapping) if rows else None
+
+
+def current(database: Database, enrichment: str, job_id: str) -> Any:
+    """The status row of a posting. Raises `UnknownJob` when it was never requested."""
+    rows = database.page(
+        select(enrichment_status).where(enrichment_status.c.stream_id == stream_of(enrichment, job_id))
+    )
+    if not rows:
+        raise UnknownJob(job_id=job_id)
+    return rows[0]

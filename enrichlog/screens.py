@@ -1,0 +1,162 @@
+"""How each report looks in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from enrichlog.errors import ERROR_TYPES
+from enrichlog.posting_files import ImportReport
+from enrichlog.reports import Document, FailedPage
+from enrichlog.retry import VERDICTS, allowance
+from enrichlog.retry_plan import RetryPlan, advice
+from enrichlog.terminal import money, say, spent, table
+from enrichlog.worker import Run
+from eventlog.integrity import LogReport
+from projections.reconcile import Drift
+
+SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
+_SHOWN_REJECTS = 10
+
+
+def imported(report: ImportReport) -> None:
+    """What an import did."""
+    would = "Would be: " if report.dry_run else ""
+    counts = ", ".join(f"{report.counts[change]:,} {change}" for change in ("added", "unchanged", "changed"))
+    say(f"{report.path}: {would}{counts}, {len(report.rejected):,} rejected")
+    for line, reason in report.rejected[:_SHOWN_REJECTS]:
+        say(f"  line {line}: {reason}")
+    if len(report.rejected) > _SHOWN_REJECTS:
+        say(f"  … and {len(report.rejected) - _SHOWN_REJECTS:,} more; --json lists all")
+
+
+def enriched(run: Run, seconds: float, left: Mapping[str, str]) -> None:
+    """What a run did, and why it ended early."""
+    for job_id, reason in left.items():
+        say(f"{job_id} was left: {reason}")
+    told = spent(run.input_tokens + run.output_tokens, run.cost_microdollars, run.unpriced_calls)
+    say(f"{run.done:,} attempts in {seconds:.1f} s: {run.succeeded:,} succeeded, {run.failed:,} failed; {told}")
+    if run.simulated:
+        say(SIMULATED)
+    for error_type, count in run.errors.most_common():
+        say(f"  {count:,} × {error_type}: {advice(error_type)}")
+    if run.stopped:
+        say(f"Stopped early. {run.stopped}")
+
+
+def failed(page: FailedPage) -> None:
+    """The failed postings, numbered."""
+    for number, row in enumerate(page.rows, 1):
+        say(f"{number}. {row['title'] or '(posting deleted)'}")
+        say(f"   Company:   {row['company'] or '-'}")
+        say(f"   Failed at: {_time(row['failed_at'])} UTC")
+        say(f"   Error:     {row['error'] or row['error_type']}")
+        say(f"   Job id:    {row['job_id']} ({row['error_type']}, attempt {row['attempts']}, {_next(row)})")
+    say(f"{len(page.rows):,} of {page.total:,}" if page.total else "Nothing has failed.")
+
+
+def errors(rows: list[Document]) -> None:
+    """The error types with counts, and what to do."""
+    if not rows:
+        say("Nothing has failed.")
+        return
+    lines = [(row["error_type"], row["group"], f"{row['count']:,}", advice(row["error_type"])) for row in rows]
+    table(("Error type", "Group", "Postings", "What to do"), lines, numbers=("Postings",))
+
+
+def history(document: Document) -> None:
+    """Everything that happened to a posting."""
+    say(f"{document['job_id']}: {len(document['events'])} events")
+    for event in document["events"]:
+        say(f"{event['version']:>3}. {_time(event['recorded_at'])}  {event['type']:<21} {_told(event)}".rstrip())
+
+
+def status(document: Document) -> None:
+    """Where everything stands."""
+    say(f"Database: {document['database']}, {document['position']:,} events")
+    say("Postings: " + ", ".join(f"{count:,} {state}" for state, count in document["postings"].items()))
+    tokens = document["input_tokens"] + document["output_tokens"]
+    told = spent(tokens, document["cost_microdollars"], document["unpriced_calls"])
+    say(f"Attempts: {document['attempts']:,}; {told}")
+    if document["projection_failed"]:
+        say(f"{document['projection_failed']:,} results are in the log and not in llm_enrichment: enrichlog rebuild")
+
+
+def retry_plan(plan: RetryPlan, default: int) -> None:
+    """What a retry would do."""
+    names = ("Error type", "Will be tried", "Wait", "Used up", "Not retryable")
+    rows = [(name, *(f"{counts[one]:,}" for one in VERDICTS)) for name, counts in plan.by_error_type().items()]
+    if rows:
+        table(names, rows, numbers=names[1:])
+    if plan.max_attempts is not None:
+        retries = plan.max_attempts - 1
+        say(f"At most {plan.max_attempts} attempts each that count, the first included ({retries} retries).")
+    else:
+        malformed = allowance(None, ERROR_TYPES["invalid_json"].cap, default)
+        say(f"At most {default} attempts each that count, {malformed} while answers are malformed; --max-attempts overrides.")
+
+
+def drift(found: Drift, *, written: bool) -> None:
+    """What comparing a projection with the log found."""
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
+    done = f"; {found.written:,} rows written" if written and found.total else ""
+    say(f"{found.projection}: {found.events:,} events of {found.streams:,} streams, {counts}{done}")
+    for difference in found.examples:
+        say(f"  {difference.stream_id} is {difference.kind}")
+        for name, (old, new) in difference.columns.items() if difference.kind == "stale" else ():
+            say(f"    {name}: {_short(old)} → {_short(new)}")
+    for stream_id, reason in list(found.refused.items())[:_SHOWN_REJECTS]:
+        say(f"  {stream_id} was refused by the table: {reason}")
+
+
+def log_report(report: LogReport) -> None:
+    """What checking the log found."""
+    if not report.faults:
+        say(f"Log: {report.events:,} events, positions without gaps, chain unbroken")
+        say(f"Anchor to keep elsewhere: {report.anchor.position}:{report.anchor.hash}")
+    for position, reason in report.faults:
+        say(f"Log: position {position}: {reason}")
+
+
+def config(rows: list[Document]) -> None:
+    """The settings, and where each came from."""
+    table(("Setting", "Value", "From"), [(row["name"], row["value"], row["source"]) for row in rows])
+
+
+def _time(text: str | None) -> str:
+    return (text or "-")[:19].replace("T", " ")
+
+
+def _next(row: Document) -> str:
+    if not row["retryable"]:
+        return "not tried again by itself"
+    return f"may be tried from {_time(row['retry_at'])}"
+
+
+def _told(event: Document) -> str:
+    """An event's story in a few words."""
+    facts = event["payload"]
+    match event["type"]:
+        case "EnrichmentRequested":
+            return f"{facts['why']}, by {facts['actor']}"
+        case "EnrichmentStarted":
+            return f"attempt {facts['attempt']}, {facts.get('request_model', facts['origin'])}, by {facts['worker']}"
+        case "EnrichmentSucceeded":
+            return f"attempt {facts['attempt']}{_spent(facts)}"
+        case "EnrichmentFailed" | "EnrichmentLateResult":
+            message = facts.get("message") or facts.get("outcome") or "(erased)"
+            return f"attempt {facts['attempt']}, {facts.get('error_type', 'late')}: {message}{_spent(facts)}"
+    return str(facts.get("reason") or facts.get("actor") or "")
+
+
+def _spent(facts: Mapping[str, Any]) -> str:
+    tokens = (facts.get("input_tokens") or 0) + (facts.get("output_tokens") or 0)
+    parts = [f"{tokens:,} tokens"] if tokens else []
+    parts += [money(facts["cost_microdollars"])] if "cost_microdollars" in facts else []
+    parts += [f"{facts['latency_ms']:,} ms"] if "latency_ms" in facts else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:39] + "…"

@@ -1,0 +1,103 @@
+"""What people see in a terminal: tables, progress, and errors; documents for scripts go out as plain JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from enrichlog.price import MICRODOLLARS
+from enrichlog.worker import Notice, Run
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def say(text: str = "") -> None:
+    """A line on standard output; brackets in it mean nothing."""
+    out.print(escape(text))
+
+
+def note(text: str) -> None:
+    """A line on standard error: what is going on, apart from what was asked for."""
+    err.print(escape(text))
+
+
+def headline(text: str) -> None:
+    """A line on standard output that stands out."""
+    out.print(escape(text), style="bold cyan")
+
+
+@contextmanager
+def on_standard_error() -> Iterator[None]:
+    """Send what would go to standard output to standard error, which leaves the former to one document."""
+    usual, out.file = out.file, sys.stderr
+    try:
+        yield
+    finally:
+        out.file = usual
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> None:
+    """A table; columns named in `numbers` are aligned to the right."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        grid.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(escape(str(cell)) for cell in row))
+    out.print(grid)
+
+
+def money(microdollars: int) -> str:
+    """Micro-dollars as people write them: four decimals, because one call costs a fraction of a cent."""
+    return f"${microdollars / MICRODOLLARS:,.4f}"
+
+
+def spent(tokens: int, microdollars: int, unpriced: int) -> str:
+    """Tokens and cost in words; calls without a known price are told apart, never counted as free."""
+    unknown = f" + {unpriced:,} calls of unknown price" if unpriced else ""
+    return f"{tokens:,} tokens, {money(microdollars)}{unknown}"
+
+
+@contextmanager
+def progress(total: int, *, quiet: bool) -> Iterator[Notice]:
+    """A live bar on standard error: done, failed, rate, time left, tokens and cost. Yields what to call at each end."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+        TextColumn("{task.fields[spent]}"),
+    )  # fmt: skip
+    bar = Progress(*columns, console=err, disable=quiet, transient=False)
+    with bar:
+        task = bar.add_task("Enriching", total=total, failed=0, rate="", spent="")
+
+        def notice(_claim: object, _end: object, run: Run) -> None:
+            elapsed = bar.tasks[task].elapsed or 0
+            rate = f"{run.done / elapsed:,.1f}/s" if elapsed > 0.5 else ""
+            tokens = run.input_tokens + run.output_tokens
+            told = spent(tokens, run.cost_microdollars, run.unpriced_calls)
+            bar.update(task, completed=run.done, failed=run.failed, rate=rate, spent=told)
+
+        yield notice
+
+
+@contextmanager
+def counting(description: str, total: int, *, quiet: bool) -> Iterator[Any]:
+    """A live bar on standard error for events; yields what to call with the number of each page."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True)
+    with bar:
+        task = bar.add_task(description, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -1,0 +1,192 @@
+"""What the tests stand on: both databases for real, migrated once and copied for each test; a stopped clock."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+
+from enrichlog.settings import USUAL_NAMES, Settings, configure, reset
+from enrichlog.simulator import Simulator
+from eventlog import migration
+from eventlog.database import Database
+from tests.builders import StoppedClock
+from tests.postgres import GivenServer, server_for_tests
+from tests.service import KEY
+
+# The same examples in every run, so that a failure is of the change at hand; HYPOTHESIS_PROFILE=explore tries others.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("explore", settings.get_profile("suite"), derandomize=False, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+class Databases(Protocol):
+    """Where databases come from; each call gives the URL of a new one."""
+
+    def empty(self) -> str: ...
+    def migrated(self) -> str: ...
+    def drop(self, url: str) -> None: ...
+
+
+class Files:
+    """SQLite databases: copies of one migrated file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._template = folder / "template.db"
+        migrate(str(self._template))
+
+    def empty(self) -> str:
+        return f"sqlite:///{self._folder / uuid.uuid4().hex}.db"
+
+    def migrated(self) -> str:
+        url = self.empty()
+        shutil.copy(self._template, url.removeprefix("sqlite:///"))
+        return url
+
+    def drop(self, url: str) -> None:
+        Path(url.removeprefix("sqlite:///")).unlink(missing_ok=True)
+
+
+class ServerDatabases:
+    """PostgreSQL databases: copies of one migrated template."""
+
+    def __init__(self, server: GivenServer) -> None:
+        self._server = server
+        self.empty = server.create_database
+        self.drop = server.drop_database
+        self.template = server.create_database()
+        migrate(self.template)
+
+    def migrated(self) -> str:
+        place, _, template = self.template.rpartition("/")
+        name = f"{template}_{uuid.uuid4().hex[:8]}"
+        with psycopg.connect(self._server.url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return f"{place}/{name}"
+
+
+def migrate(url: str) -> None:
+    """Migrate a database and leave no connection to it, which its copying would not bear."""
+    database = Database(url)
+    migration.migrate(database)
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[GivenServer]:
+    """A real PostgreSQL server."""
+    with server_for_tests() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server_databases(server: GivenServer) -> Iterator[ServerDatabases]:
+    databases = ServerDatabases(server)
+    yield databases
+    databases.drop(databases.template)
+
+
+@pytest.fixture(scope="session")
+def files() -> Iterator[Files]:
+    """SQLite files in memory where the system has a folder for that: no test pulls the plug, and a disk is slower."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="enrichlog-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Files(Path(folder))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Where databases of one kind come from, of the one kind and then of the other."""
+    name = "files" if request.param == "sqlite" else "server_databases"
+    found: Databases = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[Database]:
+    """A migrated, empty database: every test that uses it runs on both."""
+    yield from _lent(databases, databases.migrated())
+
+
+@pytest.fixture(scope="module")
+def shared(databases: Databases) -> Iterator[Database]:
+    """A migrated database for a whole module: for tests that look at streams of their own and change no table."""
+    yield from _lent(databases, databases.migrated())
+
+
+@pytest.fixture
+def job() -> str:
+    """The stream of a posting that no other test knows."""
+    return f"job-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def empty_database(databases: Databases) -> Iterator[Database]:
+    """A database that was never migrated; the SQLite one is not even a file yet."""
+    yield from _lent(databases, databases.empty())
+
+
+@pytest.fixture
+def sqlite(files: Files) -> Iterator[Database]:
+    """A migrated database, for what is true of SQLite alone."""
+    yield from _lent(files, files.migrated())
+
+
+@pytest.fixture
+def postgresql(server_databases: ServerDatabases) -> Iterator[Database]:
+    """A migrated database, for what is true of PostgreSQL alone."""
+    yield from _lent(server_databases, server_databases.migrated())
+
+
+def _lent(databases: Databases, url: str) -> Iterator[Database]:
+    database = Database(url)
+    yield database
+    database.close()
+    databases.drop(url)
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    """A clock that stands still until a test moves it."""
+    return StoppedClock()
+
+
+@pytest.fixture
+def timed(database: Database, clock: StoppedClock) -> Iterator[Database]:
+    """The test's database, which takes the time from `clock`."""
+    database = Database(database.url, clock=clock)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Nothing is set: no variable, no file, an empty folder to be in."""
+    for name in [*USUAL_NAMES.values(), *(f"ENRICHLOG_{field}".upper() for field in Settings.model_fields)]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    reset()
+    yield tmp_path
+    reset()
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A server that answers every call at once, until a test has it `play` something else."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def service(bare: Path, simulator: Simulator) -> Settings:
+    """Settings under which the simulator is asked, at the prices of a real provider."""
+    return configure(base_url=simulator.base_url, api_key=KEY, prices_of="openai", deadline_seconds=5.0)

@@ -1,0 +1,234 @@
+"""The chain: whatever is changed behind the log's back is found, with its position."""
+
+import hashlib
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from eventlog import integrity
+from eventlog.chain import digest_content
+from eventlog.database import Database
+from eventlog.errors import TamperedEvent
+from eventlog.integrity import Anchor, prove, verify_log
+from eventlog.log import LogAlone
+from eventlog.schema import events
+from tests.builders import drop_triggers, erased, failed, offer, proposal, requested, run, started, succeeded, tell
+from tests.test_events import FromTheFuture
+
+BOB, EVE = "job-bob", "job-eve"
+
+
+@pytest.fixture
+def told(database: Database) -> Database:
+    """Eight events of two streams: 1 to 4 of Bob's posting, 5 to 8 of Eve's; 4 and 7 have content."""
+    tell(database, BOB, requested(), started(), requested("changed"), failed())
+    tell(database, EVE, requested(), started(), succeeded(), requested("force"))
+    return database
+
+
+def rows(database: Database) -> list[Mapping[str, Any]]:
+    return [row._mapping for row in database.page(select(events).order_by(events.c.position))]
+
+
+def change(database: Database, at: int, **values: Any) -> None:
+    """Change an event past the triggers, as somebody with all rights could."""
+    drop_triggers(database)
+    with database.write() as connection:
+        connection.execute(update(events).where(events.c.position == at).values(**values))
+
+
+def erase_content(database: Database, stream_id: str) -> None:
+    """Take the content as the triggers allow it once the stream has its `ContentErased`."""
+    erasable = f"stream_id = '{stream_id}' AND content IS NOT NULL"
+    run(database, f"UPDATE {{ours}}events SET content = NULL, salt = NULL WHERE {erasable}")
+
+
+def documented_hash(previous: bytes, row: Mapping[str, Any]) -> bytes:
+    """The format as the documentation has it, written down a second time."""
+    time = row["recorded_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    header = [str(row["position"]), row["event_id"], row["stream_id"], str(row["version"]), row["type"], time]
+    texts = [text.encode("utf-8") for text in (*header, row["facts"])]
+    content = hashlib.sha256((row["salt"] or b"") + (row["content"] or "").encode("utf-8")).digest()
+    sealed = b"".join(len(text).to_bytes(4, "big") + text for text in texts)
+    return hashlib.sha256(previous + sealed + content).digest()
+
+
+def test_the_chain_is_as_documented(told: Database) -> None:
+    previous = bytes(32)
+    for row in rows(told):
+        previous = documented_hash(previous, row)
+        assert row["hash"] == previous
+        assert row["part"] == hashlib.sha256(row["stream_id"].encode()).digest()[0] % 64
+        assert (row["salt"] is None) == (row["content"] is None)
+    report = verify_log(told)
+    assert report == (8, Anchor(8, previous.hex()), [])
+
+
+def test_an_empty_log_verifies(database: Database) -> None:
+    assert verify_log(database) == (0, Anchor(0, bytes(32).hex()), [])
+
+
+def test_equal_contents_have_different_digests(database: Database) -> None:
+    for stream in (BOB, EVE):
+        tell(database, stream, requested(), started(), failed(message="the same"))
+    digests = {row["content_digest"] for row in rows(database) if row["type"] == "EnrichmentFailed"}
+    assert len(digests) == 2
+
+
+CHANGES: dict[str, Any] = {
+    "event_id": lambda row: str(uuid.uuid4()),
+    "stream_id": lambda row: "job-mallory",
+    "version": lambda row: row["version"] + 100,
+    "part": lambda row: (row["part"] + 1) % 64,
+    "type": lambda row: "EnrichmentSucceeded",
+    "recorded_at": lambda row: row["recorded_at"] + timedelta(microseconds=1),
+    "facts": lambda row: row["facts"].replace('"attempt":1', '"attempt":2'),
+    "content": lambda row: row["content"].replace("300 seconds", "900 seconds"),
+    "salt": lambda row: bytes(16),
+    "content_digest": lambda row: digest_content(row["salt"], "{}"),
+    "hash": lambda row: bytes(32),
+}
+
+
+def test_every_column_but_the_position_is_changed_below() -> None:
+    assert {"position", *CHANGES} == set(events.columns.keys())
+
+
+def test_a_change_of_one_column_is_found_at_its_event(told: Database) -> None:
+    row, found = rows(told)[3], dict[str, int]()
+    for column, changing in CHANGES.items():
+        assert changing(row) != row[column]
+        change(told, 4, **{column: changing(row)})
+        found[column] = verify_log(told).faults[0][0]
+        change(told, 4, **{column: row[column]})
+    assert verify_log(told).faults == []
+    assert found == dict.fromkeys(CHANGES, 4)
+
+
+@pytest.mark.parametrize("column", ["content", "salt"])
+def test_content_or_salt_that_is_taken_away_alone_is_found(told: Database, column: str) -> None:
+    change(told, 4, **{column: None})
+    assert [position for position, _ in verify_log(told).faults] == [4]
+
+
+def test_content_that_is_given_to_an_event_without_is_found(told: Database) -> None:
+    change(told, 2, content='{"reason":"forged"}')
+    assert [position for position, _ in verify_log(told).faults] == [2]
+
+
+def test_content_that_is_given_back_to_an_erased_event_is_found(told: Database) -> None:
+    tell(told, BOB, erased())
+    erase_content(told, BOB)
+    change(told, 4, content='{"message":"forged"}')
+    assert [position for position, _ in verify_log(told).faults] == [4]
+
+
+@pytest.mark.parametrize("values", [{"recorded_at": "yesterday"}, {"facts": "no JSON"}, {"facts": b"\xff"}])
+def test_a_value_of_another_form_is_a_fault_and_not_a_crash(sqlite: Database, values: dict[str, Any]) -> None:
+    tell(sqlite, BOB, requested(), started(), failed())
+    drop_triggers(sqlite)
+    (column, value), *_ = values.items()
+    with sqlite.write() as connection:
+        connection.exec_driver_sql(f"UPDATE events SET {column} = ? WHERE position = 2", (value,))
+    assert verify_log(sqlite).faults[0][0] == 2
+
+
+def test_a_missing_event_is_found_where_the_log_goes_on(told: Database) -> None:
+    drop_triggers(told)
+    with told.write() as connection:
+        connection.execute(delete(events).where(events.c.position.in_([3, 4])))
+    faults = verify_log(told).faults
+    assert (5, "positions 3 to 4 are missing") in faults
+
+
+def test_an_event_moved_to_another_position_is_found(told: Database) -> None:
+    change(told, 4, position=104)
+    assert [position for position, _ in verify_log(told).faults][:1] == [5]
+
+
+def test_two_swapped_events_are_found(told: Database) -> None:
+    change(told, 4, position=99)
+    change(told, 7, position=4)
+    change(told, 99, position=7)
+    assert {4, 7} <= {position for position, _ in verify_log(told).faults}
+
+
+def test_a_version_that_is_missing_from_its_stream_is_found(told: Database) -> None:
+    one, *others = rows(told)[4:]
+    rechain(told, [one, *({**row, "version": row["version"] + 1} for row in others)])
+    assert verify_log(told).faults == [(6, f"version 3 of {EVE} stands where 2 belongs")]
+
+
+def rechain(database: Database, changed: Sequence[Mapping[str, Any]]) -> None:
+    """Write changed events with hashes that fit, as somebody who knows the format could."""
+    previous = rows(database)[changed[0]["position"] - 2]["hash"]
+    for row in reversed(changed):  # from the end, because versions move up
+        change(database, row["position"], version=row["version"])
+    for row in changed:
+        previous = documented_hash(previous, row)
+        change(database, row["position"], **{**row, "hash": previous})
+
+
+def test_a_log_that_was_rewritten_with_fitting_hashes_is_found_by_its_anchor(told: Database) -> None:
+    anchor = verify_log(told).anchor
+    prove(told, anchor)
+    forged = [{**row, "facts": row["facts"].replace('"counts":true', '"counts":false')} for row in rows(told)[3:]]
+    rechain(told, forged)
+    assert verify_log(told).faults == []  # the chain alone cannot tell: this is what anchors are for
+    with pytest.raises(TamperedEvent, match=r"position 8 .* its hash is not that of the anchor"):
+        prove(told, anchor)
+
+
+def test_events_that_are_missing_at_the_end_are_found_by_an_anchor(told: Database) -> None:
+    anchor = verify_log(told).anchor
+    drop_triggers(told)
+    with told.write() as connection:
+        connection.execute(delete(events).where(events.c.position == 8))
+    assert verify_log(told).faults == []
+    with pytest.raises(TamperedEvent, match=r"position 8 .* it is missing"):
+        prove(told, anchor)
+
+
+def test_an_anchor_stays_true_while_the_log_grows(told: Database) -> None:
+    anchor = verify_log(told).anchor
+    tell(told, EVE, started(2))
+    prove(told, anchor)
+
+
+def test_erased_content_verifies_because_its_digest_stays(told: Database) -> None:
+    tell(told, BOB, erased())
+    erase_content(told, BOB)
+    assert rows(told)[3]["content"] is None
+    assert verify_log(told).faults == []
+
+
+@pytest.mark.parametrize("erased_first", [False, True])
+def test_content_that_is_gone_without_a_later_erasure_is_found(told: Database, erased_first: bool) -> None:
+    if erased_first:
+        tell(told, BOB, erased(), requested("changed"), started(2), failed(2))
+    last = max(row["position"] for row in rows(told) if row["type"] == "EnrichmentFailed")
+    change(told, last, content=None, salt=None)
+    assert verify_log(told).faults == [(last, "its content is gone and was never erased")]
+
+
+def test_an_erasure_of_one_stream_does_not_explain_what_is_gone_from_another(told: Database) -> None:
+    tell(told, EVE, erased())
+    change(told, 4, content=None, salt=None)
+    assert [position for position, _ in verify_log(told).faults] == [4]
+
+
+def test_an_event_that_this_version_cannot_read_is_found(told: Database) -> None:
+    offer(told, proposal("job-new", FromTheFuture()), inline=LogAlone())
+    ((position, reason),) = verify_log(told).faults
+    assert (position, "FromTheFuture" in reason) == (9, True)
+
+
+def test_a_log_is_verified_page_by_page(told: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integrity, "PAGE", 3)
+    assert verify_log(told).events == 8
+    change(told, 6, part=63 - rows(told)[5]["part"])
+    assert [position for position, _ in verify_log(told).faults] == [6]

@@ -1,0 +1,437 @@
+"""Claiming: which postings are taken and in which order, leases that run out, and claimers beside each other."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, insert, select, text
+
+from enrichlog.attempt import end, end_proposal
+from enrichlog.claims import Claim, Claims, Scope, claim, count_due, lease_seconds, scope_branches
+from enrichlog.enrichment import enrichment_of
+from enrichlog.errors import ERROR_TYPES
+from enrichlog.outcome import Outcome
+from enrichlog.postings import Posting, job_postings
+from enrichlog.retry import allowance, verdict
+from enrichlog.retry_plan import plan_retry
+from enrichlog.runs import Target, request
+from enrichlog.settings import Settings, configure
+from eventlog.database import Database
+from projections.enrichment_status import STATES, Status, enrichment_status, row
+from tests.builders import (
+    BOUND,
+    NOON,
+    StoppedClock,
+    dismissed,
+    failed,
+    offer,
+    run,
+    shown,
+    started,
+    status,
+    succeeded,
+    tell,
+)
+from tests.service import import_many, import_postings, of_type, posting, whole_log
+
+FAR = datetime(2999, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(bare: object) -> Settings:
+    return configure(base_url="http://127.0.0.1:1/v1", prices_of="openai", deadline_seconds=300.0)
+
+
+def claims(
+    database: Database, settings: Settings, limit: int = 100, *, scope: Scope | None = None, worker: str = "worker-1",
+    money: int | None = None,
+) -> Claims:  # fmt: skip
+    with database.read() as connection:
+        everything = Scope(database.dialect.clock(connection))
+    return claim(database, settings, enrichment_of(settings), scope or everything, worker, limit, money)
+
+
+def taken(database: Database, settings: Settings, limit: int = 100, **options: Any) -> list[str]:
+    return [one.posting.id for one in claims(database, settings, limit, **options).taken]
+
+
+def store(database: Database, clock: StoppedClock, *ids: str) -> None:
+    """Postings stored a second apart."""
+    for job_id in ids:
+        import_postings(database, posting(job_id))
+        clock.advance(seconds=1)
+
+
+def fail(database: Database, job_id: str, times: int = 1, **facts: Any) -> None:
+    for attempt in range(1, times + 1):
+        tell(database, f"job-{job_id}", started(attempt), failed(attempt, **{"retry_after_ms": 0, **facts}))
+
+
+def record(database: Database, settings: Settings, one: Claim, outcome: Outcome) -> str:
+    """Record how a claimed attempt ended; as what it was recorded."""
+    recorded = offer(database, end_proposal(one.started, end(enrichment_of(settings), one.started, outcome)))
+    return recorded[0].type  # type: ignore[union-attr]
+
+
+# -- what a claim is --------------------------------------------------------------------------------------------------
+
+
+def test_claiming_is_appending_a_start_that_says_who_holds_the_posting_and_for_how_long(
+    timed: Database, settings: Settings
+) -> None:
+    import_postings(timed, posting())
+    (one,) = claims(timed, settings).taken
+    (start,) = of_type(timed, "EnrichmentStarted")
+    assert start.facts["attempt_id"] == one.started.event.attempt_id
+    assert {name: start.facts[name] for name in ("attempt", "worker", "lease_seconds", "input_hash")} == {
+        "attempt": 1,
+        "worker": "worker-1",
+        "lease_seconds": 360,
+        "input_hash": posting().input_hash,
+    }
+    assert start.facts["reserved_microdollars"] > 0
+    found = status(timed, "job-1")
+    assert (found["state"], found["due_at"]) == ("running", NOON + timedelta(seconds=360))
+
+
+def test_a_claimed_posting_is_not_claimed_again(database: Database, settings: Settings) -> None:
+    import_many(database, 3)
+    assert len(taken(database, settings, 2)) == 2
+    assert len(taken(database, settings)) == 1
+    assert taken(database, settings) == []
+
+
+def test_never_tried_comes_first_then_orphans_then_the_least_failed_the_longest_due_before_the_others(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    store(timed, clock, "orphan", "twice", "once-late", "once", "new", "newer")
+    tell(timed, "job-orphan", started())
+    fail(timed, "twice", times=2)
+    clock.advance(seconds=1)
+    fail(timed, "once")
+    clock.advance(seconds=1)
+    fail(timed, "once-late")
+    clock.advance(minutes=10)
+    order = ["new", "newer", "orphan", "once", "once-late", "twice"]
+    assert count_due(timed, "job", Scope(clock()), 5) == 6
+    assert [one for _ in order for one in taken(timed, settings, 1)] == order
+
+
+def test_only_what_is_due_by_the_horizon_is_taken(timed: Database, clock: StoppedClock, settings: Settings) -> None:
+    store(timed, clock, "1", "2")
+    fail(timed, "1", retry_after_ms=30_000)
+    horizon = Scope(clock())
+    store(timed, clock, "3")
+    assert taken(timed, settings, scope=horizon) == ["2"]
+    clock.advance(seconds=29)
+    assert taken(timed, settings) == ["3"]
+    clock.advance(seconds=1)
+    assert taken(timed, settings) == ["1"]
+
+
+def test_what_is_done_or_dismissed_or_of_another_enrichment_is_left(database: Database, settings: Settings) -> None:
+    import_many(database, 3)
+    tell(database, "job-000", started(), succeeded())
+    tell(database, "job-001", dismissed())
+    other = enrichment_of(settings)._replace(name="pay")
+    assert claim(database, settings, other, Scope(FAR), "w", 10).taken == []
+    assert taken(database, settings) == ["002"]
+
+
+def test_a_posting_that_is_gone_is_left(database: Database, settings: Settings) -> None:
+    import_many(database, 2)
+    with database.write() as connection:
+        connection.execute(delete(job_postings).where(job_postings.c.id == "000"))
+    assert count_due(database, "job", Scope(FAR), 5) == 1
+    assert taken(database, settings) == ["001"]
+
+
+def test_a_posting_without_text_or_with_too_much_of_it_is_claimed_with_its_outcome(
+    database: Database, settings: Settings
+) -> None:
+    settings = configure(max_input_tokens=1_000)
+    import_postings(database, posting("1", description=""), posting("2", description="x" * 9_000), posting("3"))
+    found = {one.posting.id: one.outcome and one.outcome.failed for one in claims(database, settings).taken}
+    assert {job_id: why and why.kind.name for job_id, why in found.items()} == {
+        "1": "input_error",
+        "2": "input_too_large",
+        "3": None,
+    }
+
+
+# -- leases -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dead(timed: Database, clock: StoppedClock, settings: Settings) -> Claim:
+    """A claim whose worker never came back."""
+    import_postings(timed, posting())
+    (one,) = claims(timed, settings, worker="dead").taken
+    clock.advance(seconds=lease_seconds(settings))
+    return one
+
+
+def test_a_lease_holds_until_its_last_second(timed: Database, clock: StoppedClock, settings: Settings) -> None:
+    import_postings(timed, posting())
+    claims(timed, settings)
+    clock.advance(seconds=lease_seconds(settings) - 1)
+    assert taken(timed, settings) == []
+    clock.advance(seconds=1)
+    assert taken(timed, settings) == ["1"]
+
+
+def test_an_attempt_whose_lease_ran_out_gets_its_own_end_before_the_next_begins(
+    timed: Database, dead: Claim, settings: Settings
+) -> None:
+    (again,) = claims(timed, settings, worker="alive").taken
+    *_, closed, begun = whole_log(timed)
+    assert (closed.type, closed.facts["attempt_id"]) == ("EnrichmentFailed", dead.started.event.attempt_id)
+    assert (closed.facts["error_type"], closed.facts["counts"], closed.facts["attempt"]) == ("interrupted", True, 1)
+    assert closed.content == {"message": "The worker dead did not come back before its lease ran out"}
+    assert (begun.type, begun.facts["attempt"]) == ("EnrichmentStarted", 2)
+    assert begun.facts["attempt_id"] == again.started.event.attempt_id
+    assert (status(timed, "job-1")["budget_used"], status(timed, "job-1")["worker"]) == (1, "alive")
+
+
+def test_the_end_of_a_dead_attempt_says_when_it_was_closed_and_carries_its_facts(
+    timed: Database, clock: StoppedClock, dead: Claim, settings: Settings
+) -> None:
+    claims(timed, settings)
+    closed, start = of_type(timed, "EnrichmentFailed")[0], of_type(timed, "EnrichmentStarted")[0]
+    assert closed.facts["occurred_at"].startswith(clock().strftime("%Y-%m-%dT%H:%M:%S"))
+    same = ("request_model", "server_address", "credential", "prompt_hash", "schema_hash", "input_hash")
+    assert {name: closed.facts[name] for name in same} == {name: start.facts[name] for name in same}
+
+
+def test_the_answer_of_a_worker_that_was_given_up_is_a_late_result_that_is_used(
+    timed: Database, dead: Claim, settings: Settings
+) -> None:
+    (again,) = claims(timed, settings).taken
+    assert record(timed, settings, dead, Outcome(result={"title": "late"})) == "EnrichmentLateResult"
+    assert (status(timed, "job-1")["state"], status(timed, "job-1")["successes"]) == ("running", 1)
+    assert (shown(timed, "job-1") or {})["result"] == {"title": "late"}
+    assert record(timed, settings, again, Outcome(result={"title": "on time"})) == "EnrichmentSucceeded"
+    assert (shown(timed, "job-1") or {})["result"] == {"title": "on time"}
+
+
+def test_after_another_success_the_late_result_is_kept_and_not_used(
+    timed: Database, dead: Claim, settings: Settings
+) -> None:
+    (again,) = claims(timed, settings).taken
+    record(timed, settings, again, Outcome(result={"title": "on time"}))
+    assert record(timed, settings, dead, Outcome(result={"title": "late"})) == "EnrichmentLateResult"
+    (late,) = of_type(timed, "EnrichmentLateResult")
+    assert (late.facts["used"], late.content) == (False, {"result": {"title": "late"}})
+    assert (shown(timed, "job-1") or {})["result"] == {"title": "on time"}
+
+
+def test_a_posting_whose_workers_died_three_times_is_left_alone(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    import_postings(timed, posting())
+    for _ in range(6):
+        claims(timed, settings)
+        clock.advance(seconds=lease_seconds(settings))
+    assert [start.facts["attempt"] for start in of_type(timed, "EnrichmentStarted")] == [1, 2, 3]
+    assert len(of_type(timed, "EnrichmentFailed")) == 3
+    assert (status(timed, "job-1")["state"], status(timed, "job-1")["budget_used"]) == ("failed", 3)
+
+
+# -- claimers beside each other ---------------------------------------------------------------------------------------
+
+
+def test_two_claimers_never_take_the_same_posting(database: Database, settings: Settings) -> None:
+    import_many(database, 60)
+    together = threading.Barrier(4)
+
+    def take(number: int) -> list[str]:
+        together.wait(BOUND)
+        return [one for _ in range(3) for one in taken(database, settings, 5, worker=f"worker-{number}")]
+
+    with ThreadPoolExecutor(4) as threads:
+        found = [one for each in threads.map(take, range(4), timeout=BOUND) for one in each]
+    assert len(found) == len(set(found)) == 60
+
+
+def test_a_claim_does_not_wait_for_rows_that_another_holds(postgresql: Database, settings: Settings) -> None:
+    import_many(postgresql, 3)
+    with postgresql.write() as connection:
+        held = select(enrichment_status).where(enrichment_status.c.job_id == "000").with_for_update()
+        connection.execute(held)
+        connection.execute(text("SET LOCAL lock_timeout = '1ms'"))
+        assert taken(postgresql, settings) == ["001", "002"]
+    assert taken(postgresql, settings) == ["000"]
+
+
+def test_a_claim_that_is_rolled_back_took_nothing(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(database, 1)
+    with monkeypatch.context() as broken, pytest.raises(RuntimeError):
+        broken.setattr("enrichlog.claims._append", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
+        claims(database, settings)
+    assert of_type(database, "EnrichmentStarted") == []
+    assert taken(database, settings) == ["000"]
+
+
+# -- budgets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error_type", "tries"), [("timeout", 5), ("invalid_json", 2), ("interrupted", 3), ("other", 2), ("refusal", 1)]
+)
+def test_a_posting_is_tried_until_its_budget_is_used(
+    sqlite: Database, settings: Settings, error_type: str, tries: int
+) -> None:
+    kind = ERROR_TYPES[error_type]
+    import_postings(sqlite, posting())
+    for attempt in range(1, 8):
+        if not taken(sqlite, settings):
+            break
+        number = of_type(sqlite, "EnrichmentStarted")[-1].facts["attempt_id"]
+        facts = {"error_type": error_type, "retryable": kind.retryable, "counts": kind.counts, "cap": kind.cap}
+        tell(sqlite, "job-1", failed(attempt, attempt_id=number, retry_after_ms=0, **facts))
+    assert len(of_type(sqlite, "EnrichmentStarted")) == tries
+
+
+def test_failures_that_are_not_the_postings_fault_use_no_budget(sqlite: Database, settings: Settings) -> None:
+    import_postings(sqlite, posting())
+    fail(sqlite, "1", times=12, error_type="server_error", counts=False)
+    assert taken(sqlite, settings) == ["1"]
+
+
+@pytest.mark.parametrize("most", [1, 3, 9])
+def test_the_default_maximum_can_be_set(sqlite: Database, settings: Settings, most: int) -> None:
+    import_postings(sqlite, posting("a"), posting("b"))
+    fail(sqlite, "a", times=most)
+    fail(sqlite, "b", times=most - 1) if most > 1 else None
+    assert taken(sqlite, configure(max_attempts=most)) == ["b"]
+
+
+def test_a_maximum_that_was_requested_overrides_the_cap(sqlite: Database, settings: Settings) -> None:
+    import_postings(sqlite, posting())
+    fail(sqlite, "1", times=2, error_type="invalid_json", cap=2)
+    assert taken(sqlite, settings) == []
+    found = request(sqlite, "job", [Target("1", status(sqlite, "job-1")["version"])], "retry", max_attempts=4)
+    assert taken(sqlite, settings, scope=found.scope) == ["1"]
+    number = of_type(sqlite, "EnrichmentStarted")[-1].facts["attempt_id"]
+    facts = {"error_type": "invalid_json", "cap": 2, "retry_after_ms": 0, "attempt_id": number}
+    tell(sqlite, "job-1", failed(3, **facts))
+    assert taken(sqlite, settings) == ["1"]
+
+
+KINDS = [ERROR_TYPES[name] for name in ("timeout", "invalid_json", "interrupted", "server_error", "refusal")]
+
+
+def statuses() -> dict[str, Status]:
+    """A status for each combination of what decides whether a failed posting is tried again, and of the others."""
+    combined = product(KINDS, range(8), range(3), (None, 1, 2, 4, 9), (LONG_AGO, FAR, None))
+    failing = [
+        Status(
+            state="failed",
+            error_type=kind.name,
+            retryable=kind.retryable,
+            cap=kind.cap,
+            budget_used=used,
+            grants=grants,
+            max_attempts=most,
+            due_at=due,
+        )
+        for kind, used, grants, most, due in combined
+    ]
+    others = [Status(state=state, due_at=LONG_AGO) for state in STATES if state != "failed"]
+    return {f"job-{number:05}": one for number, one in enumerate(failing + others)}
+
+
+def is_tried(one: Status) -> bool:
+    """Whether a retry takes it, by the pure rules."""
+    found = verdict(
+        retryable=bool(one.retryable),
+        budget_used=one.budget_used - one.grants,
+        allowed=allowance(one.max_attempts, one.cap),
+        due_at=one.due_at,
+        now=datetime.now(UTC),
+    )
+    return one.state == "failed" and found == "will_try"
+
+
+def test_the_view_the_plan_the_claims_and_the_rules_agree_on_what_is_tried_again(database: Database) -> None:
+    made = statuses()
+    postings = [Posting(stream_id.removeprefix("job-"), "t", "d") for stream_id in made]
+    values = [{**one._asdict(), "input_hash": "h", "imported_at": NOON} for one in postings]
+    with database.write() as connection:
+        connection.execute(insert(job_postings), values)
+        connection.execute(insert(enrichment_status), [row(stream_id, one) for stream_id, one in made.items()])
+        now = database.dialect.clock(connection)
+    expected = {stream_id.removeprefix("job-") for stream_id, one in made.items() if is_tried(one)}
+    assert 0 < len(expected) < len(made)
+
+    viewed = [one["job_id"] for one in run(database, "SELECT job_id FROM jobs_needing_retry")]
+    assert sorted(viewed) == sorted(expected)
+    planned = plan_retry(database, "job", (), None, 5)
+    assert sorted(target.job_id for target in planned.targets) == sorted(expected)
+    query = select(enrichment_status.c.job_id).where(enrichment_status.c.state == "failed")
+    branches = scope_branches("job", Scope(now), now, 5)
+    claimed = [one.job_id for branch in branches for one in database.page(query.where(branch))]
+    assert sorted(claimed) == sorted(expected)  # each in one branch only
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_what_was_requested_and_nothing_else(database: Database, settings: Settings) -> None:
+    import_many(database, 4)
+    tell(database, "job-001", started(), succeeded())
+    fail(database, "002", times=5)
+    targets = [Target(job_id, status(database, f"job-{job_id}")["version"]) for job_id in ("001", "002")]
+    found = request(database, "job", targets, "force", reason="a better prompt")
+    assert found.moved_on == []
+    assert count_due(database, "job", found.scope, 5) == 2
+    assert sorted(taken(database, settings, scope=found.scope)) == ["001", "002"]
+    assert sorted(taken(database, settings)) == ["000", "003"]
+    batches = {one.facts.get("batch") for one in of_type(database, "EnrichmentRequested")[-2:]}
+    assert batches == {found.scope.batch}
+
+
+def test_a_posting_of_a_batch_is_tried_once(database: Database, settings: Settings) -> None:
+    import_many(database, 1)
+    version = status(database, "job-000")["version"]
+    scope = request(database, "job", [Target("000", version)], "retry").scope
+    assert taken(database, settings, scope=scope) == ["000"]
+    number = of_type(database, "EnrichmentStarted")[-1].facts["attempt_id"]
+    tell(database, "job-000", failed(attempt_id=number, retry_after_ms=0))
+    assert taken(database, settings, scope=scope) == []
+
+
+def test_a_posting_that_moved_on_is_reported_and_not_requested(database: Database, settings: Settings) -> None:
+    import_many(database, 2)
+    old = {job_id: status(database, f"job-{job_id}")["version"] for job_id in ("000", "001")}
+    tell(database, "job-000", started(), succeeded())
+    found = request(database, "job", [Target(job_id, version) for job_id, version in old.items()], "retry")
+    assert found.moved_on == ["000"]
+    assert taken(database, settings, scope=found.scope) == ["001"]
+
+
+# -- money ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_more_is_claimed_than_the_money_is_enough_for(database: Database, settings: Settings) -> None:
+    import_many(database, 5)
+    (first,) = claims(database, settings, 1).taken
+    price = first.started.event.reserved_microdollars or 0
+    some = claims(database, settings, money=2 * price + price // 2)
+    assert (len(some.taken), some.unaffordable) == (2, True)
+    assert len(of_type(database, "EnrichmentStarted")) == 3
+    none = claims(database, settings, money=price - price // 2)
+    assert (none.taken, none.unaffordable) == ([], True)
+    rest = claims(database, settings, money=10 * price)
+    assert (len(rest.taken), rest.unaffordable) == (2, False)
+
+
+def test_an_orphan_that_cannot_be_afforded_is_not_closed(timed: Database, dead: Claim, settings: Settings) -> None:
+    assert claims(timed, settings, money=0) == Claims([], unaffordable=True)
+    assert of_type(timed, "EnrichmentFailed") == []

@@ -1,0 +1,146 @@
+"""Locks: orders that deadlock, a holder that freezes, a reader in the way of a COMMIT; and beside each what we do."""
+
+import sqlite3
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from sqlalchemy import event
+
+from eventlog.database import Database
+from eventlog.dialects import lock_key
+from eventlog.errors import DatabaseUnavailable
+from eventlog.log import LogAlone, append
+from tests.builders import BOUND, appended, offer, proposal, requested, run, tell
+from tests.test_concurrent_append import Session, follow, sessions
+
+
+def deadlocks(first: Session, second: Session, statement_1: LiteralString, statement_2: LiteralString) -> bool:
+    """Whether two sessions that hold something kill each other when each wants what the other holds."""
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(first.execute, statement_1)
+        outcomes: list[BaseException | None] = []
+        try:
+            second.execute(statement_2)
+        except psycopg.errors.DeadlockDetected as deadlock:
+            outcomes.append(deadlock)
+            second.rollback()
+        outcomes.append(waiting.exception(BOUND))
+    return any(isinstance(outcome, psycopg.errors.DeadlockDetected) for outcome in outcomes)
+
+
+def test_row_locks_taken_after_the_log_lock_deadlock(postgresql: Database) -> None:
+    tell(postgresql, "job-1", requested())
+    lock_row: LiteralString = "SELECT FROM enrichlog.enrichment_status FOR UPDATE"
+    lock_log: LiteralString = "SELECT pg_advisory_xact_lock(1)"
+    with sessions(postgresql) as (row_first, log_first):
+        for session in (row_first, log_first):
+            session.execute("SET deadlock_timeout = '20ms'")
+        row_first.execute(lock_row)
+        log_first.execute(lock_log)
+        assert deadlocks(row_first, log_first, lock_log, lock_row)
+
+
+def test_rows_locked_in_opposite_order_deadlock(postgresql: Database) -> None:
+    run(postgresql, "CREATE TABLE obvious AS SELECT generate_series(1, 2) AS id")
+    with sessions(postgresql) as (upwards, downwards):
+        for session in (upwards, downwards):
+            session.execute("SET deadlock_timeout = '20ms'")
+        upwards.execute("SELECT FROM obvious WHERE id = 1 FOR UPDATE")
+        downwards.execute("SELECT FROM obvious WHERE id = 2 FOR UPDATE")
+        down: LiteralString = "SELECT FROM obvious WHERE id = 2 FOR UPDATE"
+        up: LiteralString = "SELECT FROM obvious WHERE id = 1 FOR UPDATE"
+        assert deadlocks(upwards, downwards, down, up)
+
+
+def test_appenders_that_hold_the_same_streams_in_opposite_order_do_not_deadlock(database: Database) -> None:
+    names = [f"job-{letter}" for letter in "abcdef"]
+
+    def change_all(streams: list[str]) -> None:
+        for number in range(15):
+            whole = [*streams, f"job-new-{number}"]
+            appended(offer(database, *(proposal(stream, requested("changed")) for stream in whole)))
+
+    with ThreadPoolExecutor(4) as threads:
+        orders = (names, names[::-1], names[3:] + names[:3], names[::-1])
+        assert list(threads.map(change_all, orders, timeout=BOUND)) == [None] * 4
+    assert follow(database) == list(range(1, 4 * 15 * 7 + 1))
+
+
+# A process that freezes while it holds the log lock.
+
+
+def test_whoever_freezes_with_the_log_lock_is_cut_off(postgresql: Database) -> None:
+    with sessions(postgresql, 1) as (obvious,), ThreadPoolExecutor(1) as other:
+        obvious.execute("SELECT pg_advisory_xact_lock(1)")
+        with pytest.raises(DatabaseUnavailable), postgresql.write() as frozen:  # noqa: PT012 (it freezes inside)
+            append(frozen, postgresql.dialect, [proposal("job-frozen", requested())], LogAlone())
+            waiting: Future[Any] = other.submit(offer, postgresql, proposal("job-1", requested()))
+            (outcome,) = appended(waiting.result(5.0))  # 2 seconds, and what a busy machine adds
+        free = run(postgresql, "SELECT pg_try_advisory_lock(1) AS free")[0]["free"]
+        assert not free  # held without our settings it is still held: the control
+    assert (outcome.position, follow(postgresql)) == (1, [1])
+
+
+def test_every_schema_has_a_log_lock_of_its_own() -> None:
+    assert lock_key("enrichlog") != lock_key("other")
+    assert -(2**63) <= lock_key("enrichlog") < 2**63
+
+
+# SQLite without its write-ahead log: whoever still reads keeps a COMMIT from ending.
+
+
+def reading(path: Path) -> sqlite3.Connection:
+    """A reader in the middle of a page of events."""
+    reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM events").fetchone()
+    return reader
+
+
+def truncating(connection: sqlite3.Connection, *_: object) -> None:
+    """Have this connection use the rollback journal, and not wait inside SQLite."""
+    connection.execute("PRAGMA journal_mode=TRUNCATE")
+    connection.execute("PRAGMA busy_timeout=0")
+
+
+def test_a_reader_makes_a_plain_commit_fail(sqlite: Database) -> None:
+    path = Path(sqlite.dialect.where())
+    writer = sqlite3.connect(path, timeout=0, isolation_level=None)
+    truncating(writer)
+    reader = reading(path)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("INSERT INTO llm_enrichment (job_posting_id) VALUES ('1')")
+    with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+        writer.execute("COMMIT")
+    reader.close()
+    writer.close()
+
+
+def test_a_commit_that_a_reader_holds_up_is_tried_again_and_nothing_is_rolled_back(sqlite: Database) -> None:
+    path, statements, committing = Path(sqlite.dialect.where()), list[str](), threading.Event()
+
+    def note(statement: str) -> None:
+        statements.append(statement)
+        if statements.count("COMMIT") == 3:
+            committing.set()
+
+    def prepare(connection: sqlite3.Connection, *_: object) -> None:
+        truncating(connection)
+        connection.set_trace_callback(note)
+
+    event.listen(sqlite.engine, "connect", prepare)
+    reader = reading(path)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(offer, sqlite, proposal("job-1", requested()))
+        assert committing.wait(BOUND)
+        assert not waiting.done()
+        reader.close()
+        (outcome,) = appended(waiting.result(BOUND))
+    assert outcome.position == 1
+    assert "ROLLBACK" not in statements
+    assert statements.count("BEGIN IMMEDIATE") == 1
+    assert follow(sqlite) == [1]

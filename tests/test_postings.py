@@ -1,0 +1,142 @@
+"""Postings in: what is new or changed is noticed and requested, once for each enrichment."""
+
+import hashlib
+
+import pytest
+from sqlalchemy import delete, insert, update
+
+from enrichlog.exceptions import UnknownJob
+from enrichlog.postings import (
+    Posting,
+    compare_postings,
+    count_unrequested,
+    find_posting,
+    job_postings,
+    load_postings,
+    store_postings,
+    sync,
+)
+from eventlog.database import Database
+from tests.builders import NOON, started, status, succeeded, tell
+from tests.service import import_many, import_postings, of_type, posting, whole_log
+
+
+def insert_row(database: Database, one: Posting) -> None:
+    """A row that another program wrote."""
+    with database.write() as connection:
+        values = {**one._asdict(), "input_hash": one.input_hash, "imported_at": NOON}
+        connection.execute(insert(job_postings).values(values))
+
+
+def change_row(database: Database, one: Posting) -> None:
+    values = {"description": one.description, "input_hash": one.input_hash}
+    with database.write() as connection:
+        connection.execute(update(job_postings).where(job_postings.c.id == one.id).values(values))
+
+
+def why(database: Database) -> list[tuple[str, str]]:
+    requests = of_type(database, "EnrichmentRequested")
+    return [(one.stream_id, one.facts["why"]) for one in requests]
+
+
+def test_a_posting_comes_back_as_it_was_stored(database: Database) -> None:
+    one = posting("ä/1 🦀", company="Acme & Zonen", location="Gent", url="https://example.com/?a=1", language="nl")
+    import_postings(database, one)
+    assert find_posting(database, one.id) == one
+    with database.read() as connection:
+        assert load_postings(connection, [one.id, "none such"]) == {one.id: one}
+
+
+def test_an_unknown_id_is_refused(database: Database) -> None:
+    with pytest.raises(UnknownJob, match="There is no posting with the id 99"):
+        find_posting(database, "99")
+
+
+def test_storing_says_what_became_of_each_posting(database: Database) -> None:
+    import_postings(database, posting("1"), posting("2"))
+    offered = [posting("3"), posting("2", title="Other"), posting("1")]
+    assert compare_postings(database, offered) == ["added", "changed", "unchanged"]
+    assert store_postings(database, offered, ["job"], "tests") == ["added", "changed", "unchanged"]
+    assert why(database) == [("job-1", "new"), ("job-2", "new"), ("job-3", "new"), ("job-2", "changed")]
+
+
+def test_a_posting_is_pending_as_soon_as_it_is_stored(database: Database) -> None:
+    import_postings(database, posting())
+    row = status(database, "job-1")
+    assert (row["state"], row["attempts"], row["input_hash"]) == ("pending", 0, posting().input_hash)
+    assert row["due_at"] is not None
+
+
+def test_postings_and_their_requests_are_stored_together_or_not_at_all(database: Database) -> None:
+    with pytest.raises(Exception, match="is no name for an enrichment"):
+        store_postings(database, [posting()], ["not a name"], "tests")
+    with pytest.raises(UnknownJob):
+        find_posting(database, "1")
+    assert whole_log(database) == []
+
+
+def test_a_posting_that_changes_while_an_attempt_runs_is_due_again_when_that_ends(database: Database) -> None:
+    import_postings(database, posting())
+    tell(database, "job-1", started())
+    import_postings(database, posting(description="Other work."))
+    assert (status(database, "job-1")["state"], status(database, "job-1")["rerun"]) == ("running", True)
+    tell(database, "job-1", succeeded())
+    assert status(database, "job-1")["state"] == "pending"
+
+
+def test_sync_requests_what_another_program_wrote(database: Database) -> None:
+    import_postings(database, posting("1"))
+    insert_row(database, posting("2"))
+    assert count_unrequested(database, "job") == 1
+    assert sync(database, "job", "tests") == 1
+    assert why(database) == [("job-1", "new"), ("job-2", "new")]
+    change_row(database, posting("1", description="Other work."))
+    assert sync(database, "job", "tests") == 1
+    assert why(database)[-1] == ("job-1", "changed")
+
+
+def test_sync_again_requests_nothing(database: Database) -> None:
+    insert_row(database, posting("1"))
+    assert (sync(database, "job", "tests"), sync(database, "job", "tests")) == (1, 0)
+    assert count_unrequested(database, "job") == 0
+
+
+def test_sync_requests_a_posting_that_changed_during_an_attempt_only_once(database: Database) -> None:
+    import_postings(database, posting())
+    tell(database, "job-1", started())
+    change_row(database, posting(description="Other work."))
+    assert (sync(database, "job", "tests"), sync(database, "job", "tests")) == (1, 0)
+
+
+def test_each_enrichment_sees_postings_for_itself(database: Database) -> None:
+    import_postings(database, posting("1"), posting("2"))
+    assert count_unrequested(database, "pay") == 2
+    assert sync(database, "pay", "tests") == 2
+    assert status(database, "pay-1")["enrichment"] == "pay"
+    assert sync(database, "job", "tests") == 0
+
+
+def test_more_postings_than_a_page_are_synced(database: Database) -> None:
+    import_many(database, 3)
+    with database.write() as connection:
+        rows = [
+            {**one._asdict(), "input_hash": one.input_hash, "imported_at": NOON}
+            for one in (posting(f"late-{n:04}") for n in range(1_203))
+        ]
+        connection.execute(insert(job_postings), rows)
+    assert sync(database, "job", "tests") == 1_203
+    assert count_unrequested(database, "job") == 0
+
+
+def test_a_posting_that_was_deleted_and_comes_back_is_not_requested_twice(database: Database) -> None:
+    import_postings(database, posting())
+    with database.write() as connection:
+        connection.execute(delete(job_postings))
+    assert store_postings(database, [posting()], ["job"], "tests") == ["added"]
+    assert why(database) == [("job-1", "new")]
+
+
+def test_the_hash_of_the_input_stays_what_it_is_or_everything_would_be_asked_again() -> None:
+    one = Posting("1", "t", "d", company="c", location="l")
+    text = '{"company":"c","description":"d","location":"l","title":"t"}'
+    assert one.input_hash == hashlib.sha256(text.encode()).hexdigest()

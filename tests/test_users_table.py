@@ -1,0 +1,190 @@
+"""The users' table is theirs: whatever it refuses, no event is lost, and every other row is written."""
+
+import psycopg
+import pytest
+
+from eventlog.database import Database
+from eventlog.errors import DatabaseRefused
+from eventlog.log import Proposal, read_log
+from projections.users_table import LOCKED
+from tests.builders import appended, failed, offer, proposal, requested, run, shown, started, status, succeeded, tell
+
+REFUSED, OTHERS = "job-refused", [f"job-{n}" for n in range(49)]
+
+
+@pytest.fixture
+def running(database: Database) -> Database:
+    """Fifty postings whose first attempt is in flight."""
+    for event in (requested(), started()):
+        offer(database, *(proposal(name, event) for name in [*OTHERS, REFUSED]))
+    return database
+
+
+def ends(unlike: Proposal) -> list[Proposal]:
+    """Fifty ends of one batch, of which one is unlike the others."""
+    whole = [proposal(name, failed(message="alike")) for name in OTHERS]
+    return [*whole[:20], unlike, *whole[20:]]
+
+
+def unlike(message: str = "unlike") -> Proposal:
+    return proposal(REFUSED, failed(message=message))
+
+
+def check_that_one_row_was_refused(database: Database, batch: list[Proposal], reason: str) -> None:
+    """All events stay, 49 rows are written, and the one stream is marked with the database's reason."""
+    appended(offer(database, *batch))
+    assert sum(len(page) for page in read_log(database)) == 150
+    assert [shown(database, name) is not None for name in OTHERS] == [True] * 49
+    assert shown(database, REFUSED) is None
+    row = status(database, REFUSED)
+    assert row["version"] == 3
+    assert row["state"] != "running"
+    assert reason in row["projection_error"]
+    assert [status(database, name)["projection_error"] for name in OTHERS[:3]] == [None] * 3
+
+
+def refuse_by_a_check(database: Database) -> None:
+    """Their own rule for a column; SQLite takes one only with a new column."""
+    rule = "CHECK (enrichment_error <> 'unlike')"
+    on_sqlite = f"ADD COLUMN theirs text CONSTRAINT no_unlike {rule}"
+    change = on_sqlite if database.dialect.name == "sqlite" else f"ADD CONSTRAINT no_unlike {rule}"
+    run(database, f"ALTER TABLE llm_enrichment {change}")
+
+
+def test_a_check_refuses_one_row(running: Database) -> None:
+    refuse_by_a_check(running)
+    check_that_one_row_was_refused(running, ends(unlike()), "no_unlike")
+
+
+def test_a_check_would_refuse_the_whole_batch_of_whoever_writes_all_rows_at_once(running: Database) -> None:
+    refuse_by_a_check(running)
+    rows = ", ".join(f"('{n}', '{'unlike' if n == 20 else 'alike'}')" for n in range(50))
+    with pytest.raises(Exception, match="no_unlike"):
+        run(running, f"INSERT INTO llm_enrichment (job_posting_id, enrichment_error) VALUES {rows}")
+    assert run(running, "SELECT * FROM llm_enrichment") == []
+
+
+def refuse_by_a_trigger(database: Database, action: str = "ABORT") -> None:
+    """A trigger of theirs that raises."""
+    if database.dialect.name == "sqlite":
+        body = f"SELECT RAISE({action}, 'they do not want this')"
+        when = "BEFORE INSERT ON llm_enrichment WHEN NEW.enrichment_error = 'unlike'"
+        run(database, f"CREATE TRIGGER theirs {when} BEGIN {body}; END")
+        return
+    raising = "BEGIN RAISE EXCEPTION 'they do not want this'; END"
+    run(
+        database,
+        f"CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS '{raising.replace(chr(39), chr(39) * 2)}'",
+    )
+    when = "BEFORE INSERT ON llm_enrichment FOR EACH ROW WHEN (NEW.enrichment_error = 'unlike')"
+    run(database, f"CREATE TRIGGER theirs {when} EXECUTE FUNCTION theirs()")
+
+
+def test_a_trigger_that_raises_refuses_one_row(running: Database) -> None:
+    refuse_by_a_trigger(running)
+    check_that_one_row_was_refused(running, ends(unlike()), "they do not want this")
+
+
+def test_a_trigger_that_keeps_what_its_statement_did_so_far_refuses_one_row(sqlite: Database) -> None:
+    refuse_by_a_trigger(sqlite, "FAIL")
+    for event in (requested(), started()):
+        offer(sqlite, *(proposal(name, event) for name in [*OTHERS, REFUSED]))
+    check_that_one_row_was_refused(sqlite, ends(unlike()), "they do not want this")
+
+
+def test_a_trigger_that_rolls_everything_back_leaves_nothing_half_written(sqlite: Database) -> None:
+    refuse_by_a_trigger(sqlite, "ROLLBACK")
+    tell(sqlite, REFUSED, requested(), started())
+    tell(sqlite, "job-0", requested(), started())
+    before = run(sqlite, "SELECT * FROM events"), run(sqlite, "SELECT * FROM enrichment_status")
+    with pytest.raises(DatabaseRefused):
+        offer(sqlite, proposal("job-0", failed(message="alike")), unlike())
+    assert (run(sqlite, "SELECT * FROM events"), run(sqlite, "SELECT * FROM enrichment_status")) == before
+
+
+DEFERRED = "FOREIGN KEY (job_posting_id) REFERENCES theirs (id) DEFERRABLE INITIALLY DEFERRED"
+
+
+def refer_to_a_table_of_theirs(database: Database) -> None:
+    """All but the one posting are in it."""
+    known = ", ".join(f"('{name.removeprefix('job-')}')" for name in OTHERS)
+    run(database, 'CREATE TABLE theirs (id text COLLATE "C" PRIMARY KEY)')
+    run(database, f"INSERT INTO theirs VALUES {known}")
+    run(database, f"ALTER TABLE llm_enrichment ADD CONSTRAINT known_to_them {DEFERRED}")
+
+
+def test_a_deferred_constraint_refuses_one_row_and_not_the_commit(postgresql: Database) -> None:
+    refer_to_a_table_of_theirs(postgresql)
+    for event in (requested(), started()):
+        offer(postgresql, *(proposal(name, event) for name in [*OTHERS, REFUSED]))
+    check_that_one_row_was_refused(postgresql, ends(unlike()), "known_to_them")
+
+
+def test_a_deferred_constraint_would_refuse_the_commit_whatever_savepoints_there_are(postgresql: Database) -> None:
+    refer_to_a_table_of_theirs(postgresql)
+    with psycopg.connect(postgresql.url) as obvious:
+        obvious.execute("SELECT 1")
+        for posting in ("refused", "1"):
+            with obvious.transaction():  # a savepoint, which takes both rows
+                obvious.execute("INSERT INTO llm_enrichment (job_posting_id) VALUES (%s)", [posting])
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            obvious.commit()
+    assert run(postgresql, "SELECT * FROM llm_enrichment") == []
+
+
+def test_a_dropped_column_refuses_the_rows_that_set_it(running: Database) -> None:
+    run(running, "ALTER TABLE llm_enrichment DROP COLUMN result")
+    appended(offer(running, *ends(proposal(REFUSED, succeeded()))))
+    assert sum(len(page) for page in read_log(running)) == 150
+    found = run(running, "SELECT job_posting_id FROM llm_enrichment WHERE enrichment_error = 'alike'")
+    assert len(found) == 49
+    assert "result" in status(running, REFUSED)["projection_error"]
+    assert status(running, OTHERS[0])["projection_error"] is None
+
+
+@pytest.mark.parametrize("missing", ["TABLE llm_enrichment", "COLUMN enrichment"])
+def test_a_table_that_cannot_be_written_at_all_loses_no_event(running: Database, missing: str) -> None:
+    if missing.startswith("TABLE"):
+        run(running, "ALTER TABLE llm_enrichment RENAME TO llm_enrichment_of_last_year")
+    else:
+        run(running, "ALTER TABLE llm_enrichment RENAME COLUMN enrichment TO kind")
+    appended(offer(running, *ends(unlike())))
+    assert sum(len(page) for page in read_log(running)) == 150
+    assert {status(running, name)["state"] for name in [*OTHERS, REFUSED]} == {"failed"}
+    assert "enrichment" in status(running, REFUSED)["projection_error"]
+
+
+def test_the_mark_goes_when_the_row_can_be_written_again(running: Database) -> None:
+    refuse_by_a_trigger(running)
+    offer(running, unlike())
+    assert status(running, REFUSED)["projection_error"]
+    tell(running, REFUSED, started(2))
+    assert status(running, REFUSED)["projection_error"]  # nothing was shown meanwhile
+    tell(running, REFUSED, succeeded(2))
+    assert status(running, REFUSED)["projection_error"] is None
+    assert shown(running, REFUSED) is not None
+
+
+def test_a_row_that_somebody_else_has_locked_is_passed_over_and_marked(postgresql: Database) -> None:
+    for name in ("job-0", REFUSED):
+        tell(postgresql, name, requested(), started(), failed(message="before"))
+        tell(postgresql, name, started(2))
+    with psycopg.connect(postgresql.url) as somebody:
+        somebody.execute("SELECT * FROM llm_enrichment WHERE job_posting_id = 'refused' FOR UPDATE")
+        appended(offer(postgresql, *(proposal(name, failed(2, message="after")) for name in ("job-0", REFUSED))))
+        somebody.execute("SELECT 1")  # it still holds the row: the append did not wait for it
+        rows = [shown(postgresql, name) for name in ("job-0", REFUSED)]
+    assert [row and row["enrichment_error"] for row in rows] == ["after", "before"]
+    assert status(postgresql, REFUSED)["projection_error"] == LOCKED
+    assert status(postgresql, "job-0")["projection_error"] is None
+
+
+def test_a_row_that_somebody_else_is_about_to_insert_holds_nobody_up_for_long(postgresql: Database) -> None:
+    tell(postgresql, REFUSED, requested(), started())
+    tell(postgresql, "job-0", requested(), started())
+    with psycopg.connect(postgresql.url, options="-c idle_in_transaction_session_timeout=3s") as somebody:
+        somebody.execute("INSERT INTO llm_enrichment (job_posting_id) VALUES ('refused')")
+        appended(offer(postgresql, proposal("job-0", failed(message="alike")), unlike()))
+        somebody.execute("SELECT 1")  # it was not cut off: the append took less than 3 seconds
+        assert shown(postgresql, "job-0") is not None
+        assert status(postgresql, REFUSED)["projection_error"]
