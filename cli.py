@@ -43,7 +43,7 @@ class Moment(click.ParamType[datetime]):
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(enrichlog.__version__, prog_name="enrichlog")
 def cli() -> None:
-    r"""An event-sourced log of LLM enrichment: every attempt is recorded, with its outcome, its cost and its error.
+    """An event-sourced log of LLM enrichment: every attempt is recorded, with its outcome, its cost and its error.
 
     \b
     Try it without a key or a database:   enrichlog demo
@@ -52,7 +52,7 @@ def cli() -> None:
                                           enrichlog enrich
                                           enrichlog failed
                                           enrichlog retry --error-type quota
-    """
+    """  # noqa: D301 - the backspace is click's mark of a paragraph that is not to be wrapped
 
 
 def command(name: str, example: str, *, needs_database: bool = True) -> Callable[[Callable[..., Any]], click.Command]:

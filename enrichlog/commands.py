@@ -150,6 +150,8 @@ def _run(
 ) -> int:  # fmt: skip
     started, due = time.monotonic(), count_due(database, enrichment.name, scope, settings.max_attempts)
     budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
+    if budget is not None:
+        enrichment.require_price()
     with terminal.progress(min(due, limit or due), quiet=as_json or not due) as notice:
         run = perform(database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=notice, signals=True)
     seconds = time.monotonic() - started

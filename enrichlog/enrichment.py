@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from enrichlog.price import PricedModel
+from enrichlog.exceptions import UnknownPrice
+from enrichlog.price import PricedModel, is_known
 from enrichlog.prompt import DEFAULT as DEFAULT_PROMPT
 from enrichlog.prompt import Prompt, load_prompt
 from enrichlog.reply import Api
@@ -40,6 +41,11 @@ class Enrichment(NamedTuple):
     def priced(self) -> PricedModel:
         """Which price applies."""
         return PricedModel(self.model, self.server, self.prices_of)
+
+    def require_price(self) -> None:
+        """Raises `UnknownPrice` when what a call costs is not known."""
+        if not is_known(self.priced):
+            raise UnknownPrice(model=self.model, server=self.server)
 
     def facts(self) -> dict[str, Any]:
         """What start and end events carry of it."""

@@ -16,7 +16,7 @@ class InvalidSetting(UsageError):
 
 
 class UnknownJob(UsageError):
-    """There is no posting with the id {job_id}. List what was imported with: enrichlog export results"""
+    """There is no posting with the id {job_id}. Postings come in with: enrichlog import FILE"""
 
 
 class UnknownErrorType(UsageError):
@@ -56,7 +56,7 @@ class InvalidResultModel(UsageError):
 
 
 class UnknownPrice(UsageError):
-    """The price of {model} at {server} is not known, so a limit of money cannot be kept. Leave --max-cost out, or name the provider whose prices apply."""
+    """The price of {model} at {server} is not known, so a limit of money cannot be kept. Leave --max-cost out, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
 
 
 class NotConfirmed(UsageError):

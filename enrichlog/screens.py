@@ -34,6 +34,9 @@ def enriched(run: Run, seconds: float, left: Mapping[str, str]) -> None:
     """What a run did, and why it ended early."""
     for job_id, reason in left.items():
         say(f"{job_id} was left: {reason}")
+    if not run.done and not run.stopped:
+        say("Nothing is due. What has failed may be tried again with: enrichlog retry")
+        return
     told = spent(run.input_tokens + run.output_tokens, run.cost_microdollars, run.unpriced_calls)
     say(f"{run.done:,} attempts in {seconds:.1f} s: {run.succeeded:,} succeeded, {run.failed:,} failed; {told}")
     if run.simulated:
@@ -93,7 +96,9 @@ def retry_plan(plan: RetryPlan, default: int) -> None:
         say(f"At most {plan.max_attempts} attempts each that count, the first included ({retries} retries).")
     else:
         malformed = allowance(None, ERROR_TYPES["invalid_json"].cap, default)
-        say(f"At most {default} attempts each that count, {malformed} while answers are malformed; --max-attempts overrides.")
+        say(
+            f"At most {default} attempts each that count, {malformed} while answers are malformed; --max-attempts overrides."
+        )
 
 
 def drift(found: Drift, *, written: bool) -> None:

@@ -851,6 +851,8 @@ class Simulator:
             return Reply(*PAGES[fault], {"content-type": "text/html"}, fault)
         if fault in PROBLEMS:
             headers = _headers_of_limit(script.retry_after) if fault is Fault.RATE_LIMIT else {}
+            if fault is Fault.REQUEST_TOO_LARGE:  # too large although none of the limit is used
+                headers = {"x-ratelimit-remaining-tokens": "30000"}
             return state(PROBLEMS[fault], question, key, script.retry_after)._replace(headers=headers, fault=fault)
         return answer(question, fault, source, number)
 
@@ -930,7 +932,8 @@ class Simulator:
 def _headers(number: int, received: float) -> dict[str, str]:
     """The headers of every reply."""
     return {
-        "content-type": "application/json", "openai-version": "2020-10-01", "x-request-id": f"req_{number:032x}",
+        "server": "enrichlog-simulator", "content-type": "application/json", "x-request-id": f"req_{number:032x}",
+        "openai-version": "2020-10-01",
         "openai-processing-ms": str(int((time.monotonic() - received) * 1_000)),
         "x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000",
         "x-ratelimit-remaining-requests": "499", "x-ratelimit-remaining-tokens": "29000",

@@ -16,8 +16,17 @@ from rich.table import Table
 from enrichlog.price import MICRODOLLARS
 from enrichlog.worker import Notice, Run
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_PIPED_WIDTH = 140  # in a pipe or a file there is no width to fit
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    return console
+
+
+out, err = _console(stderr=False), _console(stderr=True)
 
 
 def print_json(document: Any) -> None:

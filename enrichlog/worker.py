@@ -16,9 +16,8 @@ from enrichlog import attempt
 from enrichlog.attempt import End, end_proposal
 from enrichlog.claims import Claim, Scope, claim, lease_seconds
 from enrichlog.enrichment import Enrichment
-from enrichlog.exceptions import NotRecorded, UnknownPrice
+from enrichlog.exceptions import NotRecorded
 from enrichlog.outcome import SIMULATOR, Outcome, judge
-from enrichlog.price import is_known
 from enrichlog.reply import Api, Reply
 from enrichlog.settings import Settings
 from eventlog.database import Database
@@ -99,8 +98,8 @@ class Worker:
         limit: int | None = None, max_cost: int | None = None, notice: Notice = lambda claim, end, run: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        if max_cost is not None and not is_known(enrichment.priced):
-            raise UnknownPrice(model=enrichment.model, server=enrichment.server)
+        if max_cost is not None:
+            enrichment.require_price()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.run = Run()
         self._database, self._settings, self._enrichment, self._client = database, settings, enrichment, client

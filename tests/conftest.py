@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -57,17 +58,33 @@ class Files:
 
 
 class ServerDatabases:
-    """PostgreSQL databases: copies of one migrated template."""
+    """PostgreSQL databases: copies of one migrated template, made ahead and dropped while other tests run."""
 
     def __init__(self, server: GivenServer) -> None:
         self._server = server
         self.empty = server.create_database
-        self.drop = server.drop_database
-        self.template = server.create_database()
-        migrate(self.template)
+        self._template = server.create_database()
+        migrate(self._template)
+        self._aside = ThreadPoolExecutor(1)
+        self._next = self._aside.submit(self._copy)
+        self._dropped: list[Future[None]] = []
 
     def migrated(self) -> str:
-        place, _, template = self.template.rpartition("/")
+        url = self._next.result()
+        self._next = self._aside.submit(self._copy)
+        return url
+
+    def drop(self, url: str) -> None:
+        self._dropped.append(self._aside.submit(self._server.drop_database, url))
+
+    def close(self) -> None:
+        self.drop(self._next.result())
+        self.drop(self._template)
+        self._aside.shutdown()
+        assert [dropped.exception() for dropped in self._dropped if dropped.exception()] == []
+
+    def _copy(self) -> str:
+        place, _, template = self._template.rpartition("/")
         name = f"{template}_{uuid.uuid4().hex[:8]}"
         with psycopg.connect(self._server.url, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
@@ -92,7 +109,7 @@ def server() -> Iterator[GivenServer]:
 def server_databases(server: GivenServer) -> Iterator[ServerDatabases]:
     databases = ServerDatabases(server)
     yield databases
-    databases.drop(databases.template)
+    databases.close()
 
 
 @pytest.fixture(scope="session")
