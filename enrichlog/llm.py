@@ -59,17 +59,13 @@ class Client:
         except openai.APIStatusError as error:
             response = error.response
         except (TimeoutError, openai.APITimeoutError) as error:
+            if isinstance(error.__cause__, httpx2.ConnectTimeout):  # so the transport calls every failure to connect
+                return _not_connected(started, error.__cause__.__cause__ or error.__cause__)
             return Reply(_since(started), broken="timeout", error_class=type(error).__name__)
         except BodyTooLarge as error:
             return Reply(_since(started), broken="too_large", error_class=type(error).__name__)
         except Exception as error:  # a total function: what cannot be sent or read is a broken connection
-            cause = error.__cause__ or error
-            return Reply(
-                _since(started),
-                broken="connection",
-                error_class=type(cause).__name__,
-                error_text=str(cause) or str(error),
-            )
+            return _not_connected(started, error.__cause__ or error)
         return Reply(_since(started), response.status_code, response.headers, response.content)
 
     async def _post(self, api: Api, body: dict[str, object], attempt_id: str) -> httpx2.Response:
@@ -103,6 +99,10 @@ class _Capped(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()  # type: ignore[attr-defined]
+
+
+def _not_connected(started: float, cause: BaseException) -> Reply:
+    return Reply(_since(started), broken="connection", error_class=type(cause).__name__, error_text=str(cause))
 
 
 def _since(started: float) -> int:
