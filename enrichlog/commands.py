@@ -14,12 +14,13 @@ from enrichlog import reports, screens, terminal
 from enrichlog.claims import Scope, count_due
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.errors import find
-from enrichlog.exceptions import NotConfirmed, UnknownProjection, UnreadableFile, UsageError
+from enrichlog.exceptions import NotConfirmed, UnknownProjection, UnwritableFile, UsageError
 from enrichlog.postings import count_unrequested
 from enrichlog.price import MICRODOLLARS
 from enrichlog.retry_plan import RetryPlan, plan_retry
-from enrichlog.runs import Chosen, choose, every_posting, open_scope, perform, request, scope_of
+from enrichlog.runs import Chosen, choose, every_posting, open_scope, perform, request, require_key, scope_of
 from enrichlog.settings import Settings
+from enrichlog.terminal import counted
 from enrichlog.worker import Run
 from eventlog.database import Database
 from eventlog.integrity import Anchor, prove, verify_log
@@ -43,6 +44,7 @@ def enrich(
     asked = enrichment_of(settings, enrichment)
     if dry_run:
         return _count(settings, database, asked.name, job_ids, force=force, everything=everything, as_json=as_json)
+    _require_means(settings, asked, max_cost)
     left: dict[str, str] = {}
     if job_ids or everything:
         chosen = _chosen(settings, database, asked.name, job_ids, force=force)
@@ -79,8 +81,9 @@ def retry(
         elif why:
             terminal.say(why)
         return DONE
+    _require_means(settings, asked, None)
     if not yes:
-        _ask(confirm, f"{len(plan.targets):,} postings will be tried.")
+        _ask(confirm, f"{counted(len(plan.targets), 'posting')} will be tried.")
     requested = request(database, asked.name, plan.targets, "retry", max_attempts=allowed)
     left = dict.fromkeys(requested.moved_on, "it has moved on since the plan was made")
     return _run(settings, database, asked, requested.scope, left, fail_on_error=fail_on_error, as_json=as_json)
@@ -128,7 +131,7 @@ def export(
     try:
         out = output.open("w", encoding="utf-8", newline="") if output else sys.stdout
     except OSError as error:
-        raise UnreadableFile(path=output, reason=error.strerror) from error
+        raise UnwritableFile(path=output, reason=error.strerror) from error
     try:
         if what == "events":
             count = exporting.export_events(database, form, out)
@@ -150,8 +153,6 @@ def _run(
 ) -> int:  # fmt: skip
     started, due = time.monotonic(), count_due(database, enrichment.name, scope, settings.max_attempts)
     budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
-    if budget is not None:
-        enrichment.require_price()
     with terminal.progress(min(due, limit or due), quiet=as_json or not due) as notice:
         run = perform(database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=notice, signals=True)
     seconds = time.monotonic() - started
@@ -160,6 +161,13 @@ def _run(
     else:
         screens.enriched(run, seconds, left)
     return _exit_code(run, fail_on_error=fail_on_error)
+
+
+def _require_means(settings: Settings, enrichment: Enrichment, max_cost: float | None) -> None:
+    """Raises what would keep a run from asking anybody, before anything is appended for it."""
+    require_key(settings)
+    if max_cost is not None:
+        enrichment.require_price()
 
 
 def _exit_code(run: Run, *, fail_on_error: bool) -> int:
@@ -207,8 +215,8 @@ def _price_tag(database: Database, name: str, count: int) -> str:
     spent = reports.status(database, name)
     priced = spent["attempts"] - spent["unpriced_calls"]
     if not count or priced <= 0 or not spent["cost_microdollars"]:
-        return f"{count:,} postings; what they cost is not known before the first has been enriched."
-    return f"{count:,} postings, about {terminal.money(count * spent['cost_microdollars'] // priced)}."
+        return f"{counted(count, 'posting')}; what they cost is not known before the first has been enriched."
+    return f"{counted(count, 'posting')}, about {terminal.money(count * spent['cost_microdollars'] // priced)}."
 
 
 def _plan_document(plan: RetryPlan, settings: Settings) -> dict[str, Any]:

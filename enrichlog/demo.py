@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -90,6 +91,12 @@ def _settings(database: Database, simulator: Simulator) -> Settings:
     )  # fmt: skip
 
 
+def _go_on_unless_ended(code: int) -> None:
+    """A signal that ends one act ends the demo, with the exit code of the act."""
+    if code >= 128:
+        sys.exit(code)
+
+
 class _Demo:
     """The acts, each a command that the user could have typed."""
 
@@ -116,10 +123,11 @@ class _Demo:
 
     def _enrich(self, why: str, limit: int | None = None) -> None:
         self._command("enrich" + (f" --limit {limit}" if limit else ""), why)
-        commands.enrich(
+        code = commands.enrich(
             self._settings, self._database, job_ids=(), limit=limit, max_cost=None, dry_run=False, force=False,
             everything=False, yes=True, enrichment="job", fail_on_error=False, as_json=False, confirm=lambda _: True,
         )  # fmt: skip
+        _go_on_unless_ended(code)
 
     def _look(self) -> None:
         self._command("failed", "What failed, and why.")
@@ -136,10 +144,11 @@ class _Demo:
                 wait = plan.next_due - self._database.dialect.clock(connection)
             time.sleep(max(0.0, wait.total_seconds()) + BACKOFF_SECONDS)
         self._command(" ".join(("retry --yes", *(f"--error-type {name}" for name in error_types))), why)
-        commands.retry(
+        code = commands.retry(
             self._settings, self._database, error_types=error_types, max_attempts=None, max_retries=None,
             dry_run=False, yes=True, enrichment="job", fail_on_error=False, as_json=False, confirm=lambda _: True,
         )  # fmt: skip
+        _go_on_unless_ended(code)
 
     def _damage_and_rebuild(self) -> None:
         terminal.say("\nSomeone deletes three rows of llm_enrichment and clears an error by hand …")

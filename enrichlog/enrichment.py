@@ -109,7 +109,7 @@ def request_for(
 
 def fingerprint(api_key: str) -> str:
     """Which key was used, without the key: the first 12 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(api_key.encode()).hexdigest()[:12]
+    return hashlib.sha256(api_key.strip().encode()).hexdigest()[:12]
 
 
 def _estimate(enrichment: Enrichment, text: str) -> int:

@@ -12,7 +12,7 @@ class UsageError(EnrichlogError):
 
 
 class InvalidSetting(UsageError):
-    """The setting {name} from {source} is not usable: {reason}"""
+    """The setting {name} from {source} is not usable: {reason}. Mend it there; what there is shows: enrichlog config"""
 
 
 class UnknownJob(UsageError):
@@ -32,11 +32,15 @@ class UnknownEnrichment(UsageError):
 
 
 class UnreadableFile(UsageError):
-    """{path} cannot be read: {reason}."""
+    """{path} cannot be read: {reason}. Name a CSV, JSON or JSON lines file with postings in it."""
+
+
+class UnwritableFile(UsageError):
+    """{path} cannot be written: {reason}. Name another file with --output."""
 
 
 class MalformedFile(UsageError):
-    """{path} is not valid {format}: {reason}. Nothing was imported."""
+    """{path} is not valid {format}: {reason}. Nothing was imported; mend the file and import it again."""
 
 
 class MissingColumns(UsageError):
@@ -48,7 +52,7 @@ class MissingApiKey(UsageError):
 
 
 class InvalidPrompt(UsageError):
-    """The prompt {path} is not usable: {reason}."""
+    """The prompt {path} is not usable: {reason}. Mend it, or name another file in the setting prompt."""
 
 
 class InvalidResultModel(UsageError):

@@ -17,9 +17,10 @@ from enrichlog import reports
 from enrichlog.claims import scope_branches
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
+from enrichlog.exceptions import UnknownJob
 from enrichlog.place import open_database
 from enrichlog.postings import Posting, find_posting, store_postings
-from enrichlog.runs import Target, actor, open_scope, perform, request
+from enrichlog.runs import Target, actor, open_scope, perform, request, require_key
 from enrichlog.settings import current as current_settings
 from enrichlog.worker import Run
 from eventlog.database import Database
@@ -109,17 +110,22 @@ def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jo
     """Enrich postings one after the other, with a pause (seconds) between calls.
 
     Returns {"total", "successful", "failed", "rate_limited", "results"}. It ends early when going on is useless, such
-    as on an exhausted quota: the rest was not tried then, and `stopped` says why. Progress is logged every
-    `batch_size` postings.
+    as on an exhausted quota or without a database: the rest was not tried then, and `stopped` says why. Progress is
+    logged every `batch_size` postings.
     """
     results: list[Result] = []
     stopped = None
     for number, job_id in enumerate(job_ids, 1):
-        result = _process_or_tell(job_id)
+        try:
+            result = process_job_enrichment(job_id)
+        except EnrichlogError as error:
+            result = {"success": False, "job_id": job_id, "error": str(error), "error_type": None}
+            stopped = None if isinstance(error, UnknownJob | Conflict) else str(error)
         results.append(result)
         kind = ERROR_TYPES.get(result.get("error_type") or "")
         if kind is not None and kind.stops:
             stopped = result["error"]
+        if stopped is not None:
             break
         if number % batch_size == 0:
             logger.info("%d of %d postings done", number, len(job_ids))
@@ -131,17 +137,11 @@ def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jo
     return {**counts, "rate_limited": limited, "results": results, "stopped": stopped}
 
 
-def _process_or_tell(job_id: str) -> Result:
-    try:
-        return process_job_enrichment(job_id)
-    except EnrichlogError as error:
-        return {"success": False, "job_id": job_id, "error": str(error), "error_type": None}
-
-
 def _enrich(database: Database, posting: Posting, *, force: bool) -> Result:
     """Request the posting, work through that one request, and tell what became of it."""
     settings = current_settings()
     enrichment = enrichment_of(settings, NAME)
+    require_key(settings)
     status = reports.current(database, NAME, posting.id)
     if status.state != "pending":
         requested = request(database, NAME, [Target(posting.id, status.version)], "force" if force else "retry")

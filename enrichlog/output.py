@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any, NoReturn
 
 _FENCE = re.compile(r"```[ \t]*(?:json|JSON)?[ \t]*\n?(.*?)```", re.DOTALL)
 _BOM = "\ufeff"
+DEEPEST = 200
+"""Deeper than this no result is stored: canonical JSON ends at about 250 levels."""
 
 
 class EmptyOutput(ValueError):
@@ -37,12 +40,22 @@ def parse(text: str) -> Any:
 
 
 def _strict(text: str) -> Any:
+    if _depth(text) > DEEPEST:
+        raise json.JSONDecodeError("nested too deep", text, 0)
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError:
         raise
     except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits, NaN
         raise json.JSONDecodeError(str(error) or "nested too deep", text, 0) from None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets nest at the most; those within strings count too, which no real answer comes near."""
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return 0
+    steps = (1 if character in "[{" else -1 for character in text if character in "[]{}")
+    return max(accumulate(steps), default=0)
 
 
 def _refuse_constant(name: str) -> NoReturn:

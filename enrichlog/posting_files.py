@@ -167,7 +167,7 @@ def _posting(line: int, row: Any, columns: Mapping[str, str]) -> tuple[int, Post
         value = row.get(columns.get(name, name))
         if isinstance(value, dict | list):
             return Rejected(line, f"its {name} is not a text")
-        values[name] = None if value is None else canonical.cleaned(str(value))
+        values[name] = None if value is None else canonical.storable(str(value))
     job_id, title = (values["id"] or "").strip(), (values["title"] or "").strip()
     if not job_id:
         return Rejected(line, "it has no id")

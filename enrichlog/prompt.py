@@ -47,6 +47,9 @@ def load_prompt(path: Path = DEFAULT) -> Prompt:
     instructions, _, template = body.partition(f"\n{_MARK}\n")
     template = template.strip() or "{{posting}}"
     _check_placeholders(path, template)
+    if found := _PLACEHOLDER.search(instructions):
+        reason = f"{found[0]} stands in the instructions, the same for every posting; write it after a line {_MARK}"
+        raise InvalidPrompt(path=path, reason=reason)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Prompt(head.get("name", path.stem), head.get("version", digest[:8]), digest, instructions.strip(), template)
 

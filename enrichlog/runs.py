@@ -57,6 +57,14 @@ class Chosen(NamedTuple):
     left: dict[str, str]
 
 
+def require_key(settings: Settings) -> str:
+    """The API key, empty for a server that needs none. Raises `MissingApiKey`."""
+    key = settings.api_key.get_secret_value().strip() if settings.api_key else ""
+    if not key and settings.base_url is None:
+        raise MissingApiKey
+    return key
+
+
 def actor() -> str:
     """Who acts: the user of this machine."""
     try:
@@ -173,9 +181,7 @@ async def _perform(
 ) -> Run:  # fmt: skip
     from enrichlog.llm import Client  # the SDK takes a second to import: only when something is asked
 
-    key = settings.api_key.get_secret_value().strip() if settings.api_key else ""
-    if not key and settings.base_url is None:
-        raise MissingApiKey
+    key = require_key(settings)
     deadline, connections = settings.deadline_seconds, settings.concurrency
     async with Client(enrichment.server, key or NO_KEY, deadline=deadline, connections=connections) as client:
         worker = Worker(database, settings, enrichment, client, limit=limit, max_cost=max_cost, notice=notice)
@@ -193,7 +199,7 @@ def _drain_on_signals(worker: Worker) -> None:
         if worker.run.signal is not None:
             worker.abandon()
         worker.run.signal = number
-        worker.stop(f"stopped by {signal.Signals(number).name}")
+        worker.stop(f"Ended by {signal.Signals(number).name}.")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows: there Ctrl-C cancels the run, which drains it as well

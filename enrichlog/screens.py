@@ -10,12 +10,13 @@ from enrichlog.posting_files import ImportReport
 from enrichlog.reports import Document, FailedPage
 from enrichlog.retry import VERDICTS, allowance
 from enrichlog.retry_plan import RetryPlan, advice
-from enrichlog.terminal import money, say, spent, table
+from enrichlog.terminal import counted, money, say, spent, table
 from enrichlog.worker import Run
 from eventlog.integrity import LogReport
 from projections.reconcile import Drift
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
+_LEFT_ALL = "Nothing was tried. To take them all the same: enrichlog enrich JOB_ID --force"
 _SHOWN_REJECTS = 10
 
 
@@ -35,10 +36,11 @@ def enriched(run: Run, seconds: float, left: Mapping[str, str]) -> None:
     for job_id, reason in left.items():
         say(f"{job_id} was left: {reason}")
     if not run.done and not run.stopped:
-        say("Nothing is due. What has failed may be tried again with: enrichlog retry")
+        say(_LEFT_ALL if left else "Nothing is due. What has failed may be tried again with: enrichlog retry")
         return
     told = spent(run.input_tokens + run.output_tokens, run.cost_microdollars, run.unpriced_calls)
-    say(f"{run.done:,} attempts in {seconds:.1f} s: {run.succeeded:,} succeeded, {run.failed:,} failed; {told}")
+    done = counted(run.done, "attempt")
+    say(f"{done} in {seconds:.1f} s: {run.succeeded:,} succeeded, {run.failed:,} failed; {told}")
     if run.simulated:
         say(SIMULATED)
     for error_type, count in run.errors.most_common():
@@ -69,7 +71,7 @@ def errors(rows: list[Document]) -> None:
 
 def history(document: Document) -> None:
     """Everything that happened to a posting."""
-    say(f"{document['job_id']}: {len(document['events'])} events")
+    say(f"{document['job_id']}: {counted(len(document['events']), 'event')}")
     for event in document["events"]:
         say(f"{event['version']:>3}. {_time(event['recorded_at'])}  {event['type']:<21} {_told(event)}".rstrip())
 
@@ -96,9 +98,8 @@ def retry_plan(plan: RetryPlan, default: int) -> None:
         say(f"At most {plan.max_attempts} attempts each that count, the first included ({retries} retries).")
     else:
         malformed = allowance(None, ERROR_TYPES["invalid_json"].cap, default)
-        say(
-            f"At most {default} attempts each that count, {malformed} while answers are malformed; --max-attempts overrides."
-        )
+        usual = f"At most {default} attempts each that count, {malformed} while answers are malformed"
+        say(f"{usual}; --max-attempts overrides.")
 
 
 def drift(found: Drift, *, written: bool) -> None:
@@ -125,7 +126,11 @@ def log_report(report: LogReport) -> None:
 
 def config(rows: list[Document]) -> None:
     """The settings, and where each came from."""
-    table(("Setting", "Value", "From"), [(row["name"], row["value"], row["source"]) for row in rows])
+    table(("Setting", "Value", "From"), [(row["name"], _set(row["value"]), row["source"]) for row in rows])
+
+
+def _set(value: Any) -> Any:
+    return "-" if value is None else value
 
 
 def _time(text: str | None) -> str:

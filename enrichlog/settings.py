@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +37,12 @@ def _known_error_type(name: str) -> str:
     return name
 
 
+def _enrichment_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError("a name of an enrichment is a-z, 0-9 and _, a letter first")
+    return name
+
+
 class EnrichmentSettings(BaseModel):
     """What can be set for each enrichment apart; unset is taken from the settings above it."""
 
@@ -64,7 +71,9 @@ class Settings(BaseSettings):
     parameters: dict[str, Any] = Field(default_factory=dict, description="further fields of the request")
     prompt: Path | None = Field(None, description="prompt file")
     result_model: str = Field("enrichlog.result:JobEnrichment", description="pydantic model of the result")
-    enrichments: dict[str, EnrichmentSettings] = Field(default_factory=dict, description="further enrichments by name")
+    enrichments: dict[Annotated[str, AfterValidator(_enrichment_name)], EnrichmentSettings] = Field(
+        default_factory=dict, description="further enrichments by name"
+    )
     deadline_seconds: float = Field(300.0, gt=0, le=86_400, description="total time of one call")
     max_input_tokens: int = Field(100_000, gt=0, description="larger inputs fail before the call")
     cut_input: bool = Field(False, description="cut larger inputs instead, and record it")

@@ -144,6 +144,7 @@ class Call(NamedTuple):
 READ_LIMIT = 2_000  # characters that are read for words: a longer text costs no more
 LABEL = re.compile(r'^[ \t"*<-]*(?:\w+ )?([^\W\d_]+)["*]*(?:[ \t]*[:=][ \t]*|>)["*]*([^\n<]{2,200})', re.MULTILINE)
 TAG = re.compile(r"<[^<>]{1,200}>")
+MARK = re.compile(r"|\[(begin|end) [^\[\]]{1,100}\]")  # nothing, or what prompts put around a text
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")
 WORD = re.compile(r"\w[\w+#]+")
 MONEY = re.compile(r"([€$£]) ?(\d{1,3}(?:[.,]\d{3})+|\d{2,3}(?=k))(k?)", re.IGNORECASE)
@@ -169,7 +170,7 @@ class Posting:
         """The lines that say something, without markup and control characters."""
         text = html.unescape(TAG.sub(" ", self.raw)) if "<" in self.raw or "&" in self.raw else self.raw
         lines = UNPRINTABLE.sub(" ", text).splitlines()
-        return [" ".join(line.split()) for line in lines if line and not line.isspace()]
+        return [" ".join(line.split()) for line in lines if not (line.isspace() or MARK.fullmatch(line))]
 
     @cached_property
     def labels(self) -> dict[str, str]:

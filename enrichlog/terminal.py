@@ -74,9 +74,14 @@ def money(microdollars: int) -> str:
     return f"${microdollars / MICRODOLLARS:,.4f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: 1 posting, 12,345 postings."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def spent(tokens: int, microdollars: int, unpriced: int) -> str:
     """Tokens and cost in words; calls without a known price are told apart, never counted as free."""
-    unknown = f" + {unpriced:,} calls of unknown price" if unpriced else ""
+    unknown = f" + {counted(unpriced, 'call')} of unknown price" if unpriced else ""
     return f"{tokens:,} tokens, {money(microdollars)}{unknown}"
 
 

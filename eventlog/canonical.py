@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from eventlog.errors import NotAppended
-from eventlog.redaction import redact
+from eventlog.redaction import may_hold_secrets, redact
 
 REPLACEMENT = "\ufffd"  # U+FFFD stands for what no database can hold: NUL and lone surrogates
 _ESCAPED_NUL = b"\\u0000"
@@ -26,26 +26,40 @@ def facts_text(facts: dict[str, Any]) -> str:
 def text(value: Any) -> str:
     """A JSON value as canonical text: keys sorted by code point, no white space, UTF-8, secrets redacted.
 
+    Raises `NotAppended` for a value nested deeper than some 250 levels.
+
     NUL and lone surrogates become U+FFFD, numbers that are not finite become null, whole numbers beyond 64 bits text.
     """
     try:
         encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        encoded = orjson.dumps(cleaned(value), option=orjson.OPT_SORT_KEYS)
-    if _ESCAPED_NUL in encoded:
-        encoded = orjson.dumps(cleaned(value), option=orjson.OPT_SORT_KEYS)
-    return redact(encoded.decode())
+        encoded = _dump_cleaned(value)
+    if _ESCAPED_NUL in encoded or may_hold_secrets(encoded):
+        encoded = _dump_cleaned(value)
+    return encoded.decode()
 
 
-def cleaned(value: Any) -> Any:
-    """A JSON value with everything replaced that canonical text cannot hold."""
+def _dump_cleaned(value: Any) -> bytes:
+    try:
+        return orjson.dumps(_cleaned(value), option=orjson.OPT_SORT_KEYS)
+    except (TypeError, RecursionError) as error:
+        raise NotAppended(reason="a value in it is nested too deep") from error
+
+
+def storable(text: str) -> str:
+    """A text that every database can hold: NUL and lone surrogates replaced."""
+    return text.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _cleaned(value: Any) -> Any:
+    """A JSON value with everything replaced that canonical text does not hold."""
     match value:
         case str():
-            return value.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return redact(storable(value))
         case dict():
-            return {str(cleaned(str(key))): cleaned(entry) for key, entry in value.items()}
+            return {_cleaned(str(key)): _cleaned(entry) for key, entry in value.items()}
         case list() | tuple():
-            return [cleaned(entry) for entry in value]
+            return [_cleaned(entry) for entry in value]
         case bool() | None:
             return value
         case int():

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from eventlog.errors import NotAppended
+
 Origin = Literal["call", "external", "imported"]
 Why = Literal["new", "retry", "force", "changed", "requeue"]
 
@@ -27,8 +29,15 @@ class Event(BaseModel):
     """When it happened, UTC: stamped at append by the database's clock; given only for imported events."""
 
     def payload(self, occurred_at: datetime) -> Payload:
-        """The event's two halves as JSON values, with its schema version and the time it happened; without nulls."""
-        values = {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
+        """The event's two halves as JSON values, with its schema version and the time it happened; without nulls.
+
+        Raises `NotAppended` when a value in it is no JSON, or nested too deep.
+        """
+        try:
+            dumped = self.model_dump(mode="json")
+        except ValueError as error:
+            raise NotAppended(reason=str(error)) from error
+        values = {name: value for name, value in dumped.items() if value is not None}
         content = {name: values.pop(name) for name in self.content_fields & values.keys()}
         happened = iso(self.occurred_at or occurred_at)
         return Payload(values | {"schema_version": self.schema_version, "occurred_at": happened}, content or None)

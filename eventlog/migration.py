@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Inspector, inspect, text
+from sqlalchemy import Connection, Inspector, inspect
 
 from eventlog.database import Database
 from eventlog.dialects import quoted
@@ -76,7 +76,7 @@ def run_scripts(revision: str) -> None:
     script = script.replace("{ours}", f"{quoted(schema)}." if schema else "")
     for statement in database.dialect.statements(script):
         if context.is_offline_mode():
-            op.execute(text(statement.replace(":", r"\:")))
+            op.get_context().impl.static_output(statement)  # as it is: through `execute` each % would be doubled
         else:
             op.get_bind().execution_options(no_parameters=True).exec_driver_sql(statement)
 

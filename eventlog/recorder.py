@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from eventlog.database import Database
-from eventlog.errors import Conflict, DatabaseBusy, DatabaseUnavailable, EnrichlogError
+from eventlog.errors import Conflict, DatabaseBusy, DatabaseUnavailable, NotAppended
 from eventlog.log import Appended, Inline, Outcome, Proposal, append
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Recorder:
     def __init__(self, database: Database, inline: Inline | None = None, patience: float = PATIENCE_SECONDS) -> None:
         self._database, self._inline, self._patience = database, inline, patience
         self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._closing, self._closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._run, name="enrichlog-recorder", daemon=True)
 
     def __enter__(self) -> Recorder:
@@ -44,13 +45,18 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._waiting.put(None)
+        with self._closing:
+            self._closed = True
+            self._waiting.put(None)
         self._thread.join()
 
     def submit(self, *proposals: Proposal) -> Future[list[Appended]]:
         """Have these appended together, in order. The future raises `Conflict` or the database's error."""
         submission = _Submission(proposals, Future())
-        self._waiting.put(submission)
+        with self._closing:  # nothing may come behind the mark of the end: nobody would take it
+            if self._closed:
+                raise NotAppended(reason="the recorder has ended")
+            self._waiting.put(submission)
         return submission.acknowledged
 
     def append(self, *proposals: Proposal) -> list[Appended]:
@@ -79,18 +85,18 @@ class Recorder:
         return batch, False
 
     def _commit(self, batch: Sequence[_Submission]) -> None:
+        """Append a batch; when something in it is refused, each finds out for itself whether it was meant."""
         try:
             outcomes = self._append([proposal for one in batch for proposal in one.proposals])
-        except EnrichlogError as refused:
-            if len(batch) == 1:
-                batch[0].acknowledged.set_exception(refused)
-                return
-            for one in batch:  # one of them is refused by the database: each finds out for itself
-                self._commit([one])
-        except BaseException as error:  # a producer must never wait for an acknowledgement that cannot come
-            logger.exception("the recorder could not append a batch of %d", len(batch))
+        except (DatabaseBusy, DatabaseUnavailable) as away:
             for one in batch:
-                one.acknowledged.set_exception(error)
+                _fail(one, away)
+        except Exception as refused:  # whatever it is: a producer must never wait for an answer that cannot come
+            if len(batch) == 1:
+                _fail(batch[0], refused)
+            else:
+                for one in batch:
+                    self._commit([one])
         else:
             _acknowledge(batch, outcomes)
 
@@ -116,6 +122,11 @@ def _acknowledge(batch: Sequence[_Submission], outcomes: Sequence[Outcome]) -> N
         position += len(one.proposals)
         conflict = next((outcome for outcome in mine if isinstance(outcome, Conflict)), None)
         if conflict is not None:
-            one.acknowledged.set_exception(conflict)
-        else:
+            _fail(one, conflict)
+        elif one.acknowledged.set_running_or_notify_cancel():  # else nobody waits for it any more
             one.acknowledged.set_result([outcome for outcome in mine if isinstance(outcome, Appended)])
+
+
+def _fail(one: _Submission, error: Exception) -> None:
+    if one.acknowledged.set_running_or_notify_cancel():
+        one.acknowledged.set_exception(error)

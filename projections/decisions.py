@@ -29,17 +29,22 @@ def decide(stream_id: str, status: Status, event: Event) -> Event:
             return event
         case _ if status.version == 0:
             raise Conflict(stream_id=stream_id, reason="nobody has requested it yet; import the posting first")
-        case EnrichmentSucceeded() | EnrichmentFailed() if running and event.attempt_id == status.attempt_id:
-            return _without_content(event) if status.erased else event
         case EnrichmentSucceeded() | EnrichmentFailed():
-            late = _late(event, used=isinstance(event, EnrichmentSucceeded) and not status.successes)
-            return _without_content(late) if status.erased else late
+            open_ = running and event.attempt_id == status.attempt_id
+            end = event if open_ else _late(event, used=_is_useful(event, status))
+            return _without_content(end) if event.attempt <= status.erased_attempts else end
         case EnrichmentStarted() | EnrichmentRequested() | EnrichmentDismissed() if running:
             raise Conflict(stream_id=stream_id, reason="an attempt is in flight; wait until it has ended")
         case EnrichmentStarted(attempt=number) if number != status.attempts + 1:
             raise Conflict(stream_id=stream_id, reason=f"attempt {status.attempts + 1} is next, not {number}")
         case ContentErased() | _:
             return event
+
+
+def _is_useful(event: EnrichmentSucceeded | EnrichmentFailed, status: Status) -> bool:
+    """A late success is used when nothing else has succeeded, and when it may keep its result."""
+    succeeded = isinstance(event, EnrichmentSucceeded)
+    return succeeded and not status.successes and event.attempt > status.erased_attempts
 
 
 def _late(event: EnrichmentSucceeded | EnrichmentFailed, *, used: bool) -> EnrichmentLateResult:

@@ -42,6 +42,8 @@ class Status(NamedTuple):
     `attempts` counts every start and is never reset; `budget_used` counts the failures that count since the last
     success or change of input, prompt, schema or model. `due_at` is when the posting may be claimed: at once for
     pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried.
+    `rerun`: requested again while an attempt runs; `awaiting`: failed, and the retry requested since has not ended.
+    `erased_attempts` is how many attempts had begun when content was last erased: what comes of those is facts only.
     """
 
     version: int = 0
@@ -55,6 +57,7 @@ class Status(NamedTuple):
     attempt_id: str | None = None
     worker: str | None = None
     rerun: bool = False
+    awaiting: bool = False
     error_type: str | None = None
     retryable: bool | None = None
     cap: int | None = None
@@ -70,7 +73,7 @@ class Status(NamedTuple):
     cost_microdollars: int = 0
     unpriced_calls: int = 0
     reserved_microdollars: int = 0
-    erased: bool = False
+    erased_attempts: int = 0
 
 
 def fold(status: Status, event: Foldable) -> Status:
@@ -92,7 +95,8 @@ def _on_requested(status: Status, facts: dict[str, Any]) -> Status:
     )
     if status.state == "running":
         return after._replace(rerun=True)
-    return after._replace(state="pending", due_at=moment(facts["occurred_at"]))
+    awaiting = status.error_type is not None
+    return after._replace(state="pending", due_at=moment(facts["occurred_at"]), awaiting=awaiting)
 
 
 def _on_started(status: Status, facts: dict[str, Any]) -> Status:
@@ -109,7 +113,6 @@ def _on_started(status: Status, facts: dict[str, Any]) -> Status:
         budget_used=status.budget_used if same else 0,
         deferrals=status.deferrals if same else 0,
         reserved_microdollars=facts.get("reserved_microdollars") or 0,
-        erased=False,
         **basis,
     )
 
@@ -138,7 +141,7 @@ def _on_late_result(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_dismissed(status: Status, facts: dict[str, Any]) -> Status:
-    return status._replace(state="dismissed", due_at=None, rerun=False)
+    return status._replace(state="dismissed", due_at=None, rerun=False, awaiting=False)
 
 
 def _on_reclassified(status: Status, facts: dict[str, Any]) -> Status:
@@ -149,7 +152,7 @@ def _on_reclassified(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_erased(status: Status, facts: dict[str, Any]) -> Status:
-    return status._replace(erased=True)
+    return status._replace(erased_attempts=status.attempts)
 
 
 _STEPS: dict[str, Callable[[Status, dict[str, Any]], Status]] = {
@@ -166,7 +169,11 @@ _STEPS: dict[str, Callable[[Status, dict[str, Any]], Status]] = {
 
 def _ended(status: Status, facts: dict[str, Any]) -> Status:
     return _paid(status, facts)._replace(
-        completed_at=moment(facts["occurred_at"]), reserved_microdollars=0, worker=None, rerun=False
+        completed_at=moment(facts["occurred_at"]),
+        reserved_microdollars=0,
+        worker=None,
+        rerun=False,
+        awaiting=status.rerun,
     )
 
 
@@ -192,6 +199,7 @@ def _recovered(status: Status) -> Status:
         retryable=None,
         cap=None,
         due_at=None,
+        awaiting=False,
     )
 
 
@@ -230,6 +238,7 @@ enrichment_status = Table(
     Column("attempt_id", Text),
     Column("worker", Text),
     Column("rerun", Boolean, nullable=False),
+    Column("awaiting", Boolean, nullable=False),
     Column("error_type", Text),
     Column("retryable", Boolean),
     Column("cap", Integer),
@@ -245,7 +254,7 @@ enrichment_status = Table(
     Column("cost_microdollars", Number, nullable=False),
     Column("unpriced_calls", Integer, nullable=False),
     Column("reserved_microdollars", Number, nullable=False),
-    Column("erased", Boolean, nullable=False),
+    Column("erased_attempts", Integer, nullable=False),
     Column("projection_error", Text),
     CheckConstraint(
         "state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed')", name="enrichment_status_state"

@@ -114,9 +114,11 @@ def row(stream_id: str, enriched: Enriched) -> Row | None:
 
 def before(status: Status) -> Enriched:
     """What a stream's row is known to be from its status alone, so that live appends need not read the row."""
+    running = status.state == "running"
+    if status.completed_at is None:  # no attempt has ended: there is no row
+        return Enriched(running=running, rerun=status.rerun)
     error = None if status.error_type is None else KEPT
-    withheld = error is KEPT and status.state == "pending"
-    return Enriched(KEPT, KEPT, error, status.completed_at, withheld, status.state == "running", status.rerun)
+    return Enriched(KEPT, KEPT, error, status.completed_at, status.awaiting, running, status.rerun)
 
 
 def changes(stream_id: str, old: Enriched, new: Enriched) -> Row | None:

@@ -1,5 +1,6 @@
 """What the tests stand on: both databases for real, migrated once and copied for each test; a stopped clock."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from enrichlog.simulator import Simulator
 from eventlog import migration
 from eventlog.database import Database
 from tests.builders import StoppedClock
+from tests.command_line import Command, forget
 from tests.postgres import GivenServer, Server, server_for_tests
 from tests.service import KEY
 
@@ -94,10 +96,25 @@ def migrate(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[GivenServer]:
+def place() -> str:
+    """Where databases are put: in memory where there is room, since no test pulls the plug; that halves the time."""
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 2**30:
+        may_run_programs = not os.statvfs(memory).f_flag & os.ST_NOEXEC  # a copy of PostgreSQL's may be put there
+        return str(memory) if may_run_programs else tempfile.gettempdir()
+    return tempfile.gettempdir()
+
+
+@pytest.fixture(scope="session")
+def server(place: str) -> Iterator[GivenServer]:
     """A real PostgreSQL server."""
-    with server_for_tests() as server:
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        patch.setattr(tempfile, "tempdir", place)
+        server = stack.enter_context(server_for_tests())
+        patch.undo()
         yield server
+        if isinstance(server, Server):
+            server.stop("immediate")  # there is nothing to keep: do not write it all to disk first
 
 
 @pytest.fixture(scope="session")
@@ -108,10 +125,9 @@ def server_databases(server: GivenServer) -> Iterator[ServerDatabases]:
 
 
 @pytest.fixture(scope="session")
-def files() -> Iterator[Files]:
-    """SQLite files in memory where the system has a folder for that: no test pulls the plug, and a disk is slower."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="enrichlog-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+def files(place: str) -> Iterator[Files]:
+    """Where SQLite files come from."""
+    with tempfile.TemporaryDirectory(prefix="enrichlog-", dir=place) as folder:
         yield Files(Path(folder))
 
 
@@ -202,3 +218,22 @@ def simulator() -> Iterator[Simulator]:
 def service(bare: Path, simulator: Simulator) -> Settings:
     """Settings under which the simulator is asked, at the prices of a real provider."""
     return configure(base_url=simulator.base_url, api_key=KEY, prices_of="openai", deadline_seconds=5.0)
+
+
+@pytest.fixture
+def user(
+    bare: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """What a user types, in this process; the environment has a key, the simulator's URL and nothing else."""
+    variables = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": simulator.base_url, "ENRICHLOG_PRICES_OF": "openai"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    yield Command(capsys)
+    forget()
+
+
+@pytest.fixture
+def enrichlog(user: Command, database: Database, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """What a user types in an empty folder, with the test's database in the environment."""
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    return user

@@ -122,8 +122,8 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         (*FIRST_FAILURE, reclassified(error_type="server_error", retryable=True, counts=False, retry_after_ms=60_000)),
         {"budget_used": 0, "due_at": at(3), "retryable": True},
     ),
-    "erased": ((*FIRST_FAILURE, erased()), {"state": "failed", "erased": True, "error_type": "timeout"}),
-    "tried again after an erasure": ((*FIRST_FAILURE, erased(), started(2)), {"state": "running", "erased": False}),
+    "erased": ((*FIRST_FAILURE, erased()), {"state": "failed", "erased_attempts": 1, "error_type": "timeout"}),
+    "tried again after an erasure": ((*FIRST_FAILURE, erased(), started(2)), {"state": "running", "erased_attempts": 1}),
 }  # fmt: skip
 
 

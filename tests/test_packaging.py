@@ -20,7 +20,12 @@ def files_under(folder: str, installed_as: str) -> set[str]:
     """The files of a folder of the checkout, by the names they have in the wheel."""
     root = CHECKOUT / folder
     files = [file.relative_to(root) for file in root.rglob("*") if file.is_file()]
-    return {f"{installed_as}/{file.as_posix()}" for file in files if "__pycache__" not in file.parts}
+    return {f"{installed_as}/{file.as_posix()}" for file in files if not any(map(is_cache, file.parts))}
+
+
+def is_cache(name: str) -> bool:
+    """Whether a folder is one that Python, mypy or ruff left, which is never installed."""
+    return name == "__pycache__" or name.startswith(".")
 
 
 def pins(lock: str) -> dict[str, Version]:

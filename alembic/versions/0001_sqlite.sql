@@ -37,6 +37,7 @@ CREATE TABLE enrichment_status (
     attempt_id TEXT,
     worker TEXT,
     rerun BOOLEAN NOT NULL,
+    awaiting BOOLEAN NOT NULL,
     error_type TEXT,
     retryable BOOLEAN,
     cap INTEGER,
@@ -52,7 +53,7 @@ CREATE TABLE enrichment_status (
     cost_microdollars INTEGER NOT NULL,
     unpriced_calls INTEGER NOT NULL,
     reserved_microdollars INTEGER NOT NULL,
-    erased BOOLEAN NOT NULL,
+    erased_attempts INTEGER NOT NULL,
     projection_error TEXT,
     PRIMARY KEY (stream_id),
     CONSTRAINT enrichment_status_state CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed'))

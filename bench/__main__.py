@@ -1,0 +1,9 @@
+"""Every measurement that takes seconds; `bench.memory` takes minutes and is run by itself."""
+
+from __future__ import annotations
+
+from bench import append, group_commit, help, walk  # noqa: A004 - named for the option that it measures
+
+if __name__ == "__main__":
+    for measurement in (append, group_commit, walk, help):
+        measurement.main()

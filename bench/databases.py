@@ -1,0 +1,35 @@
+"""Fresh, migrated databases to measure on, with the durability that users have: on a disk, every commit synced."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+
+from eventlog import migration
+from eventlog.database import Database
+from tests.postgres import server_for_tests
+
+Kind = Literal["postgresql", "sqlite"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@contextmanager
+def fresh_databases() -> Iterator[dict[Kind, Database]]:
+    """One empty database of each kind. PostgreSQL is the server of TEST_DATABASE_URL, else one of our own."""
+    with tempfile.TemporaryDirectory(prefix="enrichlog-bench-") as folder, server_for_tests() as server:
+        url = server.create_database()
+        found: dict[Kind, Database] = {
+            "postgresql": Database(url),
+            "sqlite": Database(str(Path(folder) / "enrichlog.db")),
+        }
+        try:
+            for database in found.values():
+                migration.migrate(database)
+            yield found
+        finally:
+            for database in found.values():
+                database.close()
+            server.drop_database(url)

@@ -1,0 +1,115 @@
+"""`enrichlog …` as users type it: within this process, which is fast, or as a process of its own."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import cli
+from enrichlog import place
+from enrichlog.logs import OURS, THEIRS
+from enrichlog.settings import reset
+from eventlog.database import Database
+from tests.builders import run
+
+CLI = Path(cli.__file__)
+CHANGED_BY_USE = ("events", "enrichment_status")
+
+
+class Said(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Standard output, which is one JSON document and nothing else."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """The one line on standard error of a command that could do nothing."""
+        assert "Traceback" not in self.err
+        (line,) = self.err.splitlines()
+        assert line.startswith("Error: ")
+        return line
+
+
+class Command:
+    """Runs commands in this process; each reads the settings anew, as a process of its own would."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *words: str | Path) -> Said:
+        reset()
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(word) for word in words])
+        said = self._capsys.readouterr()
+        code = ended.value.code
+        return Said(code if isinstance(code, int) else 0, said.out, said.err)
+
+    def done(self, *words: str | Path) -> Said:
+        """Run a command that is to succeed."""
+        said = self(*words)
+        assert said.code == 0, said.err
+        return said
+
+    def json(self, *words: str | Path) -> Any:
+        """The document of a command that is to succeed, and to print nothing else."""
+        said = self.done(*words, "--json")
+        assert said.err == ""
+        return said.document
+
+
+def forget() -> None:
+    """Close what commands left open in this process, and leave logging as it was: commands do neither, they end."""
+    reset()
+    for database in place.opened():
+        database.close()
+    place.forget()
+    for name in (*OURS, *THEIRS):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(logging.NOTSET)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a process: nothing that is set for enrichlog but these variables."""
+    ours = ("ENRICHLOG_", "OPENAI_", "DATABASE_URL")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {"PYTHONUNBUFFERED": "1"} | variables
+
+
+def start(*words: str | Path, folder: Path, variables: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """Start a command as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(CLI), *map(str, words)], cwd=folder, env=environment(**variables), text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def run_process(*words: str | Path, folder: Path, **variables: str) -> Said:
+    """Run a command as a process of its own, to its end."""
+    process = start(*words, folder=folder, variables=variables)
+    out, err = process.communicate(timeout=60)
+    return Said(process.returncode, out, err)
+
+
+def contents(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """All rows that commands may change, to tell that one changed nothing."""
+    ours = {name: run(database, f"SELECT * FROM {{ours}}{name} ORDER BY stream_id") for name in CHANGED_BY_USE}
+    theirs = {
+        "job_postings": run(database, "SELECT * FROM job_postings ORDER BY id"),
+        "llm_enrichment": run(database, "SELECT * FROM llm_enrichment ORDER BY job_posting_id"),
+    }
+    return ours | theirs

@@ -1,0 +1,638 @@
+"""The walk of many enrichments, claim → ask → record, from the first start to a log that agrees with the server."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from enrichlog import worker as worker_module
+from enrichlog.claims import Scope
+from enrichlog.enrichment import enrichment_of
+from enrichlog.exceptions import MissingApiKey, UnknownPrice
+from enrichlog.posting_files import import_file
+from enrichlog.reply import Api, Reply
+from enrichlog.runs import Target, open_scope, perform, request
+from enrichlog.settings import Settings, configure
+from enrichlog.simulator import Fault, Rule, Script, Simulator
+from enrichlog.worker import Run, Worker
+from eventlog.database import Database
+from eventlog.errors import DatabaseRefused
+from eventlog.integrity import verify_log
+from projections.reconcile import PROJECTIONS, reconcile
+from tests.builders import BOUND, run, shown, status
+from tests.service import (
+    KEY,
+    SAMPLES,
+    ends_of,
+    enrich,
+    error_types,
+    import_many,
+    import_postings,
+    of_type,
+    posting,
+    texts_of_log,
+)
+
+TROUBLE = {
+    "Senior Data Scientist": (Fault.RATE_LIMIT, Fault.OK),
+    "Security": (Fault.INVALID_JSON,),
+    "Business": (Fault.BAD_GATEWAY,),
+    "Governance": (Fault.RESET,),
+    "Architect": (Fault.WRONG_SCHEMA, Fault.OK),
+    "Artificial Intelligence Engineer": (Fault.REFUSAL,),
+    "Analyst": (Fault.INCOMPLETE,),
+}
+
+
+def import_samples(database: Database) -> None:
+    import_file(database, SAMPLES, {}, ["job"], "tests")
+
+
+def play(simulator: Simulator, faults: dict[str, Any], **script: Any) -> None:
+    """Faults by the text that a request must contain."""
+    rules = [Rule(match, [names] if isinstance(names, str) else names) for match, names in faults.items()]
+    simulator.play(Script(rules=rules, **script))
+
+
+def called_attempts(database: Database) -> list[str]:
+    """The attempts of which the log says that a call was made."""
+    ends = [end for found in ends_of(database).values() for end in found]
+    return [end.facts["attempt_id"] for end in ends if end.facts["called"]]
+
+
+def assert_log_and_server_agree(database: Database, simulator: Simulator) -> None:
+    """Every call received is a start whose end says so, every start has one end, every read model follows the log."""
+    assert {len(found) for found in ends_of(database).values()} <= {1}
+    assert sorted(called_attempts(database)) == sorted(str(call.client_request_id) for call in simulator.journal)
+    assert verify_log(database).faults == []
+    assert {name: reconcile(database, one, write=False).total for name, one in PROJECTIONS.items()} == dict.fromkeys(
+        PROJECTIONS, 0
+    )
+
+
+# -- the whole walk ---------------------------------------------------------------------------------------------------
+
+
+def test_every_call_is_a_start_with_one_end_whatever_happens(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_samples(database)
+    play(simulator, TROUBLE)
+    done = enrich(database, service)
+    assert (done.done, done.stopped, done.late) == (44, None, 0)
+    assert len(simulator.journal) == 43  # one has no text
+    assert_log_and_server_agree(database, simulator)
+
+
+def test_a_run_tells_what_the_log_tells(database: Database, simulator: Simulator, service: Settings) -> None:
+    import_samples(database)
+    play(simulator, TROUBLE)
+    done = enrich(database, service)
+    successes, failures = of_type(database, "EnrichmentSucceeded"), of_type(database, "EnrichmentFailed")
+    assert (done.succeeded, done.failed, done.errors) == (len(successes), len(failures), error_types(database))
+    ends = [end.facts for end in successes + failures]
+    assert done.input_tokens == sum(facts.get("input_tokens", 0) for facts in ends)
+    assert done.input_tokens == sum(call.input_tokens for call in simulator.journal)
+    assert done.cost_microdollars == sum(facts.get("cost_microdollars", 0) for facts in ends) > 0
+    assert done.unpriced_calls == 0
+    assert {"input_error", "refusal", "rate_limited", "invalid_json", "connection"} <= done.errors.keys()
+
+
+def test_the_read_models_show_each_result_and_each_error(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_postings(database, posting("good"), posting("bad"), posting("empty", description=""))
+    play(simulator, {"Engineer bad": Fault.QUOTA})
+    enrich(database, service)
+    good, bad, empty = (shown(database, f"job-{job_id}") or {} for job_id in ("good", "bad", "empty"))
+    assert good["result"]["title"] == "Engineer good"
+    assert (good["enrichment_error"], good["enrichment_model_version"]) == (None, "gpt-4o-mini")
+    assert bad["enrichment_error"].startswith("Error code: 429 - You exceeded your current quota")
+    assert empty["enrichment_error"] == "No description found"
+    assert all(row["enrichment_completed_at"] is not None for row in (good, bad, empty))
+
+
+def test_a_later_run_takes_what_can_be_tried_again_and_nothing_else(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_samples(database)
+    play(simulator, TROUBLE)
+    soon = configure(backoff_base_seconds=0.001)
+    play(simulator, TROUBLE, retry_after=0.0)
+    first = enrich(database, soon)
+    again = enrich(database, soon)
+    assert again.done == first.failed - first.errors["input_error"] - first.errors["refusal"]
+    assert status(database, "job-sample-001")["attempts"] == 1  # it was refused, and that is final
+    assert_log_and_server_agree(database, simulator)
+
+
+def test_nothing_is_left_to_do_after_a_run_without_trouble(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(database, 25)
+    assert (enrich(database, service).succeeded, enrich(database, service).done) == (25, 0)
+    assert len(simulator.journal) == 25
+
+
+def test_a_rate_limited_posting_waits_as_long_as_the_server_asks(
+    sqlite: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_postings(sqlite, posting())
+    play(simulator, {"Engineer": Fault.RATE_LIMIT}, retry_after=600.0)
+    enrich(sqlite, service)
+    found = status(sqlite, "job-1")
+    assert (found["due_at"] - found["completed_at"]).total_seconds() == 600.0
+    assert (found["budget_used"], found["deferrals"]) == (0, 1)
+
+
+def test_a_run_over_a_batch_takes_the_batch(sqlite: Database, simulator: Simulator, service: Settings) -> None:
+    import_many(sqlite, 3)
+    found = request(sqlite, "job", [Target("001", 1)], "retry")
+    done = perform(sqlite, service, enrichment_of(service), found.scope)
+    assert done.done == 1
+    assert of_type(sqlite, "EnrichmentSucceeded")[0].stream_id == "job-001"
+
+
+def test_chat_completions_are_walked_the_same_way(sqlite: Database, simulator: Simulator, service: Settings) -> None:
+    import_samples(sqlite)
+    play(simulator, TROUBLE)
+    assert enrich(sqlite, configure(api="chat")).done == 44
+    assert {call.path for call in simulator.journal} == {"/v1/chat/completions"}
+    assert_log_and_server_agree(sqlite, simulator)
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_exhausted_quota_stops_the_run_after_few_calls_and_costs_no_budget(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(database, 60)
+    play(simulator, {}, quota=12, latency=0.005)
+    done = enrich(database, service)
+    assert done.stopped is not None
+    assert done.stopped.startswith("Quota Exceeded: Error code: 429 - You exceeded your current quota")
+    refused = [call for call in simulator.journal if call.fault == "quota"]
+    assert 1 <= len(refused) <= service.concurrency
+    assert (done.succeeded, done.errors) == (12, {"quota_exceeded": len(refused)})
+    used = run(database, "SELECT sum(budget_used) AS used, count(*) AS all FROM {ours}enrichment_status".replace(" all", " n"))
+    assert (used[0]["used"], used[0]["n"]) == (0, 60)
+    assert_log_and_server_agree(database, simulator)
+
+    simulator.restore_quota()
+    assert enrich(database, service).succeeded == 48
+    assert {row["state"] for row in run(database, "SELECT state FROM {ours}enrichment_status")} == {"succeeded"}
+
+
+@pytest.mark.parametrize("fault", [Fault.UNAUTHORIZED, Fault.MODEL_NOT_FOUND, Fault.INVALID_SCHEMA])
+def test_a_mistake_of_configuration_stops_the_run_and_says_what_it_is(
+    sqlite: Database, simulator: Simulator, service: Settings, fault: Fault
+) -> None:
+    import_many(sqlite, 40)
+    play(simulator, {"Engineer": fault})
+    done = enrich(sqlite, service)
+    assert (done.stopped or "").startswith("Configuration: Error code: 40")
+    assert len(simulator.journal) <= 2 * service.concurrency
+    assert status(sqlite, "job-000")["budget_used"] == 0
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 30])
+def test_a_limit_bounds_the_postings_taken(
+    sqlite: Database, simulator: Simulator, service: Settings, limit: int
+) -> None:
+    import_many(sqlite, 20)
+    done = enrich(sqlite, service, limit=limit)
+    assert done.done == len(simulator.journal) == len(ends_of(sqlite)) == min(limit, 20)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 9])
+def test_no_more_than_the_limit_of_money_is_spent(
+    sqlite: Database, simulator: Simulator, service: Settings, calls: int
+) -> None:
+    import_many(sqlite, 20)
+    capped = configure(max_output_tokens=600)
+    enrich(sqlite, capped, limit=1)
+    price = of_type(sqlite, "EnrichmentStarted")[0].facts["reserved_microdollars"]
+    most = calls * price + price // 2
+    done = enrich(sqlite, capped, max_cost=most)
+    assert done.cost_microdollars <= most
+    assert done.done >= calls  # what was reserved and not spent pays for more
+    if done.done < 19:
+        assert done.stopped == "the limit of money for this run does not allow another call"
+    assert_log_and_server_agree(sqlite, simulator)
+
+
+def test_a_limit_of_money_without_a_known_price_is_refused_before_anything_starts(
+    sqlite: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(sqlite, 2)
+    with pytest.raises(UnknownPrice, match="The price of our-own-model at .* is not known"):
+        enrich(sqlite, configure(model="our-own-model"), max_cost=1_000_000)
+    assert ends_of(sqlite) == {}
+
+
+def test_an_unknown_price_is_told_as_unknown(sqlite: Database, simulator: Simulator, service: Settings) -> None:
+    import_many(sqlite, 3)
+    done = enrich(sqlite, configure(model="our-own-model"))
+    assert (done.cost_microdollars, done.unpriced_calls) == (0, 3)
+    assert "cost_microdollars" not in of_type(sqlite, "EnrichmentSucceeded")[0].facts
+
+
+def test_without_a_key_and_without_a_server_nothing_starts(sqlite: Database, bare: Path) -> None:
+    import_many(sqlite, 2)
+    with pytest.raises(MissingApiKey, match=r"There is no API key\. Set OPENAI_API_KEY"):
+        enrich(sqlite, configure())
+    assert ends_of(sqlite) == {}
+
+
+def test_a_large_input_makes_no_call(sqlite: Database, simulator: Simulator, service: Settings) -> None:
+    import_postings(sqlite, posting("large", description="word " * 4_000), posting("small"))
+    done = enrich(sqlite, configure(max_input_tokens=2_000))
+    assert (done.succeeded, done.errors) == (1, {"input_too_large": 1})
+    assert len(simulator.journal) == 1
+    (failed,) = of_type(sqlite, "EnrichmentFailed")
+    assert (failed.facts["called"], failed.facts["retryable"]) == (False, False)
+
+
+def test_a_large_input_is_cut_when_that_is_asked_for(sqlite: Database, simulator: Simulator, service: Settings) -> None:
+    import_postings(sqlite, posting("large", description="word " * 4_000))
+    assert enrich(sqlite, configure(max_input_tokens=2_000, cut_input=True)).succeeded == 1
+    (start,) = of_type(sqlite, "EnrichmentStarted")
+    assert 0 < start.facts["input_kept_characters"] < start.facts["input_characters"] == 20_000
+
+
+def test_a_slow_call_does_not_keep_the_other_postings_waiting(
+    sqlite: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(sqlite, 30)
+    play(simulator, {"Engineer 000": Fault.HANG})
+    done = enrich(sqlite, configure(deadline_seconds=1.5, concurrency=4))
+    assert done.errors == {"timeout": 1}
+    assert max(call.received_ms for call in simulator.journal) < min(call.received_ms for call in simulator.journal) + 1_400
+
+
+# -- a client that a test holds in its hand ---------------------------------------------------------------------------
+
+
+class Held:
+    """A client whose calls wait until they are let go, and then answer."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.at_once = self.most_at_once = 0
+        self.go = asyncio.Event()
+        self.asked = asyncio.Event()
+
+    async def ask(self, api: Api, body: dict[str, object], attempt_id: str) -> Reply:
+        self.calls.append(attempt_id)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.asked.set()
+        try:
+            await self.go.wait()
+        finally:
+            self.at_once -= 1
+        return Reply(1, 200, {}, orjson.dumps(ANSWER))
+
+    async def until_asked(self, count: int) -> None:
+        """Wait for so many calls."""
+        async with asyncio.timeout(BOUND):
+            while len(self.calls) < count:
+                self.asked.clear()
+                await self.asked.wait()
+
+
+FIELDS = {"title": "T", "role_type": "other", "summary_short": "", "summary_long": "", "must_have_skills": [],
+          "nice_to_have_skills": [], "languages": [], "seniority": None, "contract": None, "remote_policy": None,
+          "salary": None}  # fmt: skip
+TEXT = {"type": "output_text", "text": orjson.dumps(FIELDS).decode()}
+ANSWER = {"status": "completed", "output": [{"type": "message", "content": [TEXT]}]}
+
+
+def worker_of(database: Database, settings: Settings, client: Held, **options: Any) -> Worker:
+    return Worker(database, settings, enrichment_of(settings), client, **options)
+
+
+async def end_of(working: "asyncio.Task[Run]") -> Run:
+    async with asyncio.timeout(BOUND):
+        return await working
+
+
+def interrupted_ends(database: Database) -> list[tuple[str, bool, str]]:
+    """What the ends of interrupted attempts say: whether they count, whether they called, and the message."""
+    failures = [one for one in of_type(database, "EnrichmentFailed") if one.facts["error_type"] == "interrupted"]
+    return [(one.facts["counts"], one.facts["called"], (one.content or {})["message"]) for one in failures]
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short grace."""
+    monkeypatch.setattr(worker_module, "GRACE_SECONDS", 0.1)
+
+
+SHUT_DOWN = (False, True, "The run was stopped before the answer came")
+
+
+def test_no_more_calls_run_at_once_than_was_asked_for(sqlite: Database, service: Settings) -> None:
+    import_many(sqlite, 12)
+
+    async def walk() -> Held:
+        client = Held()
+        working = asyncio.create_task(worker_of(sqlite, configure(concurrency=5), client).work(open_scope(sqlite, "job")))
+        await client.until_asked(5)
+        client.go.set()
+        assert (await end_of(working)).succeeded == 12
+        return client
+
+    assert asyncio.run(walk()).most_at_once == 5
+
+
+def test_a_run_that_is_stopped_lets_what_runs_finish(sqlite: Database, service: Settings) -> None:
+    import_many(sqlite, 12)
+
+    async def walk() -> Run:
+        client = Held()
+        worker = worker_of(sqlite, configure(concurrency=4), client)
+        working = asyncio.create_task(worker.work(open_scope(sqlite, "job")))
+        await client.until_asked(4)
+        worker.run.signal = signal.SIGTERM
+        worker.stop("stopped by SIGTERM")
+        client.go.set()
+        return await end_of(working)
+
+    done = asyncio.run(walk())
+    assert (done.succeeded, done.failed, done.stopped) == (4, 0, "stopped by SIGTERM")
+    assert len(ends_of(sqlite)) == 4
+
+
+def test_what_does_not_finish_within_the_grace_is_closed_as_interrupted_and_does_not_count(
+    database: Database, service: Settings, brief: None
+) -> None:
+    import_many(database, 12)
+
+    async def walk() -> Run:
+        client = Held()
+        worker = worker_of(database, configure(concurrency=4), client)
+        working = asyncio.create_task(worker.work(open_scope(database, "job")))
+        await client.until_asked(4)
+        worker.run.signal = signal.SIGTERM
+        worker.stop("stopped by SIGTERM")
+        return await end_of(working)
+
+    done = asyncio.run(walk())
+    assert done.errors == {"interrupted": 4}
+    assert interrupted_ends(database) == [SHUT_DOWN] * 4
+    found = status(database, "job-000")
+    assert (found["state"], found["budget_used"], found["retryable"]) == ("failed", 0, True)
+    assert found["due_at"] == found["completed_at"]  # at once
+
+
+def test_a_second_stop_does_not_wait_for_the_grace(sqlite: Database, service: Settings) -> None:
+    import_many(sqlite, 4)
+
+    async def walk() -> Run:
+        client = Held()
+        worker = worker_of(sqlite, configure(concurrency=4), client)
+        working = asyncio.create_task(worker.work(open_scope(sqlite, "job")))
+        await client.until_asked(4)
+        worker.run.signal = signal.SIGINT
+        worker.stop("stopped by SIGINT")
+        worker.abandon()
+        return await end_of(working)
+
+    assert asyncio.run(walk()).errors == {"interrupted": 4}
+    assert interrupted_ends(sqlite) == [SHUT_DOWN] * 4
+
+
+def test_what_was_learnt_is_recorded_though_the_database_is_busy_when_the_grace_ends(
+    database: Database, service: Settings, brief: None
+) -> None:
+    import_many(database, 4)
+
+    async def walk() -> Run:
+        client = Held()
+        worker = worker_of(database, configure(concurrency=4), client)
+        working = asyncio.create_task(worker.work(open_scope(database, "job")))
+        await client.until_asked(4)
+        with database.write() as connection:
+            database.dialect.lock_log(connection)
+            worker.run.signal = signal.SIGTERM
+            worker.stop("stopped by SIGTERM")
+            client.go.set()
+            await asyncio.sleep(0.5)  # the grace ends several times over while nothing can be recorded
+        return await end_of(working)
+
+    asyncio.run(walk())
+    assert [len(found) for found in ends_of(database).values()] == [1] * 4
+    assert len(of_type(database, "EnrichmentSucceeded")) == 4
+
+
+def test_a_run_that_is_cancelled_ends_what_it_started(sqlite: Database, service: Settings, brief: None) -> None:
+    import_many(sqlite, 12)
+
+    async def walk() -> None:
+        client = Held()
+        working = asyncio.create_task(worker_of(sqlite, configure(concurrency=4), client).work(open_scope(sqlite, "job")))
+        await client.until_asked(4)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await end_of(working)
+
+    asyncio.run(asyncio.wait_for(walk(), 2 * BOUND))
+    assert [len(found) for found in ends_of(sqlite).values()] == [1] * 4
+
+
+def test_a_run_that_is_cancelled_while_it_claims_leaves_no_start_without_an_end(
+    sqlite: Database, service: Settings, brief: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(sqlite, 3)
+    claiming, go_on = threading.Event(), threading.Event()
+
+    def slow_claim(*arguments: Any) -> Any:
+        claiming.set()
+        go_on.wait(BOUND)
+        return claim(*arguments)
+
+    claim = worker_module.claim
+    monkeypatch.setattr(worker_module, "claim", slow_claim)
+
+    async def walk() -> None:
+        client = Held()
+        client.go.set()
+        working = asyncio.create_task(worker_of(sqlite, service, client).work(open_scope(sqlite, "job")))
+        await asyncio.to_thread(claiming.wait, BOUND)
+        working.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await end_of(working)
+
+    asyncio.run(walk())
+    assert {len(found) for found in ends_of(sqlite).values()} <= {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drains_the_run(
+    sqlite: Database, simulator: Simulator, service: Settings, brief: None, number: signal.Signals
+) -> None:
+    import_many(sqlite, 30)
+    play(simulator, {"Engineer 001": Fault.HANG, "Engineer 002": Fault.HANG})
+    done = enrich(sqlite, service, signals=True, notice=lambda *_: os.kill(os.getpid(), number))
+    assert (done.signal, done.stopped) == (number, f"stopped by {number.name}")
+    assert done.errors["interrupted"] >= 2
+    assert done.done < 30
+    assert_log_and_server_agree(sqlite, simulator)
+    simulator.play(Script())
+    assert enrich(sqlite, service).succeeded == 30 - done.succeeded
+
+
+def test_a_call_is_not_begun_when_too_little_of_its_lease_is_left(sqlite: Database, service: Settings) -> None:
+    import_many(sqlite, 2)
+    times = iter([0.0, *[31.0] * 100])  # the claim took half a minute
+
+    async def walk() -> tuple[Held, Run]:
+        client = Held()
+        client.go.set()
+        worker = worker_of(sqlite, service, client, monotonic=lambda: next(times))
+        return client, await worker.work(open_scope(sqlite, "job"))
+
+    client, done = asyncio.run(walk())
+    assert client.calls == []
+    assert done.errors == {"interrupted": 2}
+    assert interrupted_ends(sqlite) == [(False, False, "The call was not begun: too little of the lease was left")] * 2
+    assert status(sqlite, "job-000")["budget_used"] == 0
+
+
+# -- trouble with the database ----------------------------------------------------------------------------------------
+
+REFUSE = {
+    "sqlite": "CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.type = 'EnrichmentSucceeded' "
+    "BEGIN SELECT RAISE(ABORT, 'the disk says no'); END",
+    "postgresql": "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "RAISE EXCEPTION 'the disk says no'; END $$; CREATE TRIGGER refuse BEFORE INSERT ON {ours}events "
+    "FOR EACH ROW WHEN (NEW.type = 'EnrichmentSucceeded') EXECUTE FUNCTION refuse()",
+}
+
+
+def test_an_outcome_that_cannot_be_recorded_stops_the_run(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(database, 40)
+    run(database, REFUSE[database.dialect.name])
+    with pytest.raises(DatabaseRefused, match="the disk says no"):
+        enrich(database, service)
+    assert 1 <= len(simulator.journal) <= 2 * service.concurrency
+    assert of_type(database, "EnrichmentSucceeded") == []
+    assert len(ends_of(database)) == len(simulator.journal)  # visible, until their leases run out
+
+
+def test_a_conflict_is_told_and_stops_the_run(sqlite: Database, simulator: Simulator, service: Settings) -> None:
+    import_many(sqlite, 2)
+
+    def defect(*_: object) -> None:
+        raise RuntimeError("a defect of whoever looks on")
+
+    with pytest.raises(Exception, match="RuntimeError: a defect of whoever looks on"):
+        enrich(sqlite, service, notice=defect)
+    assert_log_and_server_agree(sqlite, simulator)
+
+
+# -- where it runs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_works_within_a_running_event_loop(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(database, 10)
+
+    async def notebook() -> Run:
+        return enrich(database, service)
+
+    assert asyncio.run(notebook()).succeeded == 10
+    assert_log_and_server_agree(database, simulator)
+
+
+def test_runs_in_several_threads_share_the_work(database: Database, simulator: Simulator, service: Settings) -> None:
+    import_many(database, 60)
+    scope = open_scope(database, "job")
+    with ThreadPoolExecutor(3) as threads:
+        runs = [threads.submit(perform, database, service, enrichment_of(service), scope) for _ in range(3)]
+        assert sum(each.result(BOUND).succeeded for each in runs) == 60
+    assert len(simulator.journal) == 60
+    assert_log_and_server_agree(database, simulator)
+
+
+def test_two_workers_of_two_programs_share_the_work(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(database, 40)
+    other = Database(database.url)
+    with ThreadPoolExecutor(2) as threads:
+        runs = [threads.submit(enrich, each, service) for each in (database, other)]
+        assert sum(each.result(BOUND).succeeded for each in runs) == 40
+    other.close()
+    assert_log_and_server_agree(database, simulator)
+
+
+def test_everybody_who_looks_on_sees_each_end_once(sqlite: Database, simulator: Simulator, service: Settings) -> None:
+    import_samples(sqlite)
+    seen: Counter[str] = Counter()
+    numbers = []
+
+    def notice(claim: Any, end: Any, so_far: Run) -> None:
+        seen[claim.posting.id] += 1
+        numbers.append(so_far.done)
+
+    enrich(sqlite, service, notice=notice)
+    assert set(seen.values()) == {1}
+    assert numbers == list(range(1, 45))
+
+
+# -- the key ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def echoing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Has the simulator's error for a wrong key echo all of the key."""
+    from enrichlog import simulator as simulator_module
+
+    def echo() -> None:
+        problem = simulator_module.PROBLEMS[Fault.UNAUTHORIZED]
+        told = {**simulator_module.PROBLEMS, Fault.UNAUTHORIZED: problem._replace(message=f"Incorrect key: {KEY}.")}
+        monkeypatch.setattr(simulator_module, "PROBLEMS", told)
+
+    return echo
+
+
+@pytest.mark.parametrize("ending", ["", "\n", " \r\n"])
+def test_no_event_holds_the_key_though_the_server_echoes_it(
+    database: Database, simulator: Simulator, service: Settings, echoing: Callable[[], None], ending: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level("DEBUG")
+    echoing()
+    import_postings(database, posting("1"), posting("2", title=f"The key is {KEY}"))
+    play(simulator, {"Engineer 1": Fault.UNAUTHORIZED, "The key": Fault.INVALID_JSON})
+    done = enrich(database, configure(api_key=KEY + ending))
+    assert done.errors["authentication"] == 1
+    assert simulator.journal[0].key_sha256 is not None
+    (failed,) = [one for one in of_type(database, "EnrichmentFailed") if one.facts["error_type"] == "authentication"]
+    assert (failed.content or {})["message"] == "Error code: 401 - Incorrect key: [redacted]."
+    assert KEY not in texts_of_log(database) + caplog.text + str((shown(database, "job-1") or {})["enrichment_error"])
+
+
+def test_scopes_are_told_apart(sqlite: Database, simulator: Simulator, service: Settings) -> None:
+    import_many(sqlite, 3)
+    scope = open_scope(sqlite, "job")
+    past = replace(scope, horizon=scope.horizon.replace(year=2000))
+    assert perform(sqlite, service, enrichment_of(service), past).done == 0
+    assert perform(sqlite, service, enrichment_of(service), Scope(scope.horizon)).done == 3
