@@ -312,7 +312,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         asked = context.command_path if context else "enrichlog"
-        click.echo(f"Error: {error.format_message().rstrip('.')}. See: {asked} --help", err=True)
+        message = error.format_message()
+        click.echo(f"Error: {message}{'' if message.endswith(('.', '?')) else '.'} See: {asked} --help", err=True)
         sys.exit(EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

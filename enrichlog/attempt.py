@@ -73,11 +73,12 @@ def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds
     )
 
 
-def interrupted(started: Started, message: str, *, counts: bool) -> EnrichmentFailed:
+def interrupted(started: Started, message: str, *, counts: bool, called: bool = True) -> EnrichmentFailed:
     """The end of an attempt that nobody can finish: its worker died (that counts) or was shut down (that does not)."""
     kind = ERROR_TYPES["interrupted"]
     return EnrichmentFailed(
         **started.event.model_dump(include=_ATTEMPT_FIELDS),
+        called=called,
         error_type=kind.name,
         retryable=True,
         counts=counts,

@@ -14,9 +14,10 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, 
 from enrichlog import attempt
 from enrichlog.attempt import Started
 from enrichlog.enrichment import Enrichment, Request, request_for
+from enrichlog.errors import ERROR_TYPES
 from enrichlog.outcome import Outcome
 from enrichlog.postings import Posting, job_postings, load_postings
-from enrichlog.retry import types_allowed_at
+from enrichlog.retry import allowance, types_allowed_at
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.errors import Conflict
@@ -54,10 +55,14 @@ class Claim(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """What one claim took; `unaffordable` when money was the reason that it took no more."""
+    """What one claim took; `unaffordable` when money was the reason that it took no more.
+
+    `given_up` counts the postings whose workers died too often: their attempts were closed, and no other begun.
+    """
 
     taken: list[Claim]
     unaffordable: bool = False
+    given_up: int = 0
 
 
 def claim(
@@ -71,16 +76,19 @@ def claim(
     with database.write() as connection:
         now = database.dialect.clock(connection)
         picked = _pick(connection, scope_branches(enrichment.name, scope, now, settings.max_attempts), limit)
-        postings = load_postings(connection, [row.job_id for row in picked])
+        given_up = [row for row in picked if row.state == "running" and not _may_go_on(row, settings.max_attempts)]
+        wanted = [row for row in picked if row not in given_up]
+        postings = load_postings(connection, [row.job_id for row in wanted])
         prepared = [
             _prepare(settings, enrichment, row.stream_id, status_of(row._mapping), postings[row.job_id], worker)
-            for row in picked
+            for row in wanted
         ]
         taken = _affordable(prepared, money)
-        orphans = [_close_orphan(connection, row) for row in picked[: len(taken)] if row.state == "running"]
-        if taken:
-            _append(connection, database, orphans + [_start_proposal(one.started) for one in taken])
-    return Claims(taken, unaffordable=len(taken) < len(prepared))
+        orphans = given_up + [row for row in wanted[: len(taken)] if row.state == "running"]
+        closed = [_close_orphan(connection, row) for row in orphans]
+        if closed or taken:
+            _append(connection, database, closed + [_start_proposal(one.started) for one in taken])
+    return Claims(taken, unaffordable=len(taken) < len(prepared), given_up=len(given_up))
 
 
 def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:
@@ -162,6 +170,12 @@ def _affordable(prepared: Sequence[Claim], money: int | None) -> list[Claim]:
 
 def _start_proposal(started: Started) -> Proposal:
     return Proposal(started.stream_id, started.event, str(uuid.uuid5(uuid.UUID(started.event.attempt_id), "start")))
+
+
+def _may_go_on(row: Row[Any], max_attempts: int) -> bool:
+    """Whether a posting may be tried again after this death of its worker, which counts."""
+    used = row.budget_used - row.grants + 1
+    return used < allowance(row.max_attempts, ERROR_TYPES["interrupted"].cap, max_attempts)
 
 
 def _close_orphan(connection: Connection, row: Row[Any]) -> Proposal:

@@ -157,7 +157,7 @@ def _run(
         run = perform(database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=notice, signals=True)
     seconds = time.monotonic() - started
     if as_json:
-        terminal.print_json({**asdict(run), "done": run.done, "seconds": round(seconds, 3), "left": left})
+        terminal.print_json({**vars(run), "done": run.done, "seconds": round(seconds, 3), "left": left})
     else:
         screens.enriched(run, seconds, left)
     return _exit_code(run, fail_on_error=fail_on_error)

@@ -105,7 +105,7 @@ def retry_plan(plan: RetryPlan, default: int) -> None:
 def drift(found: Drift, *, written: bool) -> None:
     """What comparing a projection with the log found."""
     counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
-    done = f"; {found.written:,} rows written" if written and found.total else ""
+    done = f"; {counted(found.written, 'row')} written" if written and found.total else ""
     say(f"{found.projection}: {found.events:,} events of {found.streams:,} streams, {counts}{done}")
     for difference in found.examples:
         say(f"  {difference.stream_id} is {difference.kind}")

@@ -62,7 +62,9 @@ class Settings(BaseSettings):
     )
 
     database: str = Field("enrichlog.db", description="file name or database URL")
-    database_schema: str = Field("enrichlog", description="PostgreSQL schema of the tables that are ours")
+    database_schema: str = Field(
+        "enrichlog", pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="PostgreSQL schema of the tables that are ours"
+    )
     api_key: SecretStr | None = Field(None, description="key of the API")
     base_url: str | None = Field(None, description="URL of an OpenAI-compatible server")
     api: Api = Field("responses", description="responses, or chat for compatible servers")

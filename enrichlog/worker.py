@@ -123,7 +123,7 @@ class Worker:
         """Take everything in the scope, then return what was done. Raises what the database raises."""
         with Recorder(self._database, InlineReadModels(self._database.dialect)) as recorder:
             try:
-                while (taken := await self._take(recorder, scope)) or self._running:
+                while not self.run.stopped and ((taken := await self._take(recorder, scope)) or self._running):
                     await self._room(filling=taken > 0)
             finally:
                 await self._finish()
@@ -148,13 +148,14 @@ class Worker:
             self._running.add(task)
             task.add_done_callback(self._ended)
         self._left = None if self._left is None else self._left - len(claims.taken)
-        return len(claims.taken)
+        return len(claims.taken) + claims.given_up
 
     async def _attempt(self, recorder: Recorder, claimed: Claim, claimed_at: float) -> None:
         """Ask and record: whatever happens becomes the attempt's end."""
         try:
             end = await self._ask(claimed, claimed_at)
-            (recorded,) = await asyncio.wrap_future(recorder.submit(end_proposal(claimed.started, end)))
+            recording = asyncio.wrap_future(recorder.submit(end_proposal(claimed.started, end)))
+            (recorded,) = await asyncio.shield(recording)  # whoever cancels us must not cancel what was learnt
         except EnrichlogError as error:  # the outcome could not be recorded: go no further
             self._error = self._error or error
             self.stop(str(error))
@@ -170,7 +171,7 @@ class Worker:
         if self._monotonic() - claimed_at + self._settings.deadline_seconds + LEASE_RESERVE_SECONDS > lease_seconds(
             self._settings
         ):
-            return attempt.interrupted(started, TOO_LATE, counts=False)
+            return attempt.interrupted(started, TOO_LATE, counts=False, called=False)
         try:
             outcome = claimed.outcome or await self._call(claimed)
         except asyncio.CancelledError:
@@ -197,15 +198,18 @@ class Worker:
 
     async def _room(self, *, filling: bool) -> None:
         """Wait until a few calls can begin together; when there was nothing to fill the room with, until all ended."""
-        wanted = min(CLAIM_TOGETHER, self._settings.concurrency) if filling else self._settings.concurrency
-        while self._running and self._free() < wanted:
+        few = min(CLAIM_TOGETHER, max(1, self._settings.concurrency // 4))  # a slow call must not hold up the others
+        wanted = few if filling else self._settings.concurrency
+        while self._running and self._free() < wanted and not self.run.stopped:
             self._changed.clear()
             await self._changed.wait()
 
     async def _finish(self) -> None:
         """Wait for what runs; after a person's stop only for the grace, then close the rest as interrupted."""
+        ours = asyncio.current_task()
         while self._running:
-            grace = None if self.run.signal is None else GRACE_SECONDS
+            told = self.run.signal is not None or (ours is not None and ours.cancelling() > 0)
+            grace = GRACE_SECONDS if told else None
             _, unfinished = await asyncio.wait(self._running, timeout=grace, return_when=asyncio.ALL_COMPLETED)
             if unfinished:
                 self.abandon()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from eventlog import canonical
@@ -45,12 +46,16 @@ def digest_content(salt: bytes | None, content: str | None) -> bytes:
     return hashlib.sha256((salt or b"") + (content or "").encode()).digest()
 
 
+_time_text = lru_cache(maxsize=1)(iso)  # all events of a batch were recorded at the same time
+
+
 def link(previous: bytes, position: int, recorded_at: datetime, sealed: Sealed) -> bytes:
     """SHA-256(previous hash ‖ header ‖ facts ‖ content digest), each text behind its length in 4 bytes, big-endian.
 
     The header is position, event id, stream id, version, type and time of recording, in this order, as text.
     """
-    header = (str(position), sealed.event_id, sealed.stream_id, str(sealed.version), sealed.type, iso(recorded_at))
+    when = _time_text(recorded_at)
+    header = (str(position), sealed.event_id, sealed.stream_id, str(sealed.version), sealed.type, when)
     digest = hashlib.sha256(previous)
     for field in (*header, sealed.facts):
         encoded = field.encode()

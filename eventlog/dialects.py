@@ -46,12 +46,20 @@ class Dialect(Protocol):
     def create_place(self) -> None: ...
     def qualified(self, table: str) -> str: ...
     def clock(self, connection: Connection) -> datetime: ...
+    def begin_append(self, connection: Connection) -> datetime:
+        """The time, read under the locks of the streams; whoever freezes from here on is cut off after 2 seconds."""
+        ...
+
     def lock_log(self, connection: Connection) -> None: ...
     def head(self, connection: Connection) -> Head: ...
     def insert_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None: ...
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert: ...
     def enter_users_table(self, connection: Connection) -> None: ...
     def leave_users_table(self, connection: Connection) -> None: ...
+    def require_transaction(self, connection: Connection) -> None:
+        """Raises `DatabaseRefused` when a trigger of the users' has ended our transaction: what follows would stay."""
+        ...
+
     def lock_migrations(self, connection: Connection) -> None: ...
     def statements(self, script: str) -> Iterator[str]: ...
     def has_our_table(self, connection: Connection, table: str) -> bool: ...
@@ -111,6 +119,9 @@ class SQLite:
     def lock_log(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
 
+    def begin_append(self, connection: Connection) -> datetime:
+        return self._clock()
+
     def head(self, connection: Connection) -> Head:
         last = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
         position, hash_ = connection.exec_driver_sql(last).one_or_none() or (0, None)
@@ -129,6 +140,10 @@ class SQLite:
 
     def leave_users_table(self, connection: Connection) -> None:
         """Constraints are checked as each statement ends."""
+
+    def require_transaction(self, connection: Connection) -> None:
+        if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+            raise errors.DatabaseRefused(where=self.where(), reason="a trigger rolled the whole transaction back")
 
     def lock_migrations(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
@@ -179,7 +194,8 @@ class PostgreSQL:
         )
         head = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
         self._head = f"SELECT position, hash, clock_timestamp() FROM (SELECT 1) one LEFT JOIN ({head}) last ON true"
-        columns, arrays = ", ".join(EVENT_COLUMNS), ", ".join(f"%s::{kind}[]" for kind in _array_types())
+        # %b: in binary; the text form of an array has every quote in our JSON escaped, which took most of the insert.
+        columns, arrays = ", ".join(EVENT_COLUMNS), ", ".join(f"%b::{kind}[]" for kind in _array_types())
         self._insert = f"INSERT INTO {self.qualified('events')} ({columns}) SELECT * FROM unnest({arrays})"
 
     def engine(self) -> Engine:
@@ -211,11 +227,13 @@ class PostgreSQL:
         now: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         return now.astimezone(UTC)
 
-    def lock_log(self, connection: Connection) -> None:
-        """Take the log lock: sent on its own, so that the statement after it sees all that was committed before.
+    def begin_append(self, connection: Connection) -> datetime:
+        frozen = "set_config('idle_in_transaction_session_timeout', '2s', true)"
+        now: datetime = connection.exec_driver_sql(f"SELECT clock_timestamp(), {frozen}").one()[0]
+        return self._clock() if self._clock else now.astimezone(UTC)
 
-        Whoever freezes while holding it is cut off by the server after 2 seconds.
-        """
+    def lock_log(self, connection: Connection) -> None:
+        """Take the log lock: sent on its own, so that the statement after it sees all that was committed before."""
         connection.exec_driver_sql(self._lock_log)
 
     def head(self, connection: Connection) -> Head:
@@ -230,10 +248,13 @@ class PostgreSQL:
         return postgresql.insert(table)
 
     def enter_users_table(self, connection: Connection) -> None:
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")  # theirs to hold, ours to come back to
 
     def leave_users_table(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # a deferred one would refuse the whole COMMIT
+
+    def require_transaction(self, connection: Connection) -> None:
+        """No trigger can end a transaction here."""
 
     def lock_migrations(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")
@@ -261,8 +282,11 @@ def dialect_for(url: str, schema: str = "enrichlog", clock: Clock | None = None)
     """The dialect of a database URL; a bare file name is SQLite, `postgres://` is accepted."""
     try:
         parsed = make_url(url if "://" in url else f"sqlite:///{url}")
-    except ArgumentError as error:
-        raise errors.UnusableDatabaseUrl(where=repr(url), reason="it does not have the form of a URL") from error
+    except (
+        ArgumentError,
+        ValueError,
+    ):  # not shown, and not chained: where it is malformed its password may stand anywhere
+        raise errors.UnusableDatabaseUrl(where="given", reason="it does not have the form of a URL") from None
     match parsed.get_backend_name():
         case "sqlite":
             return SQLite(parsed, clock)

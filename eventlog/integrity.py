@@ -14,6 +14,9 @@ from eventlog.log import PAGE, recorded
 from eventlog.schema import events, part_of
 
 
+UNREADABLE = "it cannot be read: a column holds what was never appended"
+
+
 class Anchor(NamedTuple):
     """A position and its hash, to be kept outside the database: it proves all events up to there."""
 
@@ -36,7 +39,14 @@ def verify_log(database: Database) -> LogReport:
     """
     position, previous, faults = 0, GENESIS, []
     for row in _rows(database):
-        reason = _fault(database, row, position, previous)
+        if isinstance(row, int):
+            faults.append((row, UNREADABLE))
+            position, previous = row, _hash_at(database, row)
+            continue
+        try:
+            reason = _fault(database, row, position, previous)
+        except (TypeError, AttributeError):  # a column of another type, as SQLite allows
+            reason = UNREADABLE
         if reason:
             faults.append((row["position"], reason))
         position, previous = row["position"], row["hash"]
@@ -53,14 +63,34 @@ def prove(database: Database, anchor: Anchor) -> None:
         raise TamperedEvent(position=anchor.position, reason="its hash is not that of the anchor")
 
 
-def _rows(database: Database) -> Iterator[RowMapping]:
+def _rows(database: Database) -> Iterator[RowMapping | int]:
+    """All rows in order of position; for one that cannot be read, its position alone."""
     after = 0
-    while True:
-        page = database.page(select(events).where(events.c.position > after).order_by(events.c.position).limit(PAGE))
-        if not page:
-            return
-        yield from (row._mapping for row in page)
-        after = page[-1]._mapping["position"]
+    while positions := _positions(database, after):
+        try:
+            yield from _page(database, after, positions[-1])
+        except (ValueError, TypeError):  # what a type cannot take: then one by one, to find which
+            for position in positions:
+                try:
+                    yield from _page(database, position - 1, position)
+                except (ValueError, TypeError):
+                    yield position
+        after = positions[-1]
+
+
+def _positions(database: Database, after: int) -> list[int]:
+    query = select(events.c.position).where(events.c.position > after).order_by(events.c.position).limit(PAGE)
+    return [row[0] for row in database.page(query)]
+
+
+def _page(database: Database, after: int, last: int) -> list[RowMapping]:
+    query = select(events).where(events.c.position > after, events.c.position <= last).order_by(events.c.position)
+    return [row._mapping for row in database.page(query)]
+
+
+def _hash_at(database: Database, position: int) -> bytes:
+    found: bytes = database.page(select(events.c.hash).where(events.c.position == position))[0][0]
+    return found
 
 
 def _fault(database: Database, row: RowMapping, last: int, previous: bytes) -> str | None:
@@ -72,15 +102,20 @@ def _fault(database: Database, row: RowMapping, last: int, previous: bytes) -> s
         return f"its part is {sealed.part}, that of {stream_id} is {part_of(stream_id)}"
     if link(previous, row["position"], row["recorded_at"], sealed) != row["hash"]:
         return "its hash does not follow from the event before and its own header and facts"
-    if sealed.salt is None and digest_content(None, None) != sealed.content_digest:
+    if sealed.salt is None and sealed.content is None and digest_content(None, None) != sealed.content_digest:
         return None if _is_erased(database, stream_id, row["position"]) else "its content is gone and was never erased"
-    if sealed.salt is not None and digest_content(sealed.salt, sealed.content) != sealed.content_digest:
+    if digest_content(sealed.salt, sealed.content) != sealed.content_digest or _came_later(sealed):
         return "its content is not what was appended"
     try:
         recorded(row)
     except UnknownEventType as unknown:
         return str(unknown)
     return None
+
+
+def _came_later(sealed: Sealed) -> bool:
+    """Content without a salt: nothing was appended with it, or it had been erased."""
+    return sealed.salt is None and sealed.content is not None
 
 
 def _version_faults(database: Database) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import orjson
-from sqlalchemy import Connection, RowMapping, Select, func, select
+from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select
 
 from eventlog.chain import GENESIS, Sealed, link, seal
 from eventlog.database import Database
@@ -109,7 +109,7 @@ def append(
     free = [proposal for proposal in proposals if proposal.stream_id not in streams]
     batch = _Batch(connection)
     if held:
-        batch.decide(streams, held, dialect.clock(connection))
+        batch.decide(streams, held, dialect.begin_append(connection))
         streams.write(connection)  # 2. their read models
     dialect.lock_log(connection)  # 3. the log lock
     head = dialect.head(connection)
@@ -179,10 +179,19 @@ def _chain(decided: Sequence[Decided], head: Head) -> list[tuple[Any, ...]]:
     return rows
 
 
+# Made once: to build and recognise a statement costs as much as to run it.
+_KNOWN = select(*(events.c[name] for name in ("event_id", *Appended._fields))).where(
+    events.c.event_id.in_(bindparam("event_ids", expanding=True))
+)
+_VERSIONS = (
+    select(events.c.stream_id, func.max(events.c.version))
+    .where(events.c.stream_id.in_(bindparam("streams", expanding=True)))
+    .group_by(events.c.stream_id)
+)
+
+
 def _find_known(connection: Connection, event_ids: Sequence[str]) -> dict[str, Outcome]:
-    table = events.c
-    query = select(table.event_id, table.stream_id, table.position, table.version, table.type, table.recorded_at)
-    found = connection.execute(query.where(table.event_id.in_(event_ids)))
+    found = connection.execute(_KNOWN, {"event_ids": event_ids})
     return {row[0]: Appended(*row[1:]) for row in found}
 
 
@@ -190,9 +199,8 @@ class _FreeStreams:
     """Streams that no row stands for: they are decided under the log lock, which then is their lock."""
 
     def __init__(self, connection: Connection, proposals: Sequence[Proposal]) -> None:
-        names = {proposal.stream_id for proposal in proposals}
-        query = select(events.c.stream_id, func.max(events.c.version)).group_by(events.c.stream_id)
-        found = connection.execute(query.where(events.c.stream_id.in_(names))).all() if names else ()
+        names = list({proposal.stream_id for proposal in proposals})
+        found = connection.execute(_VERSIONS, {"streams": names}).all() if names else ()
         self._versions: dict[str, int] = dict(found)
 
     def __contains__(self, stream_id: str) -> bool:

@@ -13,7 +13,7 @@ REDACTED = "[redacted]"
 _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|sess)-(?:(?=[\w-]*\d)[\w-]{20,}|[\w-]*\*+[\w*-]*\.?[\w*-]*)"
     r"|\bBearer\s+(?!\[redacted\])[\w.~+/-]{8,}=*"
-    r"|(?<=://)[^\s/@:\"]*:[^\s/@\"]+(?=@)"
+    r"|(?<=://)[^\s/@:\"]*:[^\s/\"]+(?=@)"
 )
 _TRACES = re.compile(rb"(?:sk|pk|rk|xai|sess)-|Bearer|://[^/]*@")
 _known: dict[str, bytes] = {}

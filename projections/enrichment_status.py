@@ -135,8 +135,9 @@ def _on_late_result(status: Status, facts: dict[str, Any]) -> Status:
     if not facts["used"]:
         return after
     recovered = _recovered(after._replace(completed_at=moment(facts["occurred_at"])))
-    if status.state == "running":  # whoever holds the posting now goes on undisturbed
-        return recovered._replace(state="running", due_at=status.due_at)
+    of_other_input = status.state == "pending" and facts.get("input_hash") not in (None, status.input_hash)
+    if status.state == "running" or of_other_input:  # whoever holds the posting, or awaits its new input, goes on
+        return recovered._replace(state=status.state, due_at=status.due_at)
     return recovered
 
 

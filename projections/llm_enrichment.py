@@ -126,7 +126,8 @@ def changes(stream_id: str, old: Enriched, new: Enriched) -> Row | None:
     values = _values(new)
     if values == _values(old):
         return None
-    return {**key(stream_id), **{name: value for name, value in values.items() if value is not KEPT}}
+    known = None if old.result is None else KEPT  # without a row there is nothing to be overwritten with null
+    return {**key(stream_id), **{name: value for name, value in values.items() if value is not known}}
 
 
 def _values(enriched: Enriched) -> dict[str, Any]:

@@ -21,7 +21,12 @@ def write_rows(connection: Connection, dialect: Dialect, table: Table, rows: Map
     """
     if not rows:
         return {}
-    locked = _locked_by_others(connection, table, rows)
+    try:
+        with connection.begin_nested():
+            dialect.enter_users_table(connection)
+            locked = _locked_by_others(connection, table, rows)
+    except DBAPIError as refusal:
+        return dict.fromkeys(rows, _reason(connection, dialect, refusal))
     free = [(stream_id, row) for stream_id, row in rows.items() if stream_id not in locked]
     return dict.fromkeys(locked, LOCKED) | _write_or_bisect(connection, dialect, table, free)
 
@@ -38,14 +43,21 @@ def _write_or_bisect(
             _upsert(connection, dialect, table, [row for _, row in rows])
             dialect.leave_users_table(connection)
     except DBAPIError as refusal:
-        if refusal.connection_invalidated:
-            raise
+        reason = _reason(connection, dialect, refusal)
         if len(rows) == 1:
-            return {rows[0][0]: str(refusal.orig).strip()}
+            return {rows[0][0]: reason}
         middle = len(rows) // 2
         refusals = _write_or_bisect(connection, dialect, table, rows[:middle])
         return refusals | _write_or_bisect(connection, dialect, table, rows[middle:])
     return {}
+
+
+def _reason(connection: Connection, dialect: Dialect, refusal: DBAPIError) -> str:
+    """The database's own words. A lost connection or transaction is no refusal of a row, and is raised on."""
+    if refusal.connection_invalidated:
+        raise refusal
+    dialect.require_transaction(connection)
+    return str(refusal.orig).strip()
 
 
 def _upsert(connection: Connection, dialect: Dialect, table: Table, rows: Sequence[Row]) -> None:

@@ -44,16 +44,23 @@ class Said(NamedTuple):
 
 
 class Command:
-    """Runs commands in this process; each reads the settings anew, as a process of its own would."""
+    """Runs commands in this process; each reads the settings and opens the database anew, as in one of its own."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
+    def __init__(self, capsys: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._databases = capsys, list[Database]()
+        patch.setattr(place, "_database", self._open)
+
+    def _open(self, url: str, schema: str) -> Database:
+        self._databases.append(Database(url, schema))
+        return self._databases[-1]
 
     def __call__(self, *words: str | Path) -> Said:
         reset()
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main([str(word) for word in words])
+        for database in self._databases:
+            database.close()
         said = self._capsys.readouterr()
         code = ended.value.code
         return Said(code if isinstance(code, int) else 0, said.out, said.err)
@@ -72,11 +79,8 @@ class Command:
 
 
 def forget() -> None:
-    """Close what commands left open in this process, and leave logging as it was: commands do neither, they end."""
+    """Leave settings and logging as they were before a command was run in this process."""
     reset()
-    for database in place.opened():
-        database.close()
-    place.forget()
     for name in (*OURS, *THEIRS):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True

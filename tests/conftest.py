@@ -228,7 +228,7 @@ def user(
     variables = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": simulator.base_url, "ENRICHLOG_PRICES_OF": "openai"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    yield Command(capsys)
+    yield Command(capsys, monkeypatch)
     forget()
 
 

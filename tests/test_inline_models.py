@@ -123,7 +123,9 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         {"budget_used": 0, "due_at": at(3), "retryable": True},
     ),
     "erased": ((*FIRST_FAILURE, erased()), {"state": "failed", "erased_attempts": 1, "error_type": "timeout"}),
-    "tried again after an erasure": ((*FIRST_FAILURE, erased(), started(2)), {"state": "running", "erased_attempts": 1}),
+    "tried again after an erasure": (
+        (*FIRST_FAILURE, erased(), started(2)), {"state": "running", "erased_attempts": 1}
+    ),
 }  # fmt: skip
 
 

@@ -133,11 +133,13 @@ def test_a_deferred_constraint_would_refuse_the_commit_whatever_savepoints_there
 
 
 def test_a_dropped_column_refuses_the_rows_that_set_it(running: Database) -> None:
+    for event in (failed(), started(2)):
+        offer(running, *(proposal(name, event) for name in OTHERS))
     run(running, "ALTER TABLE llm_enrichment DROP COLUMN result")
-    appended(offer(running, *ends(proposal(REFUSED, succeeded()))))
-    assert sum(len(page) for page in read_log(running)) == 150
-    found = run(running, "SELECT job_posting_id FROM llm_enrichment WHERE enrichment_error = 'alike'")
-    assert len(found) == 49
+    again = [proposal(name, failed(2, message="again")) for name in OTHERS]  # a result stays what it was
+    appended(offer(running, *again[:20], proposal(REFUSED, succeeded()), *again[20:]))
+    assert sum(len(page) for page in read_log(running)) == 49 * 5 + 3
+    assert len(run(running, "SELECT job_posting_id FROM llm_enrichment WHERE enrichment_error = 'again'")) == 49
     assert "result" in status(running, REFUSED)["projection_error"]
     assert status(running, OTHERS[0])["projection_error"] is None
 

@@ -1,0 +1,315 @@
+"""What people type and what they see: each command on both databases, with the simulator as the API."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+from enrichlog import __version__
+from enrichlog.simulator import Fault, Rule, Script, Simulator
+from eventlog.database import Database
+from tests.builders import drop_triggers, run
+from tests.command_line import Command, contents, run_process
+from tests.service import KEY, SAMPLES, import_many, import_postings, of_type, posting, whole_log
+
+NAMES = sorted(cli.cli.commands)
+QUOTA = Script(rules=[Rule("Work number", (Fault.QUOTA,))])
+REFUSAL = Script(rules=[Rule("Work number 001", (Fault.REFUSAL,))])
+
+
+class Terminal(io.StringIO):
+    """A standard input at which someone sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def fail(simulator: Simulator, fault: Fault) -> None:
+    simulator.play(Script(rules=[Rule("Work number", (fault,))]))
+
+
+# -- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_is_there_at_once_and_names_every_command(tmp_path: Path) -> None:
+    said = run_process("--help", folder=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert all(f"\n  {name} " in said.out for name in NAMES)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "simulator"])
+def test_the_help_of_each_command_has_an_example_and_json(user: Command, name: str) -> None:
+    said = user.done(name, "--help")
+    assert f"Example:  enrichlog {name}" in said.out
+    assert "--json" in said.out
+
+
+def test_the_simulators_help_has_an_example(user: Command) -> None:
+    assert "By hand: `" in user.done("simulator", "--help").out
+
+
+def test_the_version_is_the_packages(user: Command) -> None:
+    assert user.done("--version").out == f"enrichlog, version {__version__}\n"
+
+
+def test_without_a_command_the_help_is_shown(user: Command) -> None:
+    said = user()
+    assert (said.code, said.out) == (2, "")
+    assert "enrichlog demo" in said.err
+
+
+# -- from an empty place to results -----------------------------------------------------------------------------------
+
+
+def test_init_import_enrich_and_a_look_at_what_came_out(
+    user: Command, empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database.url)
+    assert user.done("init").out.endswith("migration 0001. Next: enrichlog import FILE\n")
+    assert user.done("import", SAMPLES).out.endswith("44 added, 0 unchanged, 0 changed, 0 rejected\n")
+    assert "44 attempts" in user.done("enrich", "--concurrency", "20").out
+    assert "43 succeeded, 1 failed" in user.done("status").out.replace("running, ", "")
+    assert user.done("verify").out.endswith("Sound.\n")
+
+
+def test_init_again_changes_nothing(enrichlog: Command, database: Database) -> None:
+    import_many(database, 2)
+    before = contents(database)
+    enrichlog.done("init")
+    assert contents(database) == before
+
+
+def test_init_can_print_the_sql_instead(user: Command, empty_database: Database) -> None:
+    said = user.done("init", "--sql", "--database", empty_database.url)
+    assert "CREATE TABLE" in said.out
+    assert user("status", "--database", empty_database.url).code == 1
+
+
+def test_import_says_what_was_added_unchanged_changed_and_rejected_on_which_line(
+    enrichlog: Command, bare: Path
+) -> None:
+    (bare / "jobs.csv").write_text("id,title,description\n1,Engineer,Build.\n2,Analyst,Look.\n")
+    enrichlog.done("import", "jobs.csv")
+    (bare / "jobs.csv").write_text("id,title,description\n1,Engineer,Build.\n2,Analyst,Count.\n3,Clerk,File.\n4,,No.\n")
+    expected = "1 added, 1 unchanged, 1 changed, 1 rejected\n  line 5: it has no title\n"
+    assert enrichlog.done("import", "jobs.csv", "--dry-run").out == f"jobs.csv: Would be: {expected}"
+    assert enrichlog.done("import", "jobs.csv").out == f"jobs.csv: {expected}"
+
+
+def test_a_column_of_another_name_is_mapped(enrichlog: Command, database: Database, bare: Path) -> None:
+    (bare / "jobs.csv").write_text("nr,job_title,text\n7,Engineer,Build.\n")
+    enrichlog.done("import", "jobs.csv", "--map", "id=nr", "--map", "title=job_title", "--map", "description=text")
+    assert run(database, "SELECT id, title, description FROM job_postings") == [
+        {"id": "7", "title": "Engineer", "description": "Build."}
+    ]
+
+
+# -- enrich -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_takes_so_many_and_the_next_run_the_rest(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    import_many(database, 3)
+    assert enrichlog.done("enrich", "--limit", "2").out.startswith("2 attempts in ")
+    assert enrichlog.done("enrich").out.startswith("1 attempt in ")
+    assert enrichlog.done("enrich").out == "Nothing is due. What has failed may be tried again with: enrichlog retry\n"
+    assert len(simulator.journal) == 3
+
+
+def test_progress_goes_to_standard_error(enrichlog: Command, database: Database) -> None:
+    import_many(database, 2)
+    said = enrichlog.done("enrich")
+    assert "2/2" in said.err
+    assert "2/2" not in said.out
+
+
+def test_a_dry_run_says_how_many_and_neither_appends_nor_calls(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    import_many(database, 3)
+    before = contents(database)
+    assert enrichlog.done("enrich", "--dry-run").out.startswith("Would take 3 postings; ")
+    assert enrichlog.done("enrich", "--dry-run", "001").out.startswith("Would take 1 posting; ")
+    assert (contents(database), simulator.journal) == (before, [])
+
+
+def test_named_postings_alone_are_taken(enrichlog: Command, database: Database) -> None:
+    import_many(database, 3)
+    enrichlog.done("enrich", "002", "000", "002")
+    assert sorted(start.stream_id for start in of_type(database, "EnrichmentStarted")) == ["job-000", "job-002"]
+
+
+def test_a_posting_that_is_enriched_is_left_unless_forced(enrichlog: Command, database: Database) -> None:
+    import_many(database, 1)
+    enrichlog.done("enrich")
+    left = enrichlog.done("enrich", "000").out
+    assert left.startswith("000 was left: already enriched\nNothing was tried.")
+    assert "1 attempt in " in enrichlog.done("enrich", "000", "--force").out
+    assert [asked.facts["why"] for asked in of_type(database, "EnrichmentRequested")] == ["new", "force"]
+
+
+def test_everything_is_forced_only_once_it_is_confirmed(
+    enrichlog: Command, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(database, 2)
+    enrichlog.done("enrich")
+    for answer, code in (("n\n", 2), ("y\n", 0)):
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        said = enrichlog("enrich", "--force", "--all")
+        assert said.code == code
+        assert "2 postings, about $0.0" in said.err
+    assert "2 attempts in " in enrichlog.done("enrich", "--force", "--all", "--yes").out
+    assert len(of_type(database, "EnrichmentStarted")) == 6
+
+
+def test_a_limit_of_money_stops_the_run_before_it_is_passed(enrichlog: Command, database: Database) -> None:
+    import_many(database, 5)
+    said = enrichlog("enrich", "--max-cost", "0.000001")
+    assert said.code == 1
+    assert "Stopped early. the limit of money" in said.out
+    assert of_type(database, "EnrichmentStarted") == []
+
+
+def test_failures_are_no_failure_of_the_run_unless_asked_for(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    import_many(database, 2)
+    simulator.play(REFUSAL)
+    said = enrichlog.done("enrich", "--limit", "1")
+    assert enrichlog("enrich", "--fail-on-error").code == 3
+    assert "0 failed" in said.out
+
+
+def test_an_exhausted_quota_stops_the_run_and_says_why_and_what_to_do(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    import_many(database, 30)
+    simulator.play(QUOTA)
+    said = enrichlog("enrich", "--concurrency", "2")
+    assert said.code == 1
+    assert "Stopped early. Quota Exceeded: Error code: 429 - You exceeded your current quota" in said.out
+    assert "then: enrichlog retry --error-type quota" in said.out
+    assert len(simulator.journal) < 30
+
+
+def test_the_model_of_the_flag_is_asked_and_recorded(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    import_many(database, 1)
+    enrichlog.done("enrich", "--model", "gpt-4.1-mini")
+    (start,) = of_type(database, "EnrichmentStarted")
+    assert start.facts["request_model"] == "gpt-4.1-mini"
+
+
+def test_a_further_enrichment_of_the_settings_runs_beside_the_first(
+    enrichlog: Command, database: Database, bare: Path
+) -> None:
+    (bare / "enrichlog.toml").write_text('[enrichments.brief]\nmodel = "gpt-4.1-nano"\n')
+    import_many(database, 2)
+    assert "2 attempts" in enrichlog.done("enrich", "--enrichment", "brief").out
+    assert "2 pending" in enrichlog.done("status").out
+    assert "2 succeeded" in enrichlog.done("status", "--enrichment", "brief").out
+    assert "EnrichmentSucceeded" in enrichlog.done("history", "000", "--enrichment", "brief").out
+
+
+# -- what failed, and why ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_failed(enrichlog: Command, database: Database, simulator: Simulator) -> Command:
+    """One posting that was refused, one that the server failed on, and one that succeeded."""
+    import_postings(database, posting("001", company="Acme [Corp]"), posting("002"), posting("003"))
+    rules = [Rule("Work number 001", (Fault.REFUSAL,)), Rule("Work number 002", (Fault.SERVER_ERROR, Fault.OK))]
+    simulator.play(Script(rules=rules))
+    enrichlog.done("enrich", "--concurrency", "1")
+    return enrichlog
+
+
+def test_failed_numbers_them_with_title_company_time_and_exact_error(two_failed: Command) -> None:
+    lines = two_failed.done("failed").out.splitlines()
+    assert lines[0] == "1. Engineer 002"
+    assert lines[5] == "2. Engineer 001"
+    assert lines[6] == "   Company:   Acme [Corp]"
+    assert lines[7].startswith("   Failed at: 20")
+    assert lines[8].startswith("   Error:     Could not extract structured output from API response: the model refused")
+    assert lines[9] == "   Job id:    001 (refusal, attempt 1, not tried again by itself)"
+    assert lines[-1] == "2 of 2"
+
+
+def test_failed_shows_so_many_of_how_many(two_failed: Command) -> None:
+    assert two_failed.done("failed", "--limit", "1").out.endswith("\n1 of 2\n")
+
+
+def test_failed_narrows_by_error_type_and_by_time(two_failed: Command) -> None:
+    assert "1 of 1" in two_failed.done("failed", "--error-type", "refusal").out
+    assert "2 of 2" in two_failed.done("failed", "--error-type", "refusal", "--error-type", "server_error").out
+    assert "2 of 2" in two_failed.done("failed", "--since", "1h").out
+    assert two_failed.done("failed", "--since", "2999-01-01").out == "Nothing has failed.\n"
+    assert two_failed.done("failed", "--error-type", "quota").out == "Nothing has failed.\n"
+
+
+def test_errors_counts_by_type_and_says_what_to_do(two_failed: Command) -> None:
+    heading, *rows = two_failed.done("errors").out.splitlines()
+    assert heading.split() == ["Error", "type", "Group", "Postings", "What", "to", "do"]
+    assert rows[0].startswith("refusal       Rejected         1  Trying again brings the same")
+    assert any(row.startswith("server_error  Provider         1  The provider had trouble") for row in rows)
+
+
+def test_history_tells_every_event_in_order(two_failed: Command) -> None:
+    lines = two_failed.done("history", "001").out.splitlines()
+    assert lines[0] == "001: 3 events"
+    assert [line.split()[3] for line in lines[1:]] == ["EnrichmentRequested", "EnrichmentStarted", "EnrichmentFailed"]
+    assert "refusal: Could not extract structured output" in lines[3]
+
+
+def test_status_says_where_everything_stands(two_failed: Command, database: Database) -> None:
+    lines = two_failed.done("status").out.splitlines()
+    assert lines[0] == f"Database: {database.dialect.where()}, 9 events"
+    assert lines[1] == "Postings: 0 pending, 0 running, 1 succeeded, 2 failed, 0 dismissed"
+    assert lines[2].startswith("Attempts: 3; ")
+
+
+# -- rebuild and verify -----------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_was_deleted_is_found_and_given_back(two_failed: Command, database: Database) -> None:
+    run(database, "DELETE FROM llm_enrichment WHERE job_posting_id = '003'")
+    found = two_failed("rebuild", "--dry-run")
+    assert (found.code, two_failed("verify").code) == (3, 3)
+    assert "job-003 is missing" in found.out
+    assert "1 row" in two_failed.done("rebuild", "llm_enrichment").out
+    assert two_failed.done("rebuild", "--dry-run").out.count("no difference") == 2
+
+
+def test_a_changed_event_is_found_with_its_position(two_failed: Command, database: Database) -> None:
+    drop_triggers(database)
+    run(database, "UPDATE {ours}events SET facts = REPLACE(facts, 'gpt', 'GPT') WHERE position = 4")
+    said = two_failed("verify")
+    assert said.code == 3
+    assert "Log: position 4: " in said.out
+    assert said.out.endswith("Not sound.\n")
+
+
+def test_verify_gives_an_anchor_that_it_takes_back(two_failed: Command, database: Database) -> None:
+    anchor = two_failed.done("verify").out.splitlines()[1].removeprefix("Anchor to keep elsewhere: ")
+    two_failed.done("verify", "--anchor", anchor)
+    assert int(anchor.partition(":")[0]) == len(whole_log(database))
+    other = two_failed("verify", "--anchor", f"{anchor.partition(':')[0]}:{'0' * 64}")
+    assert other.code != 0
+
+
+# -- config -----------------------------------------------------------------------------------------------------------
+
+
+def test_config_says_what_is_set_and_where_and_shows_no_secret(enrichlog: Command, bare: Path) -> None:
+    (bare / "enrichlog.toml").write_text("concurrency = 3\n")
+    said = enrichlog.done("config", "--database", "postgresql://me:hunter2secret@host/jobs")
+    rows = {line.split()[0]: line.split()[1:] for line in said.out.splitlines()}
+    assert rows["concurrency"] == ["3", "enrichlog.toml"]
+    assert rows["api_key"] == [f"…{KEY[-4:]}", "OPENAI_API_KEY"]
+    assert rows["prompt"] == ["-", "default"]
+    assert "hunter2secret" not in said.out
