@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 @contextmanager
 def fresh_databases() -> Iterator[dict[Kind, Database]]:
     """One empty database of each kind. PostgreSQL is the server of TEST_DATABASE_URL, else one of our own."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that a run that is stopped cleans up
     with tempfile.TemporaryDirectory(prefix="enrichlog-bench-") as folder, server_for_tests() as server:
         url = server.create_database()
         found: dict[Kind, Database] = {

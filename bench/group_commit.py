@@ -39,7 +39,7 @@ def _measure(kind: Kind, database: Database) -> None:
         sides = {OURS: lambda: _ours(database), THEIRS: lambda: _theirs(pool)}
         compare(f"group commit, {kind}", "durable events/s", sides, [TARGETS[kind]])
         pool.close()
-        pool.join()
+        pool.join()  # in order: each process closes its own connections
 
 
 def _ours(database: Database) -> float:

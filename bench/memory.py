@@ -43,7 +43,7 @@ def _watch(database: Database, base_url: str) -> tuple[list[float], float]:
     environment = {**os.environ, "ENRICHLOG_BASE_URL": base_url, "ENRICHLOG_PRICES_OF": "openai"}
     started, sizes = time.perf_counter(), []
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        watched = psutil.Process(process.pid)
+        watched = psutil.Process(process.pid)  # type: ignore[no-untyped-call]  # psutil has no types
         while process.poll() is None:
             sizes.append(watched.memory_info().rss / 2**20)
             time.sleep(EVERY_SECONDS)

@@ -41,7 +41,7 @@ def compare(title: str, unit: str, sides: Mapping[str, Side], targets: Sequence[
         verdict = "met" if target.is_met(ratio) else "MISSED"
         sign = "≤" if target.at_most else "≥"
         pair = f"{target.ours} / {target.baseline}"
-        print(f"  {pair:<60}{ratio:>6.2f} ×   target {sign} {target.ratio} ×   {verdict}", flush=True)
+        print(f"  {pair:<60}{ratio:>7.3f} ×   target {sign} {target.ratio} ×   {verdict}", flush=True)
 
 
 def rate(step: Callable[[], int], seconds: float) -> float:

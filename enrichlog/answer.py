@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 from enrichlog.errors import ProviderError
 from enrichlog.reply import Api
 
+_ENDED = (None, "completed", "incomplete")
+"""The statuses of a response that has an answer; compatible servers may leave it out."""
+
 
 class Usage(NamedTuple):
     """Tokens of one call; None where the server did not say."""
@@ -43,7 +46,7 @@ def _read_responses(body: dict[str, Any]) -> Answer | None:
     messages = [entry for entry in _list(body.get("output")) if entry.get("type") == "message"]
     parts = [part for entry in messages for part in _list(entry.get("content"))]
     usage, details = as_dict(body.get("usage")), as_dict(body.get("incomplete_details"))
-    failed = as_dict(body.get("error")) if body.get("status") in ("failed", "cancelled") or body.get("error") else None
+    failed = as_dict(body.get("error")) if body.get("status") not in _ENDED or body.get("error") else None
     return Answer(
         text="".join(str(part.get("text") or "") for part in parts if part.get("type") == "output_text"),
         refusal=next((str(part.get("refusal")) for part in parts if part.get("type") == "refusal"), None),

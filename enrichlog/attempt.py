@@ -14,6 +14,9 @@ from eventlog.events import Attempt, EnrichmentFailed, EnrichmentStarted, Enrich
 from eventlog.log import Proposal
 
 End = EnrichmentSucceeded | EnrichmentFailed
+RESERVED_INPUT_FACTOR = 2
+"""The estimate of the input may be half of what the provider counts."""
+
 RESERVED_OUTPUT_TOKENS = 4_096
 """What an answer is taken to be at the most, for money, when the request does not cap it."""
 _ATTEMPT_FIELDS = set(Attempt.model_fields) - {"occurred_at"}
@@ -48,7 +51,7 @@ def reserve(enrichment: Enrichment, request: Request) -> int | None:
     """What the call may cost at the most, in micro-dollars; None when the price is unknown."""
     capped = enrichment.parameters.get("max_output_tokens") or enrichment.parameters.get("max_tokens")
     output = capped if isinstance(capped, int) else RESERVED_OUTPUT_TOKENS
-    return cost(enrichment.priced, request.input_tokens, output)
+    return cost(enrichment.priced, RESERVED_INPUT_FACTOR * request.input_tokens, output)
 
 
 def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds: float = BACKOFF_BASE_SECONDS) -> End:

@@ -174,7 +174,7 @@ def _start_proposal(started: Started) -> Proposal:
 
 def _may_go_on(row: Row[Any], max_attempts: int) -> bool:
     """Whether a posting may be tried again after this death of its worker, which counts."""
-    used = row.budget_used - row.grants + 1
+    used: int = row.budget_used - row.grants + 1
     return used < allowance(row.max_attempts, ERROR_TYPES["interrupted"].cap, max_attempts)
 
 

@@ -30,6 +30,7 @@ class Enrichment(NamedTuple):
     result_model: type[BaseModel]
     schema: dict[str, Any]
     schema_hash: str
+    schema_bytes: int
     model: str
     parameters: dict[str, Any]
     api: Api
@@ -84,6 +85,7 @@ def enrichment_of(settings: Settings, name: str = "job", model: str | None = Non
         result_model=result_model,
         schema=strict_schema(result_model),
         schema_hash=schema_hash(result_model),
+        schema_bytes=len(canonical.text(strict_schema(result_model)).encode()),
         model=model or own.model or settings.model,
         parameters=parameters,
         api=settings.api,
@@ -113,7 +115,7 @@ def fingerprint(api_key: str) -> str:
 
 
 def _estimate(enrichment: Enrichment, text: str) -> int:
-    sent = len(text.encode("utf-8", "replace")) + len(enrichment.prompt.instructions.encode())
+    sent = len(text.encode("utf-8", "replace")) + len(enrichment.prompt.instructions.encode()) + enrichment.schema_bytes
     return -(-sent // BYTES_PER_TOKEN)
 
 

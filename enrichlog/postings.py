@@ -125,14 +125,12 @@ def _unrequested(enrichment: str, *columns: Any) -> Select[Any]:
 
 
 def _changes(connection: Connection, postings: Sequence[Posting]) -> list[Change]:
-    ids = [posting.id for posting in postings]
-    query = select(job_postings.c.id, job_postings.c.input_hash).where(job_postings.c.id.in_(ids))
-    known = {row[0]: row[1] for row in connection.execute(query)}
+    known = load_postings(connection, [posting.id for posting in postings])
 
     def change(posting: Posting) -> Change:
         if posting.id not in known:
             return "added"
-        return "unchanged" if known[posting.id] == posting.input_hash else "changed"
+        return "unchanged" if known[posting.id] == posting else "changed"
 
     return [change(posting) for posting in postings]
 

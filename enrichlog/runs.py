@@ -16,7 +16,7 @@ from sqlalchemy import Select, select
 
 from enrichlog.claims import Scope
 from enrichlog.enrichment import Enrichment
-from enrichlog.exceptions import MissingApiKey
+from enrichlog.exceptions import InvalidSetting, MissingApiKey
 from enrichlog.postings import find_posting, job_postings, sync
 from enrichlog.retry import allowance
 from enrichlog.settings import Settings
@@ -62,6 +62,10 @@ def require_key(settings: Settings) -> str:
     key = settings.api_key.get_secret_value().strip() if settings.api_key else ""
     if not key and settings.base_url is None:
         raise MissingApiKey
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InvalidSetting(
+            name="api_key", source=settings.sources["api_key"], reason="it has characters that no key has"
+        )
     return key
 
 

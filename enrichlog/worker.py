@@ -139,7 +139,14 @@ class Worker:
         money = None if self._max_cost is None else self._max_cost - self.run.cost_microdollars - self._reserved
         arguments = (self._database, self._settings, self._enrichment, scope, self.name, limit, money)
         claimed_at = self._monotonic()  # before the claim: the lease cannot have begun earlier
-        claims = await asyncio.to_thread(claim, *arguments)
+        claiming = asyncio.create_task(asyncio.to_thread(claim, *arguments))
+        try:
+            claims = await asyncio.shield(claiming)
+        except asyncio.CancelledError:  # the thread goes on: what it claims for nobody is released
+            for one in (await claiming).taken:
+                released = attempt.interrupted(one.started, SHUT_DOWN, counts=False, called=False)
+                recorder.submit(end_proposal(one.started, released))
+            raise
         if claims.unaffordable and not self._running and not claims.taken:
             self.stop("the limit of money for this run does not allow another call")
         for one in claims.taken:
@@ -154,8 +161,7 @@ class Worker:
         """Ask and record: whatever happens becomes the attempt's end."""
         try:
             end = await self._ask(claimed, claimed_at)
-            recording = asyncio.wrap_future(recorder.submit(end_proposal(claimed.started, end)))
-            (recorded,) = await asyncio.shield(recording)  # whoever cancels us must not cancel what was learnt
+            (recorded,) = await asyncio.wrap_future(recorder.submit(end_proposal(claimed.started, end)))
         except EnrichlogError as error:  # the outcome could not be recorded: go no further
             self._error = self._error or error
             self.stop(str(error))

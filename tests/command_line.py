@@ -109,6 +109,23 @@ def run_process(*words: str | Path, folder: Path, **variables: str) -> Said:
     return Said(process.returncode, out, err)
 
 
+class Demo(NamedTuple):
+    """A demo that was played to its end as a process of its own: its files, its exit code, and all that it said."""
+
+    folder: Path
+    code: int
+    said: str
+
+
+def play_demo(folder: Path) -> Demo:
+    """Play the demo, standard output and standard error as they come."""
+    done = subprocess.run(
+        [sys.executable, str(CLI), "demo", "--keep", "kept"], cwd=folder, env=environment(), text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+    )  # fmt: skip
+    return Demo(folder / "kept", done.returncode, done.stdout)
+
+
 def contents(database: Database) -> dict[str, list[dict[str, Any]]]:
     """All rows that commands may change, to tell that one changed nothing."""
     ours = {name: run(database, f"SELECT * FROM {{ours}}{name} ORDER BY stream_id") for name in CHANGED_BY_USE}

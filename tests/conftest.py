@@ -18,7 +18,7 @@ from enrichlog.simulator import Simulator
 from eventlog import migration
 from eventlog.database import Database
 from tests.builders import StoppedClock
-from tests.command_line import Command, forget
+from tests.command_line import Command, Demo, forget, play_demo
 from tests.postgres import GivenServer, Server, server_for_tests
 from tests.service import KEY
 
@@ -237,3 +237,9 @@ def enrichlog(user: Command, database: Database, monkeypatch: pytest.MonkeyPatch
     """What a user types in an empty folder, with the test's database in the environment."""
     monkeypatch.setenv("DATABASE_URL", database.url)
     return user
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo, played once for all tests."""
+    return play_demo(tmp_path_factory.mktemp("demo"))

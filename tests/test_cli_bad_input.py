@@ -17,7 +17,7 @@ from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
 from tests.builders import run
 from tests.command_line import Command, Said, contents, start
-from tests.conftest import Databases, Files
+from tests.conftest import Files
 from tests.service import import_many
 
 PASSWORD = "hunter2-is-secret"

@@ -113,7 +113,7 @@ def test_a_cut_input_keeps_its_end_mark() -> None:
     assert str(request(LONG, limit=1_000, cut=True).body).count(mark) == 2
 
 
-@given(st.text(max_size=3_000), st.integers(400, 1_000))
+@given(st.text(max_size=6_000), st.integers(1_000, 2_000))
 def test_a_cut_input_fits(description: str, limit: int) -> None:
     one = posting(description=description * 3)
     cut = request_for(DEFAULT, one._asdict(), one.input_hash, limit, cut=True)

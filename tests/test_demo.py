@@ -1,0 +1,82 @@
+"""`enrichlog demo`: every act is there, a second run starts clean, and what it kept can be looked at."""
+
+from pathlib import Path
+
+import pytest
+
+from enrichlog.demo import FILE
+from tests.command_line import Command, Demo
+
+ACTS = [
+    "This is the simulator: no model is asked, nothing leaves this machine",
+    "OPENAI_BASE_URL and --api chat for any",
+    "$ enrichlog init",
+    "$ enrichlog import samples.jsonl",
+    "44 added, 0 unchanged, 0 changed, 0 rejected",
+    "$ enrichlog enrich --limit 36",
+    "36 attempts in ",
+    "$ enrichlog failed",
+    "Senior Data Scientist\n   Company:   Acme Corp\n   Failed at: 20",
+    "   Error:     Request timeout after 2 seconds\n",
+    "Artificial Intelligence Engineer\n   Company:   Randstad Digital Belgium\n   Failed at: 20",
+    "   Error:     Error code: 429 - Rate limit reached",
+    "$ enrichlog errors",
+    "$ enrichlog history sample-002",
+    "sample-002: 3 events",
+    "$ enrichlog retry --yes",
+    "4 attempts in ",
+    "$ enrichlog rebuild",
+    "3 missing, 1 stale; 4 rows written",
+    "$ enrichlog verify",
+    "Sound.",
+    "The simulator's quota runs out",
+    "Stopped early. Quota Exceeded: Error code: 429",
+    "… and is restored.",
+    "$ enrichlog retry --yes --error-type quota",
+    "5 attempts in ",
+    "$ enrichlog status",
+    "0 pending, 0 running, 42 succeeded, 2 failed, 0 dismissed",
+    "What to type next",
+]
+
+
+def test_every_act_is_played_in_its_order(demo: Demo) -> None:
+    assert (demo.code, "Traceback" in demo.said) == (0, False)
+    place = 0
+    for act in ACTS:
+        if "Company:" in act or "Error: " in act:  # which of the failed is the newest is a matter of milliseconds
+            assert act in demo.said
+        else:
+            place = demo.said.find(act, place)
+            assert place >= 0, act
+
+
+def test_its_progress_is_live_with_rate_tokens_and_cost(demo: Demo) -> None:
+    first = next(line for line in demo.said.splitlines() if line.startswith("Enriching "))
+    assert all(part in first for part in ("36/36", "6 failed", "/s", "tokens", "$0.0"))
+
+
+def test_what_it_kept_can_be_looked_at(demo: Demo, user: Command) -> None:
+    kept = demo.folder / FILE
+    assert demo.said.endswith(f"The files are kept: enrichlog status --database {kept}\n")
+    assert user.done("verify", "--database", kept).out.endswith("Sound.\n")
+    assert user.json("status", "--database", kept)["attempts"] == 53
+
+
+def test_a_second_run_starts_clean_and_tells_scripts_how_it_ended(
+    demo: Demo, user: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("DEADLINE_SECONDS", 0.5), ("BACKOFF_SECONDS", 0.2), ("LATENCY_SECONDS", 0.0)):
+        monkeypatch.setattr(f"enrichlog.demo.{name}", seconds)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/never-asked")
+    again = user.done("demo", "--keep", demo.folder, "--json")
+    assert (again.document["attempts"], again.document["simulated"]) == (53, True)
+    assert again.document["postings"]["succeeded"] == 42
+    assert "44 added" in again.err
+
+
+def test_a_folder_that_cannot_be_used_is_told_in_one_line(user: Command, bare: Path) -> None:
+    (bare / "file").touch()
+    said = user("demo", "--keep", "file/below")
+    assert (said.code, said.out) == (2, "")
+    assert said.error == "Error: The folder file/below cannot be used: Not a directory."
