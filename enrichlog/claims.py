@@ -96,9 +96,7 @@ def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: i
     with database.read() as connection:
         now = database.dialect.clock(connection)
         branches = scope_branches(enrichment, scope, now, max_attempts)
-        counts = [
-            select(func.count()).select_from(enrichment_status).where(branch, _HAS_POSTING) for branch in branches
-        ]
+        counts = [select(func.count()).select_from(enrichment_status).where(branch) for branch in branches]
         return sum(connection.execute(count).scalar_one() for count in counts)
 
 
@@ -114,9 +112,10 @@ def scope_branches(enrichment: str, scope: Scope, now: datetime, max_attempts: i
     one branch for each value, so that no claim walks over postings that have used theirs up.
     """
     status = enrichment_status.c
-    ours, pending = status.enrichment == enrichment, status.state == "pending"
+    ours, pending = and_(status.enrichment == enrichment, _HAS_POSTING), status.state == "pending"
     if scope.job_ids is not None:
-        return [and_(ours, pending, status.job_id.in_(scope.job_ids))]
+        named = and_(ours, status.job_id.in_(scope.job_ids))
+        return [and_(named, pending), and_(named, status.state == "running", status.due_at <= now)]
     if scope.batch is not None:
         return [and_(ours, pending, status.batch == scope.batch)]
     due, used = status.due_at <= scope.horizon, status.budget_used - status.grants
@@ -143,7 +142,7 @@ def _pick(connection: Connection, branches: Sequence[ColumnElement[bool]], limit
     """Lock due rows, never waiting for those that others hold."""
     picked: list[Row[Any]] = []
     for branch in branches:
-        query = select(enrichment_status).where(branch, _HAS_POSTING).order_by(enrichment_status.c.due_at)
+        query = select(enrichment_status).where(branch).order_by(enrichment_status.c.due_at)
         query = query.limit(limit - len(picked)).with_for_update(skip_locked=True)
         picked += connection.execute(query)
         if len(picked) >= limit:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import select
@@ -18,18 +17,15 @@ from enrichlog.claims import scope_branches
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownJob
+from enrichlog.external import record_error, record_result
 from enrichlog.place import open_database
-from enrichlog.postings import Posting, find_posting, store_postings
-from enrichlog.runs import Target, actor, open_scope, perform, request, require_key
+from enrichlog.postings import Posting, find_posting, notice_posting, store_postings
+from enrichlog.runs import actor, choose, open_scope, perform, require_key, scope_of
 from enrichlog.settings import current as current_settings
-from enrichlog.worker import Run
 from eventlog.database import Database
 from eventlog.errors import Conflict, EnrichlogError
-from eventlog.events import EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
-from eventlog.log import Proposal, append
-from eventlog.streams import stream_of
 from projections.enrichment_status import enrichment_status
-from projections.inline import InlineReadModels
+from projections.llm_enrichment import ERROR_CHARACTERS
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +55,7 @@ def process_job_enrichment(job_id: str, force: bool = False) -> Result:
     database, `UnknownJob` among them.
     """
     database = open_database(current_settings())
-    posting = find_posting(database, job_id)
-    store_postings(database, [posting], [NAME], actor())
+    posting = notice_posting(database, job_id, NAME, actor())
     status = reports.current(database, NAME, job_id)
     if status.state == "succeeded" and not force:
         return {"success": True, "job_id": job_id, "skipped": True, "message": "Already enriched"}
@@ -69,16 +64,19 @@ def process_job_enrichment(job_id: str, force: bool = False) -> Result:
     return _enrich(database, posting, force=force)
 
 
-def save_enrichment_to_db(job_id: str, enrichment_data: Result) -> bool:
+def save_enrichment_to_db(job_id: str, enrichment_data: Any) -> bool:
     """Record a result that was found elsewhere, as an attempt marked external; nothing when it is recorded already.
 
-    False when the posting is unknown or an attempt of it is in flight; the log says which.
+    False when the posting is unknown, an attempt of it is in flight, or the data is no dictionary; the log says which.
     """
+    if not isinstance(enrichment_data, dict):
+        logger.warning("The enrichment of %s was not saved: a result is a dictionary", job_id)
+        return False
     database = open_database(current_settings())
     row = reports.shown(database, NAME, job_id)
     if row is not None and row["enrichment_error"] is None and row["result"] == enrichment_data:
         return True
-    return _record_external(database, job_id, enrichment_data, None)
+    return _saved(job_id, lambda: record_result(database, NAME, job_id, enrichment_data))
 
 
 def save_enrichment_error_to_db(job_id: str, error_message: str) -> bool:
@@ -87,10 +85,20 @@ def save_enrichment_error_to_db(job_id: str, error_message: str) -> bool:
     False when the posting is unknown or an attempt of it is in flight; the log says which.
     """
     database = open_database(current_settings())
+    message = error_message or "No message was given"
     row = reports.shown(database, NAME, job_id)
-    if row is not None and row["enrichment_error"] == error_message:
+    if row is not None and row["enrichment_error"] == message[:ERROR_CHARACTERS]:
         return True
-    return _record_external(database, job_id, None, error_message)
+    return _saved(job_id, lambda: record_error(database, NAME, job_id, message))
+
+
+def _saved(job_id: str, record: Callable[[], None]) -> bool:
+    try:
+        record()
+    except EnrichlogError as error:
+        logger.warning("The enrichment of %s was not saved: %s", job_id, error)
+        return False
+    return True
 
 
 def get_unenriched_jobs(limit: int = 100, include_retries: bool = True) -> list[str]:
@@ -142,16 +150,11 @@ def _enrich(database: Database, posting: Posting, *, force: bool) -> Result:
     settings = current_settings()
     enrichment = enrichment_of(settings, NAME)
     require_key(settings)
-    status = reports.current(database, NAME, posting.id)
-    if status.state != "pending":
-        requested = request(database, NAME, [Target(posting.id, status.version)], "force" if force else "retry")
-        if requested.moved_on:
-            error = "An attempt of this posting is in flight; wait until it has ended"
-            return {"success": False, "job_id": posting.id, "error": error, "error_type": None}
-    scope = replace(open_scope(database, NAME), job_ids=(posting.id,))
-    run: Run = perform(database, settings, enrichment, scope)
+    chosen = choose(database, NAME, [posting.id], settings.max_attempts, force=True)
+    scope = scope_of(database, NAME, chosen.targets, force=force)
+    run = perform(database, settings, enrichment, scope)
     if not run.done:
-        error = run.stopped or "Another worker took the posting"
+        error = chosen.left.get(posting.id) or run.stopped or "another worker took the posting"
         return {"success": False, "job_id": posting.id, "error": error, "error_type": None}
     return _told(database, posting.id)
 
@@ -162,41 +165,3 @@ def _told(database: Database, job_id: str) -> Result:
         return {"success": True, "job_id": job_id, "data": row.get("result")}
     error = row.get("enrichment_error") or status.state
     return {"success": False, "job_id": job_id, "error": error, "error_type": status.error_type}
-
-
-def _record_external(database: Database, job_id: str, data: Result | None, message: str | None) -> bool:
-    """Append a start and its end in one transaction."""
-    try:
-        store_postings(database, [find_posting(database, job_id)], [NAME], actor())
-        status = reports.current(database, NAME, job_id)
-        with database.write() as connection:
-            proposals = _external_pair(job_id, status, data, message)
-            outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
-            for outcome in outcomes:
-                if isinstance(outcome, Conflict):
-                    raise outcome
-    except EnrichlogError as error:
-        logger.warning("The enrichment of %s was not saved: %s", job_id, error)
-        return False
-    return True
-
-
-def _external_pair(job_id: str, status: Any, data: Result | None, message: str | None) -> list[Proposal]:
-    stream_id, attempt_id, number = stream_of(NAME, job_id), str(uuid.uuid4()), status.attempts + 1
-    start = EnrichmentStarted(
-        attempt_id=attempt_id, attempt=number, origin="external", worker=actor(), lease_seconds=0,
-        input_hash=status.input_hash,
-    )  # fmt: skip
-    end: EnrichmentSucceeded | EnrichmentFailed
-    if message is None:
-        end = EnrichmentSucceeded(attempt_id=attempt_id, attempt=number, origin="external", called=False, result=data)
-    else:
-        kind = ERROR_TYPES["other"]  # a message alone has no structure to recognise it by
-        end = EnrichmentFailed(
-            attempt_id=attempt_id, attempt=number, origin="external", called=False, message=message,
-            error_type=kind.name, retryable=kind.retryable, counts=kind.counts, cap=kind.cap, retry_after_ms=0,
-        )  # fmt: skip
-    return [
-        Proposal(stream_id, start, str(uuid.uuid5(uuid.UUID(attempt_id), "start")), status.version),
-        Proposal(stream_id, end, str(uuid.uuid5(uuid.UUID(attempt_id), "end"))),
-    ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Column, Connection, RowMapping, Select, Table, Text, and_, func, or_, select
+from sqlalchemy import Column, Connection, RowMapping, Select, Table, Text, and_, func, literal, or_, select
 
 from enrichlog.exceptions import UnknownJob
 from eventlog import canonical
@@ -87,9 +87,18 @@ def store_postings(
             connection, database, [p for p, change in zip(postings, changes, strict=True) if change != "unchanged"], now
         )
         hashes = {posting.id: posting.input_hash for posting in postings}
-        for enrichment in enrichments:
-            _request(connection, database, enrichment, hashes, actor)
+        _request(connection, database, enrichments, hashes, actor)
     return changes
+
+
+def notice_posting(database: Database, job_id: str, enrichment: str, actor: str) -> Posting:
+    """A posting, requested if this enrichment has not seen it like this. Raises `UnknownJob`."""
+    with database.write() as connection:
+        posting = load_postings(connection, [job_id]).get(job_id)
+        if posting is None:
+            raise UnknownJob(job_id=job_id)
+        _request(connection, database, [enrichment], {job_id: posting.input_hash}, actor)
+    return posting
 
 
 def compare_postings(database: Database, postings: Sequence[Posting]) -> list[Change]:
@@ -105,7 +114,7 @@ def sync(database: Database, enrichment: str, actor: str) -> int:
     query = query.order_by(job_postings.c.id).limit(SYNC_PAGE)
     while page := database.page(query.where(job_postings.c.id > after)):
         with database.write() as connection:
-            requested += _request(connection, database, enrichment, dict(page), actor)
+            requested += _request(connection, database, [enrichment], dict(page), actor)
         after = page[-1].id
     return requested
 
@@ -118,7 +127,7 @@ def count_unrequested(database: Database, enrichment: str) -> int:
 
 def _unrequested(enrichment: str, *columns: Any) -> Select[Any]:
     status = enrichment_status
-    stream = and_(status.c.enrichment == enrichment, status.c.job_id == job_postings.c.id)
+    stream = status.c.stream_id == literal(f"{enrichment}-") + job_postings.c.id  # the one column that is indexed
     changed = and_(status.c.input_hash.is_distinct_from(job_postings.c.input_hash), status.c.rerun.is_(False))
     query: Select[Any] = select(*columns).select_from(job_postings).outerjoin(status, stream)
     return query.where(or_(status.c.stream_id.is_(None), changed))
@@ -137,15 +146,21 @@ def _changes(connection: Connection, postings: Sequence[Posting]) -> list[Change
 
 def _upsert(connection: Connection, database: Database, postings: Sequence[Posting], now: datetime) -> None:
     if postings:
-        rows = [{**p._asdict(), "input_hash": p.input_hash, "imported_at": now} for p in postings]
+        in_order = sorted(postings)  # of their ids, for everybody: a row is a lock
+        rows = [{**p._asdict(), "input_hash": p.input_hash, "imported_at": now} for p in in_order]
         insert = database.dialect.insert(job_postings)
         values = {name: insert.excluded[name] for name in rows[0] if name != "id"}
         connection.execute(insert.on_conflict_do_update(index_elements=[job_postings.c.id], set_=values), rows)
 
 
-def _request(connection: Connection, database: Database, enrichment: str, hashes: Mapping[str, str], actor: str) -> int:
-    """Append a request for each posting (id -> input hash) that this enrichment has not seen like this."""
-    streams = {stream_of(enrichment, job_id): input_hash for job_id, input_hash in hashes.items()}
+def _request(
+    connection: Connection, database: Database, enrichments: Sequence[str], hashes: Mapping[str, str], actor: str
+) -> int:
+    """Append a request for each posting (id -> input hash) that an enrichment has not seen like this.
+
+    One append for all enrichments: a second one would wait for rows while it holds the log lock.
+    """
+    streams = {stream_of(name, job_id): input_hash for name in enrichments for job_id, input_hash in hashes.items()}
     status = enrichment_status.c
     query = select(status.stream_id, status.input_hash).where(status.stream_id.in_(list(streams)))
     known = {row[0]: row[1] for row in connection.execute(query)}

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from sqlalchemy import Select, select
@@ -109,12 +110,14 @@ def choose(database: Database, enrichment: str, job_ids: Sequence[str], max_atte
 
     One that was never requested is taken for pending, as it will be when the run begins.
     """
-    known = {row.job_id: row for row in database.page(_statuses(enrichment, job_ids))}
+    with database.read() as connection:
+        now = database.dialect.clock(connection)
+        known = {row.job_id: row for row in connection.execute(_statuses(enrichment, job_ids))}
     chosen = Chosen([], {})
     for job_id in dict.fromkeys(job_ids):
         find_posting(database, job_id)
         row = known.get(job_id)
-        reason = None if row is None else _why_left(row, max_attempts, force=force)
+        reason = None if row is None else _why_left(row, max_attempts, now, force=force)
         if reason is None:
             chosen.targets.append(Target(job_id) if row is None else Target(job_id, row.version, row.state))
         else:
@@ -125,7 +128,7 @@ def choose(database: Database, enrichment: str, job_ids: Sequence[str], max_atte
 def scope_of(database: Database, enrichment: str, targets: Sequence[Target], *, force: bool) -> Scope:
     """The scope of a run over these postings; those that are not pending anyway are requested first."""
     scope = open_scope(database, enrichment)
-    again = [target for target in targets if target.state != "pending"]
+    again = [target for target in targets if target.state not in ("pending", "running")]
     request(database, enrichment, again, "force" if force else "retry")
     return replace(scope, job_ids=tuple(target.job_id for target in targets))
 
@@ -143,10 +146,10 @@ def _statuses(enrichment: str, job_ids: Sequence[str]) -> Select[Any]:
     return select(enrichment_status).where(status.enrichment == enrichment, status.job_id.in_(job_ids))
 
 
-def _why_left(row: Any, max_attempts: int, *, force: bool) -> str | None:
+def _why_left(row: Any, max_attempts: int, now: datetime, *, force: bool) -> str | None:
     """Why a posting that was named is not tried; None when it is."""
-    if row.state == "running":
-        return "an attempt is in flight"
+    if row.state == "running":  # one whose lease ran out is closed by the claim that takes it
+        return "an attempt is in flight" if row.due_at > now else None
     if force or row.state == "pending":
         return None
     if row.state == "succeeded":

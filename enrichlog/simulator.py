@@ -18,9 +18,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum, auto
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
@@ -317,88 +318,64 @@ class Simulator:
 # -- answers from a posting's words -----------------------------------------------------------------------------------
 
 READ_LIMIT = 2_000  # characters that are read for words: a longer text costs no more
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")
 TAG = re.compile(r"<[^<>]{1,200}>")
 LABEL = re.compile(r"(\w+): (.{2,200})")
 WORD = re.compile(r"\w[\w+#]+")
 MONEY = re.compile(r"([€$£]) ?(\d{2,3})(?:k|[.,](\d{3}))")
 CURRENCIES = {"€": "EUR", "$": "USD", "£": "GBP"}
+PAY = {"salary", "pay", "wage", "compensation"}
 LANGUAGES = ("English", "German", "Dutch", "French", "Spanish", "Swedish")
-COMMON = set(
-    "a about all an and are as at be by das de der die du een en for from have het ihr in is it job more of on or our "
-    "that the their they this to und vi we what who will wir with you your".split()
-)
-VAGUE = ("none", "unknown", "other", "unspecified", "not_specified", "any")
-FORMATS = {
-    "date": "2026-01-05",
-    "date-time": "2026-01-05T09:00:00Z",
-    "email": "jobs@example.com",
-    "time": "09:00:00Z",
-    "uri": "https://example.com/",
-    "uuid": "00000000-0000-4000-8000-000000000000",
-}
+COMMON = {"all", "and", "are", "das", "der", "die", "for", "from", "our", "the", "this", "what", "will", "wir", "you"}
+VAGUE = {"none", "unknown", "other", "unspecified", "not_specified", "any"}
 NULL = {"type": "null"}
 LISTED = 5  # values in a list, unless the schema says otherwise
+FORMATS = {
+    "date": "2026-01-05", "date-time": "2026-01-05T09:00:00Z", "time": "09:00:00Z", "email": "jobs@example.com",
+    "uri": "https://example.com/", "uuid": "00000000-0000-4000-8000-000000000000",
+}  # fmt: skip
 
 
-class Posting:
-    """The words of one text, each kind found when a field first asks for it."""
+class Posting(NamedTuple):
+    """The words of one text."""
 
-    def __init__(self, text: str) -> None:
-        self.raw = text[:READ_LIMIT]
+    title: str  # what is labelled so, else the first line
+    labels: dict[str, str]  # values of lines such as `Company: Acme` near the top, by lower-case label
+    sentences: list[str]  # of the prose, which is all but title and labels
+    words: list[str]  # of the prose, each once; perhaps none
+    keywords: list[str]  # names first (PostgreSQL, AWS, C#), then capitalised words, then long ones
+    mentioned: set[str]  # the words of title and prose, in lower case
+    pay: list[tuple[int, str]]  # amounts of money with their currency, lowest first
 
-    @cached_property
-    def lines(self) -> list[str]:
-        """The lines that say something, without markup and the marks that prompts put around a text."""
-        lines = (" ".join(line.split()) for line in TAG.sub(" ", self.raw).splitlines())
-        return [line for line in lines if line and not line.startswith(("[begin ", "[end "))]
 
-    @cached_property
-    def labels(self) -> dict[str, str]:
-        """Values of lines such as `Company: Acme` near the top, by lower-case label."""
-        return {label[1].lower(): label[2] for line in self.lines[:8] if (label := LABEL.match(line))}
+def read_posting(text: str) -> Posting:
+    """The words of a text, without markup and the marks that prompts put around it."""
+    text = UNPRINTABLE.sub(" ", text[:READ_LIMIT])
+    lines = [" ".join(line.split()) for line in TAG.sub(" ", text).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("[begin ", "[end "))]
+    labels = {label[1].lower(): label[2] for line in lines[:8] if (label := LABEL.match(line))}
+    title = labels.get("title") or (lines[0][:120] if lines else "Untitled")
+    head = [line for line in lines[:8] if line != title and not LABEL.match(line)]
+    prose = " ".join(head + lines[8:]) or title
+    words = list(dict.fromkeys(WORD.findall(prose)))
+    telling = [word for word in words if (word[0].isupper() or len(word) > 7) and word.lower() not in COMMON]
+    telling.sort(key=lambda word: word[1:].islower() if word[0].isupper() else 2)
+    amounts = [(int(thousands + (rest or "000")), CURRENCIES[sign]) for sign, thousands, rest in MONEY.findall(text)]
+    return Posting(
+        title=title,
+        labels=labels,
+        sentences=re.split(r"(?<=[.!?]) ", prose[:1_000]),
+        words=words,
+        keywords=telling or ["unspecified"],
+        mentioned={word.lower() for word in words}.union(words_of(title)),
+        pay=sorted(amounts),
+    )
 
-    @cached_property
-    def title(self) -> str:
-        """What is labelled so, else the first line."""
-        return self.labels.get("title") or next(iter(self.lines), "Untitled")[:120]
 
-    @cached_property
-    def prose(self) -> str:
-        """All lines but the title and the labels."""
-        head = [line for line in self.lines[:8] if line != self.title and not LABEL.match(line)]
-        return " ".join(head + self.lines[8:]) or self.title
-
-    @cached_property
-    def sentences(self) -> list[str]:
-        """The first sentences of the prose."""
-        return re.split(r"(?<=[.!?]) ", self.prose[:1_000])
-
-    @cached_property
-    def words(self) -> list[str]:
-        """The words of the prose, each once; perhaps none."""
-        return list(dict.fromkeys(WORD.findall(self.prose)))
-
-    @cached_property
-    def keywords(self) -> list[str]:
-        """Names first (PostgreSQL, AWS, C#), then capitalised words, then long ones."""
-        telling = [word for word in self.words if (word[0].isupper() or len(word) > 7) and word.lower() not in COMMON]
-        return sorted(telling, key=lambda word: word[1:].islower() if word[0].isupper() else 2) or ["unspecified"]
-
-    @cached_property
-    def title_words(self) -> set[str]:
-        """The words of the title, in lower case."""
-        return set(words_of(self.title))
-
-    @cached_property
-    def lower_words(self) -> set[str]:
-        """The words of title and prose, to ask whether one of them is there."""
-        return {word.lower() for word in self.words} | self.title_words
-
-    @cached_property
-    def pay(self) -> list[tuple[int, str]]:
-        """Amounts of money with their currency, lowest first."""
-        found = MONEY.findall(self.raw)
-        return sorted((int(thousands + (rest or "000")), CURRENCIES[sign]) for sign, thousands, rest in found)
+@lru_cache(maxsize=2_000)
+def words_of(name: str) -> tuple[str, ...]:
+    """The words of a name, in lower case."""
+    return tuple(WORD.findall(name.lower().replace("_", " ")))
 
 
 class Unanswerable(ValueError):
@@ -416,23 +393,20 @@ class Field(NamedTuple):
     refs: frozenset[str] = frozenset("#")  # the references it stands in
 
 
-@lru_cache(maxsize=2_000)
-def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name, in lower case."""
-    return tuple(WORD.findall(name.lower().replace("_", " ")))
-
-
 def fill(schema: Any, posting: Posting) -> Any:
-    """The answer that fits a JSON schema, field names giving hints; Unanswerable says why there is none."""
+    """The answer that fits a JSON schema, field names giving hints; Unanswerable says why there is none.
+
+    Without a schema it is a plain object.
+    """
     if schema is None:
         return {"answer": " ".join(posting.sentences[:2])}
     try:
-        return _Answer(schema, posting).value(schema, Field())
+        return Answer(schema, posting).value(schema, Field())
     except (AttributeError, TypeError, KeyError, RecursionError, re.error) as error:
         raise Unanswerable(f"this schema is not understood: {error!r}") from error
 
 
-class _Answer:
+class Answer:
     """One walk through a schema; each method makes the value of one kind of field."""
 
     def __init__(self, root: Mapping[str, Any], posting: Posting) -> None:
@@ -447,8 +421,7 @@ class _Answer:
             return self.choice(schema.get("enum") or [schema["const"]], field)
         match schema.get("type", "string"):
             case "object":
-                fields = schema.get("properties", {}).items()
-                return {name: self.value(inner, self.named(name, field)) for name, inner in fields}
+                return self.object(schema, field)
             case "array":
                 return self.array(schema, field)
             case "string":
@@ -456,21 +429,18 @@ class _Answer:
             case "integer" | "number":
                 return self.number(schema, field)
             case "boolean":
-                return not self.posting.lower_words.isdisjoint(field.words)
+                return not self.posting.mentioned.isdisjoint(field.words)
             case "null":
                 return None
         raise Unanswerable(f"there is no type {schema['type']!r}")
-
-    def named(self, name: str, outer: Field) -> Field:
-        words = words_of(name)
-        is_pay = outer.is_pay or not {"salary", "pay", "wage", "compensation"}.isdisjoint(words)
-        return outer._replace(words=words, is_pay=is_pay, must=True)
 
     def referred(self, ref: str, field: Field) -> Any:
         if ref in field.refs:
             raise Unanswerable(f"{ref} contains itself without end")
         target = self.root
         for step in ref.split("/")[1:]:
+            if step not in target:
+                raise Unanswerable(f"{ref} leads nowhere")
             target = target[step]
         return self.value(target, field._replace(refs=field.refs | {ref}))
 
@@ -480,48 +450,47 @@ class _Answer:
             field = field._replace(must=False)
             if field.is_pay and not self.posting.pay:
                 return None
-        for branch in branches:
-            try:
-                if branch != NULL:
-                    return self.value(branch, field)
-            except Unanswerable:
-                continue
-        if NULL in branches:
-            return None
+        for branch in sorted(branches, key=lambda branch: branch == NULL):  # null last
+            with suppress(Unanswerable):
+                return self.value(branch, field)
         raise Unanswerable("none of the alternatives has an end")
+
+    def object(self, schema: Mapping[str, Any], field: Field) -> dict[str, Any]:
+        values = {}
+        for name, inner in schema.get("properties", {}).items():
+            words = words_of(name)
+            is_pay = field.is_pay or not PAY.isdisjoint(words)
+            values[name] = self.value(inner, field._replace(words=words, is_pay=is_pay, must=True))
+        return values
 
     def array(self, schema: Mapping[str, Any], field: Field) -> list[Any]:
         """As many values as there must be, and up to five where the text has more to say."""
         values, least = [], schema.get("minItems", 0)
         for place in range(max(least, min(schema.get("maxItems", LISTED), LISTED))):
-            try:
+            with suppress(Unanswerable):
                 inner = field._replace(is_listed=True, place=place, must=place < least)
-                value = self.value(schema["items"], inner)
-            except Unanswerable:
-                if place < least:
-                    raise
-                break
-            if value is not None or place < least:
-                values.append(value)
-        return values
+                values.append(self.value(schema["items"], inner))
+        if len(values) < least:
+            raise Unanswerable("the list has no end")
+        return values[:least] + [value for value in values[least:] if value is not None]
 
     def choice(self, values: Sequence[Any], field: Field) -> Any:
-        """Of the allowed values one that the text names, best in its title; a vague one where it names none."""
-        there, title = self.posting.lower_words, self.posting.title_words
-        words = [(value, words_of(str(value))) for value in values]
-        said = [pair for pair in words if pair[1] and there.issuperset(pair[1])]
-        said.sort(key=lambda pair: not title.issuperset(pair[1]))
-        if field.place < len(said):
-            return said[field.place][0]
-        if not field.must:
-            return None
-        unsaid = [pair for pair in words if pair not in said]
-        unsaid.sort(key=lambda pair: str(pair[0]).lower() not in VAGUE)
-        return [*said, *unsaid][field.place % len(values)][0]
+        """One that the title names, else one that the text names, else (where it must) a vague one, else any."""
+        title = set(words_of(self.posting.title))
+
+        def rank(value: Any) -> int:
+            words = set(words_of(str(value)))
+            if not words or not words <= self.posting.mentioned:
+                return 2 if str(value).lower() in VAGUE else 3
+            return 0 if words <= title else 1
+
+        value = sorted(values, key=rank)[field.place % len(values)]
+        return value if field.must or (field.place < len(values) and rank(value) < 2) else None
 
     def number(self, schema: Mapping[str, Any], field: Field) -> float | None:
         """An amount of pay under such a name, else the lowest allowed number from 0; within the bounds in any case."""
-        if not field.must and not (field.is_pay and self.posting.pay):
+        pay = self.posting.pay if field.is_pay else []
+        if not pay and not field.must:
             return None
         above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
         gap = 1 if schema["type"] == "integer" else min(1.0, (below - above) / 4)
@@ -529,9 +498,7 @@ class _Answer:
             max(schema.get("minimum", -math.inf), above + gap),
             min(schema.get("maximum", math.inf), below - gap),
         )
-        wanted = field.place
-        if field.is_pay and self.posting.pay:
-            wanted = self.posting.pay[-1 if {"max", "maximum"} & set(field.words) else 0][0]
+        wanted = pay[-1 if {"max", "maximum"} & set(field.words) else 0][0] if pay else field.place
         value: float = min(max(wanted, low), high)
         step = schema.get("multipleOf", 0)
         return -(-value // step) * step if step else value
@@ -561,9 +528,9 @@ class _Answer:
         if "summary" in name:
             return [" ".join(posting.sentences[: 1 if "short" in name else 3])]
         if "language" in name or "languages" in name:
-            return [language for language in LANGUAGES if language.lower() in posting.lower_words] or ["English"]
+            return [language for language in LANGUAGES if language.lower() in posting.mentioned] or ["English"]
         if "currency" in name:
-            return [posting.pay[0][1]] if posting.pay else ["EUR"]
+            return [posting.pay[0][1] if posting.pay else "EUR"]
         labelled = [posting.labels[word] for word in name if word in posting.labels]
         if labelled and not field.is_listed:
             return labelled
@@ -576,16 +543,11 @@ CHAT = "/v1/chat/completions"
 TEXTS_OF = {"/v1/responses": "input", CHAT: "messages"}
 MODELS = {"object": "list", "data": [{"id": "simulator", "object": "model", "created": 0, "owned_by": "simulator"}]}
 HEADERS = {
-    "server": "enrichlog-simulator",
-    "content-type": "application/json",
-    "openai-version": "2020-10-01",
-    "x-ratelimit-limit-requests": "500",
-    "x-ratelimit-limit-tokens": "30000",
-    "x-ratelimit-remaining-requests": "499",
-    "x-ratelimit-remaining-tokens": "29000",
-    "x-ratelimit-reset-requests": "120ms",
-    "x-ratelimit-reset-tokens": "2s",
-}
+    "server": "enrichlog-simulator", "content-type": "application/json", "openai-version": "2020-10-01",
+    "x-ratelimit-limit-requests": "500", "x-ratelimit-limit-tokens": "30000",
+    "x-ratelimit-remaining-requests": "499", "x-ratelimit-remaining-tokens": "29000",
+    "x-ratelimit-reset-requests": "120ms", "x-ratelimit-reset-tokens": "2s",
+}  # fmt: skip
 
 
 class Question(NamedTuple):
@@ -633,62 +595,40 @@ NOT_JSON = Problem(
 )
 PROBLEMS = {
     Fault.QUOTA: Problem(
-        429,
-        "You exceeded your current quota, please check your plan and billing details. For more information on this "
-        "error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
-        "insufficient_quota",
-        "insufficient_quota",
-    ),
+        429, "You exceeded your current quota, please check your plan and billing details. For more information on "
+        "this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.",
+        "insufficient_quota", code="insufficient_quota"),
     Fault.RATE_LIMIT: Problem(
-        429,
-        "Rate limit reached for {model} in organization org-simulator on requests per min (RPM): Limit 500, Used 500, "
-        "Requested 1. Please try again in {wait}s. Visit https://platform.openai.com/account/rate-limits to learn more.",
-        "requests",
-        "rate_limit_exceeded",
-    ),
+        429, "Rate limit reached for {model} in organization org-simulator on requests per min (RPM): Limit 500, Used "
+        "500, Requested 1. Please try again in {wait}s. Visit https://platform.openai.com/account/rate-limits to "
+        "learn more.", "requests", code="rate_limit_exceeded"),
     Fault.REQUEST_TOO_LARGE: Problem(
-        429,
-        "Request too large for {model} in organization org-simulator on tokens per min (TPM): Limit 30000, Requested "
-        "31538. The input or output tokens must be reduced in order to run successfully. Visit "
-        "https://platform.openai.com/account/rate-limits to learn more.",
-        "tokens",
-        "rate_limit_exceeded",
-    ),
+        429, "Request too large for {model} in organization org-simulator on tokens per min (TPM): Limit 30000, "
+        "Requested 31538. The input or output tokens must be reduced in order to run successfully. Visit "
+        "https://platform.openai.com/account/rate-limits to learn more.", "tokens", code="rate_limit_exceeded"),
     Fault.UNAUTHORIZED: Problem(
-        401,
-        "Incorrect API key provided: {key}. You can find your API key at https://platform.openai.com/account/api-keys.",
-        code="invalid_api_key",
-    ),
+        401, "Incorrect API key provided: {key}. You can find your API key at "
+        "https://platform.openai.com/account/api-keys.", code="invalid_api_key"),
     Fault.MODEL_NOT_FOUND: Problem(
-        404, "The model `{model}` does not exist or you do not have access to it.", code="model_not_found"
-    ),
+        404, "The model `{model}` does not exist or you do not have access to it.", code="model_not_found"),
     Fault.BAD_REQUEST: Problem(400, "Invalid request: one of its values is not allowed."),
     Fault.INVALID_SCHEMA: Problem(
-        400,
-        "Invalid schema for response_format: In context=(), 'additionalProperties' is required to be supplied and to "
-        "be false.",
-        param=("text.format.schema", "response_format"),
-    ),
+        400, "Invalid schema for response_format: In context=(), 'additionalProperties' is required to be supplied and "
+        "to be false.", param=("text.format.schema", "response_format")),
     Fault.CONTEXT_LENGTH: Problem(
-        400,
-        "This model's maximum context length is 128000 tokens. However, your messages resulted in 140004 tokens. "
-        "Please reduce the length of the messages.",
-        code="context_length_exceeded",
-        param=("input", "messages"),
-    ),
+        400, "This model's maximum context length is 128000 tokens. However, your messages resulted in 140004 tokens. "
+        "Please reduce the length of the messages.", code="context_length_exceeded", param=("input", "messages")),
     Fault.SERVER_ERROR: Problem(
-        500,
-        "The server had an error processing your request. Sorry about that! You can retry your request, or contact us "
-        "through our help center at help.openai.com if you keep seeing this error.",
-        "server_error",
-    ),
+        500, "The server had an error processing your request. Sorry about that! You can retry your request, or "
+        "contact us through our help center at help.openai.com if you keep seeing this error.", "server_error"),
     Fault.OVERLOADED: Problem(503, "The engine is currently overloaded, please try again later.", "server_error"),
-}
+}  # fmt: skip
+HTML_PAGE = {"content-type": "text/html"}
 NO_ANSWER = {
     Fault.HANG: Reply(None),
     Fault.REDIRECT: Reply(307),
-    Fault.BAD_GATEWAY: Reply(502, b"<html><body><h1>502 Bad Gateway</h1><hr>nginx</body></html>"),
-    Fault.HTML: Reply(200, b"<!doctype html><title>Sign in to this network</title>"),
+    Fault.BAD_GATEWAY: Reply(502, b"<html><body><h1>502 Bad Gateway</h1><hr>nginx</body></html>", HTML_PAGE),
+    Fault.HTML: Reply(200, b"<!doctype html><title>Sign in to this network</title>", HTML_PAGE),
 }
 
 
@@ -752,30 +692,30 @@ def _schema_in(body: Mapping[str, Any]) -> Any:
 
 def reply_to(question: Question, fault: Fault, script: Script, key: str, number: int) -> Reply:
     """The reply that plays a fault; the provider's 400 where no answer fits the schema."""
-    if fault in PROBLEMS:
-        reply = state(PROBLEMS[fault], question, key, script.retry_after)
-    elif fault in NO_ANSWER:
+    headers = {}
+    if fault is Fault.RATE_LIMIT:
+        headers = _headers_of_limit(script.retry_after)
+    elif fault is Fault.REQUEST_TOO_LARGE:
+        headers = {"x-ratelimit-remaining-tokens": "30000"}  # too large although none of the limit is used
+    elif fault is Fault.REDIRECT:
+        headers = {"location": f"/redirected{question.path}"}
+    if fault in NO_ANSWER:
         reply = NO_ANSWER[fault]
+    elif fault in PROBLEMS:
+        reply = state(PROBLEMS[fault], question, key, script.retry_after)
     else:
         try:
-            reply = answer(question, fault, fill(question.schema, Posting(question.text)), number)
+            reply = answer(question, fault, fill(question.schema, read_posting(question.text)), number)
         except Unanswerable as error:
             return state(PROBLEMS[Fault.INVALID_SCHEMA]._replace(message=str(error)), question)
-    return reply._replace(headers=_headers_of(fault, question.path, script.retry_after), fault=fault)
+    return reply._replace(headers={**reply.headers, **headers}, fault=fault)
 
 
-def _headers_of(fault: Fault, path: str, wait: float) -> dict[str, str]:
-    match fault:
-        case Fault.RATE_LIMIT:
-            again = {"retry-after": str(math.ceil(wait)), "retry-after-ms": str(round(wait * 1_000))}
-            return {**again, "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"{wait:g}s"}
-        case Fault.REQUEST_TOO_LARGE:
-            return {"x-ratelimit-remaining-tokens": "30000"}  # too large although none of the limit is used
-        case Fault.BAD_GATEWAY | Fault.HTML:
-            return {"content-type": "text/html"}
-        case Fault.REDIRECT:
-            return {"location": f"/redirected{path}"}
-    return {}
+def _headers_of_limit(wait: float) -> dict[str, str]:
+    return {
+        "retry-after": str(math.ceil(wait)), "retry-after-ms": str(round(wait * 1_000)),
+        "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"{wait:g}s",
+    }  # fmt: skip
 
 
 def state(problem: Problem, question: Question | None = None, key: str = "", wait: float = 0) -> Reply:
@@ -784,10 +724,8 @@ def state(problem: Problem, question: Question | None = None, key: str = "", wai
     message = problem.message.replace("{key}", masked).replace("{wait}", f"{wait:g}")
     message = message.replace("{model}", question.model if question else "")
     param = problem.param[question is not None and question.path == CHAT]
-    return Reply(
-        problem.status,
-        _json({"error": {"message": message, "type": problem.type, "param": param, "code": problem.code}}),
-    )
+    error = {"message": message, "type": problem.type, "param": param, "code": problem.code}
+    return Reply(problem.status, _json({"error": error}))
 
 
 def answer(question: Question, fault: Fault, value: Any, number: int) -> Reply:
@@ -831,11 +769,6 @@ def _misfit(value: Any) -> Any:
 
 FAILURE = {"code": "server_error", "message": "The model failed to generate a response."}
 CUT_SHORT = {Fault.INCOMPLETE: ("max_output_tokens", "length"), Fault.CONTENT_FILTER: ("content_filter",) * 2}
-RESPONSE = json.loads("""{
-    "object": "response", "error": null, "incomplete_details": null, "instructions": null, "metadata": {},
-    "parallel_tool_calls": true, "temperature": 1.0, "tool_choice": "auto", "tools": [], "top_p": 1.0
-}""")
-COMPLETION = {"object": "chat.completion", "service_tier": "default", "system_fingerprint": "fp_simulator"}
 
 
 def _response(question: Question, fault: Fault, text: str, number: int, read: int, spent: int) -> dict[str, Any]:
@@ -845,23 +778,17 @@ def _response(question: Question, fault: Fault, text: str, number: int, read: in
         part = {"type": "refusal", "refusal": text}
     status = "incomplete" if fault in CUT_SHORT else "completed"
     message = {"id": f"msg_{number:032x}", "type": "message", "role": "assistant", "status": status, "content": [part]}
-    response: dict[str, Any] = RESPONSE | {
-        "id": f"resp_{number:032x}",
-        "created_at": int(time.time()),
-        "status": status,
-        "max_output_tokens": question.most_tokens,
-        "model": question.model,
-        "output": [message] if text else [],
+    response = {
+        "id": f"resp_{number:032x}", "object": "response", "created_at": int(time.time()), "status": status,
+        "error": None, "incomplete_details": {"reason": CUT_SHORT[fault][0]} if fault in CUT_SHORT else None,
+        "instructions": None, "max_output_tokens": question.most_tokens, "metadata": {}, "model": question.model,
+        "output": [message] if text else [], "parallel_tool_calls": True, "temperature": 1.0, "tool_choice": "auto",
+        "tools": [], "top_p": 1.0,
         "usage": {
-            "input_tokens": read,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": spent,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": read + spent,
+            "input_tokens": read, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": spent, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": read + spent,
         },
-    }
-    if fault in CUT_SHORT:
-        response["incomplete_details"] = {"reason": CUT_SHORT[fault][0]}
+    }  # fmt: skip
     return response | {"status": "failed", "error": FAILURE, "usage": None} if fault is Fault.FAILED else response
 
 
@@ -871,19 +798,15 @@ def _completion(question: Question, fault: Fault, text: str, number: int, read: 
     if fault is Fault.REFUSAL:
         message = {"role": "assistant", "content": None, "refusal": text}
     reason = CUT_SHORT[fault][1] if fault in CUT_SHORT else "stop"
-    completion = COMPLETION | {
-        "id": f"chatcmpl-{number:032x}",
-        "created": int(time.time()),
-        "model": question.model,
+    completion = {
+        "id": f"chatcmpl-{number:032x}", "object": "chat.completion", "created": int(time.time()),
+        "model": question.model, "service_tier": "default", "system_fingerprint": "fp_simulator",
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
         "usage": {
-            "prompt_tokens": read,
-            "prompt_tokens_details": {"cached_tokens": 0},
-            "completion_tokens": spent,
-            "completion_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": read + spent,
+            "prompt_tokens": read, "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens": spent,
+            "completion_tokens_details": {"reasoning_tokens": 0}, "total_tokens": read + spent,
         },
-    }
+    }  # fmt: skip
     return completion | {"choices": [], "usage": None, "error": FAILURE} if fault is Fault.FAILED else completion
 
 

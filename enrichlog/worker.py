@@ -215,7 +215,10 @@ class Worker:
         ours = asyncio.current_task()
         while self._running:
             told = self.run.signal is not None or (ours is not None and ours.cancelling() > 0)
-            grace = GRACE_SECONDS if told else None
-            _, unfinished = await asyncio.wait(self._running, timeout=grace, return_when=asyncio.ALL_COMPLETED)
-            if unfinished:
-                self.abandon()
+            if told:
+                _, unfinished = await asyncio.wait(self._running, timeout=GRACE_SECONDS)
+                if unfinished:
+                    self.abandon()
+            else:  # woken by each end, and by a signal that comes only now
+                self._changed.clear()
+                await self._changed.wait()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import sqlalchemy.dialects.postgresql as postgresql
 import sqlalchemy.dialects.sqlite as sqlite
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from eventlog import errors
 from eventlog.events import iso
@@ -47,7 +47,7 @@ class Dialect(Protocol):
     def qualified(self, table: str) -> str: ...
     def clock(self, connection: Connection) -> datetime: ...
     def begin_append(self, connection: Connection) -> datetime:
-        """The time, read under the locks of the streams; whoever freezes from here on is cut off after 2 seconds."""
+        """The time, read under the locks of the streams; whoever freezes from here on is cut off after 30 seconds."""
         ...
 
     def lock_log(self, connection: Connection) -> None: ...
@@ -80,7 +80,7 @@ class SQLite:
 
     def engine(self) -> Engine:
         engine = create_engine(
-            f"sqlite:///{self.path}",
+            URL.create("sqlite", database=str(self.path)),
             execution_options={"schema_translate_map": {OURS: None}},
             connect_args={"timeout": 5.0, "isolation_level": None},  # None: transactions begin where we say
         )
@@ -228,7 +228,7 @@ class PostgreSQL:
         return now.astimezone(UTC)
 
     def begin_append(self, connection: Connection) -> datetime:
-        frozen = "set_config('idle_in_transaction_session_timeout', '2s', true)"
+        frozen = "set_config('idle_in_transaction_session_timeout', '30s', true)"  # sealing a batch takes its time
         now: datetime = connection.exec_driver_sql(f"SELECT clock_timestamp(), {frozen}").one()[0]
         return self._clock() if self._clock else now.astimezone(UTC)
 
@@ -269,7 +269,8 @@ class PostgreSQL:
     def translate(self, error: DBAPIError) -> errors.EnrichlogError:
         state, where = getattr(error.orig, "sqlstate", None) or "", self.where()
         reason = str(error.orig).strip().split("\n", 1)[0]
-        if error.connection_invalidated or state[:2] in ("08", "28", "3D", "57", "53") or not state:
+        lost = isinstance(error, OperationalError | InterfaceError) and not state
+        if error.connection_invalidated or state[:2] in ("08", "28", "3D", "57", "53") or lost:
             return errors.DatabaseUnavailable(where=where, reason=reason)
         if state in ("55P03", "40P01", "40001"):
             return errors.DatabaseBusy(where=where, reason=reason)
@@ -281,7 +282,7 @@ class PostgreSQL:
 def dialect_for(url: str, schema: str = "enrichlog", clock: Clock | None = None) -> Dialect:
     """The dialect of a database URL; a bare file name is SQLite, `postgres://` is accepted."""
     try:
-        parsed = make_url(url if "://" in url else f"sqlite:///{url}")
+        parsed = make_url(url) if "://" in url else URL.create("sqlite", database=url)
     except (
         ArgumentError,
         ValueError,

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    delete,
     select,
     text,
     update,
@@ -307,6 +308,19 @@ def lock(connection: Connection, streams: Iterable[str]) -> dict[str, Status]:
     query = select(enrichment_status).where(_columns.stream_id.in_(sorted(streams)))
     found = connection.execute(query.order_by(_columns.stream_id).with_for_update())
     return {row.stream_id: status_of(row._mapping) for row in found}
+
+
+def marked(connection: Connection, streams: Iterable[str]) -> set[str]:
+    """Which of these streams the users' table does not show."""
+    hidden = _columns.stream_id.in_(list(streams)) & _columns.projection_error.is_not(None)
+    return set(connection.execute(select(_columns.stream_id).where(hidden)).scalars())
+
+
+def discard_empty(connection: Connection, streams: Iterable[str]) -> None:
+    """Remove rows that were made for these streams and got no event."""
+    names = list(streams)
+    if names:
+        connection.execute(delete(enrichment_status).where(_columns.stream_id.in_(names), _columns.version == 0))
 
 
 def load(connection: Connection, streams: Iterable[str]) -> dict[str, Row]:

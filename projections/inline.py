@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from eventlog.dialects import Dialect
 from eventlog.events import EnrichmentRequested, Event
-from eventlog.log import Decided, Proposal, Recorded
+from eventlog.log import Decided, Proposal, Recorded, recorded
+from eventlog.schema import events
 from eventlog.streams import is_operational
 from projections import enrichment_status as status_model
 from projections import llm_enrichment as shown_model
@@ -29,16 +30,30 @@ class InlineReadModels:
         streams = {proposal.stream_id for proposal in proposals if not is_operational(proposal.stream_id)}
         begun = {p.stream_id for p in proposals if isinstance(p.event, EnrichmentRequested)} & streams
         status_model.insert_missing(connection, self._dialect, begun)
-        return HeldStreams(self._dialect, status_model.lock(connection, streams), streams)
+        statuses = status_model.lock(connection, streams)
+        marked = status_model.marked(connection, streams)
+        return HeldStreams(self._dialect, statuses, streams, _fold_from_log(connection, marked))
+
+
+def _fold_from_log(connection: Connection, streams: set[str]) -> dict[str, Enriched]:
+    """What the users' table should show of streams that it did not take: it is then written whole."""
+    query = select(events).where(events.c.stream_id.in_(sorted(streams))).order_by(events.c.stream_id, events.c.version)
+    shown: dict[str, Enriched] = {}
+    for row in connection.execute(query) if streams else ():
+        event = recorded(row._mapping)
+        shown[event.stream_id] = shown_model.fold(shown.get(event.stream_id, shown_model.INITIAL), event)
+    return shown
 
 
 class HeldStreams:
     """The streams of one append with their states: what is folded here is written at once, by `write`."""
 
-    def __init__(self, dialect: Dialect, rows: dict[str, Status], streams: set[str]) -> None:
+    def __init__(
+        self, dialect: Dialect, statuses: dict[str, Status], streams: set[str], unshown: dict[str, Enriched]
+    ) -> None:
         self._dialect = dialect
-        self._streams, self._before = streams, rows
-        self._status = dict(rows)
+        self._streams, self._before, self._unshown = streams, statuses, unshown
+        self._status = dict(statuses)
         self._shown: dict[str, Enriched] = {}
 
     def __contains__(self, stream_id: str) -> bool:
@@ -55,7 +70,7 @@ class HeldStreams:
     def fold(self, decided: Decided) -> None:
         """Move both read models of the stream by one event."""
         stream_id = decided.stream_id
-        shown = self._shown.get(stream_id) or shown_model.before(self._before[stream_id])
+        shown = self._shown.get(stream_id) or self._shown_before(stream_id)
         self._shown[stream_id] = shown_model.fold(shown, decided)
         self._status[stream_id] = status_model.fold(self._status[stream_id], decided)
 
@@ -65,9 +80,15 @@ class HeldStreams:
         refusals = shown_model.store(connection, self._dialect, rows)
         status_model.write(connection, [status_model.row(one, self._status[one]) for one in self._shown])
         status_model.mark(connection, {stream_id: refusals.get(stream_id) for stream_id in rows})
+        status_model.discard_empty(connection, self._before.keys() - self._shown.keys())
 
     def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:
         """No read model of these spans streams."""
 
+    def _shown_before(self, stream_id: str) -> Enriched:
+        return self._unshown.get(stream_id) or shown_model.before(self._before[stream_id])
+
     def _changes(self, stream_id: str) -> Row | None:
-        return shown_model.changes(stream_id, shown_model.before(self._before[stream_id]), self._shown[stream_id])
+        if stream_id in self._unshown:
+            return shown_model.row(stream_id, self._shown[stream_id])
+        return shown_model.changes(stream_id, self._shown_before(stream_id), self._shown[stream_id])

@@ -20,6 +20,9 @@ from projections.projection import Foldable, Projection, Refusals, Row
 ERROR_CHARACTERS = 2_000
 """How much of a message the table shows; an indexed text column refuses more. The event keeps all of it."""
 
+UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()
+"""Stands for a value that no event has set: what the table has there is somebody else's."""
+
 KEPT: Any = type("Kept", (), {"__repr__": lambda self: "KEPT"})()
 """Stands for a value that is in the table already and was not looked at."""
 
@@ -32,8 +35,8 @@ class Enriched(NamedTuple):
     while an attempt runs) are not shown.
     """
 
-    result: dict[str, Any] | None = None
-    model_version: str | None = None
+    result: dict[str, Any] | None = UNSET
+    model_version: str | None = UNSET
     error: str | None = None
     ended_at: datetime | None = None
     withheld: bool = False
@@ -44,6 +47,9 @@ class Enriched(NamedTuple):
     def completed_at(self) -> datetime | None:
         """When the last attempt ended; null for a failed posting from a requested retry until that ends."""
         return None if self.withheld else self.ended_at
+
+
+INITIAL = Enriched()
 
 
 def fold(enriched: Enriched, event: Foldable) -> Enriched:
@@ -67,7 +73,8 @@ def fold(enriched: Enriched, event: Foldable) -> Enriched:
         case "EnrichmentDismissed":
             return enriched._replace(withheld=False)
         case "ContentErased":
-            return enriched._replace(result=None, error=enriched.error and "content erased")
+            result = UNSET if enriched.result is UNSET else None
+            return enriched._replace(result=result, error=enriched.error and "content erased")
     return enriched
 
 
@@ -108,35 +115,35 @@ def key(stream_id: str) -> dict[str, Any]:
 
 def row(stream_id: str, enriched: Enriched) -> Row | None:
     """The row; none before the first attempt has ended."""
-    values = _values(enriched)
-    return {**key(stream_id), **values} if any(value is not None for value in values.values()) else None
+    if enriched.ended_at is None:
+        return None
+    return {**key(stream_id), **_set(enriched)}
 
 
 def before(status: Status) -> Enriched:
     """What a stream's row is known to be from its status alone, so that live appends need not read the row."""
     running = status.state == "running"
     if status.completed_at is None:  # no attempt has ended: there is no row
-        return Enriched(running=running, rerun=status.rerun)
+        return INITIAL._replace(running=running, rerun=status.rerun)
     error = None if status.error_type is None else KEPT
-    return Enriched(KEPT, KEPT, error, status.completed_at, status.awaiting, running, status.rerun)
+    found = KEPT if status.successes else UNSET
+    return Enriched(found, found, error, status.completed_at, status.awaiting, running, status.rerun)
 
 
 def changes(stream_id: str, old: Enriched, new: Enriched) -> Row | None:
     """The columns to write, with the key; None when what is shown stays as it is."""
-    values = _values(new)
-    if values == _values(old):
-        return None
-    known = None if old.result is None else KEPT  # without a row there is nothing to be overwritten with null
-    return {**key(stream_id), **{name: value for name, value in values.items() if value is not known}}
+    return None if _set(new) == _set(old) else {**key(stream_id), **_set(new)}
 
 
-def _values(enriched: Enriched) -> dict[str, Any]:
-    return {
+def _set(enriched: Enriched) -> dict[str, Any]:
+    """The columns that are known: those that are compared and written."""
+    values = {
         "result": enriched.result,
         "enrichment_error": enriched.error,
         "enrichment_completed_at": enriched.completed_at,
         "enrichment_model_version": enriched.model_version,
     }
+    return {name: value for name, value in values.items() if value is not KEPT and value is not UNSET}
 
 
 def load(connection: Connection, streams: Iterable[str]) -> dict[str, Row]:
@@ -160,10 +167,11 @@ projection: Projection[Enriched] = Projection(
     name="llm_enrichment",
     version=1,
     table=llm_enrichment,
-    initial=Enriched(),
+    initial=INITIAL,
     fold=fold,
     row=row,
     load=load,
     store=store,
     stream_of_row=stream_of_row,
+    is_users=True,
 )

@@ -37,7 +37,8 @@ class Projection(Generic[S]):
 
     `fold` has no I/O, no clock and no other table in it; a change of what it gives raises `version`. `row` gives the
     columns that the fold explains, or None while there is nothing to show; other columns of the table are left alone.
-    `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked.
+    `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked. A table
+    that `is_users` may refuse rows, and its rows are never removed.
     """
 
     name: str
@@ -49,3 +50,4 @@ class Projection(Generic[S]):
     load: Callable[[Connection, Iterable[str]], dict[str, Row]]
     store: Callable[[Connection, Dialect, Mapping[str, Row]], Refusals]
     stream_of_row: Callable[[RowMapping], str]
+    is_users: bool = False

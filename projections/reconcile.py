@@ -21,6 +21,7 @@ PROJECTIONS: dict[str, Projection[Any]] = {
 }
 STREAMS_PER_PAGE = 500
 EXAMPLES = 5
+EXACT_IN_A_FLOAT = 2**53
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,12 @@ def reconcile(
         folded = {stream_id: _folded(projection, stream_id, events) for stream_id, events in page.items()}
         with database.read() as connection:
             live = projection.load(connection, folded)
+            marked = enrichment_status.marked(connection, folded) if projection.is_users else set()
         differing = [d for stream_id, row in folded.items() if (d := _difference(stream_id, live.get(stream_id), row))]
         for difference in differing:
             drift.note(difference)
-        if write and differing:
-            _mend(database, projection, [difference.stream_id for difference in differing], drift)
+        if write and (differing or marked):
+            _mend(database, projection, sorted(marked.union(one.stream_id for one in differing)), drift)
         drift.streams += len(page)
         drift.events += sum(map(len, page.values()))
         progress(sum(map(len, page.values())))
@@ -133,31 +135,49 @@ def _difference(stream_id: str, live: Row | None, folded: Row | None) -> Differe
         return Difference(stream_id, "unexplained", shown) if shown.keys() - keys else None
     if live is None:
         return Difference(stream_id, "missing", {name: (None, value) for name, value in folded.items()})
-    columns = {name: (live[name], value) for name, value in folded.items() if live[name] != value}
+    columns = {
+        name: (live[name], value) for name, value in folded.items() if _comparable(live[name]) != _comparable(value)
+    }
     return Difference(stream_id, "stale", columns) if columns else None
+
+
+def _comparable(value: Any) -> Any:
+    """A value as it is compared: jsonb gives large floats back as whole numbers, which are equal only as floats."""
+    match value:
+        case dict():
+            return {key: _comparable(entry) for key, entry in value.items()}
+        case list():
+            return [_comparable(entry) for entry in value]
+        case int() if abs(value) > EXACT_IN_A_FLOAT:
+            return float(value)
+    return value
 
 
 def _mend(database: Database, projection: Projection[Any], streams: Sequence[str], drift: Drift) -> None:
     """Write the rows of these streams under their locks, folded anew from what the log holds by then."""
     with database.write() as connection:
         enrichment_status.insert_missing(connection, database.dialect, streams)
-        enrichment_status.lock(connection, streams)
+        held = enrichment_status.lock(connection, streams)
         current = _read(connection, streams)  # a new statement: it sees what came before the lock
         rows = {one: row for one, found in current.items() if (row := _folded(projection, one, found)) is not None}
+        lost = [one for one in current if not held[one].version]  # their status rows are new here, and still empty
+        statuses = {one: _folded(enrichment_status.projection, one, current[one]) for one in lost}
+        enrichment_status.write(connection, [row for row in statuses.values() if row is not None])
         refused = projection.store(connection, database.dialect, rows)
-        if projection.table is llm_enrichment.llm_enrichment:
-            enrichment_status.mark(connection, {stream_id: refused.get(stream_id) for stream_id in rows})
+        if projection.is_users:
+            enrichment_status.mark(connection, {stream_id: refused.get(stream_id) for stream_id in current})
     drift.refused |= refused
     drift.written += len(rows) - len(refused)
 
 
 def _report_unexplained(database: Database, projection: Projection[Any], drift: Drift, *, write: bool) -> None:
     """Rows of streams that the log does not have."""
-    table, ours = projection.table, projection.table.schema is not None
+    table, ours = projection.table, not projection.is_users
     name = table.c.stream_id if ours else table.c.enrichment + "-" + table.c.job_posting_id
     orphans = ~exists(select(events.c.position).where(events.c.stream_id == name))
     for row in database.page(select(table).where(orphans).order_by(name).limit(10_000)):
         drift.note(Difference(projection.stream_of_row(row._mapping), "unexplained", {}))
     if write and ours and drift.counts["unexplained"]:
-        with database.write() as connection:
+        with database.write() as connection:  # locked first: by a new statement, what an append brought is seen
+            connection.execute(select(table).where(orphans).with_for_update())
             connection.execute(delete(table).where(orphans))

@@ -13,7 +13,7 @@ from enrichlog.logs import OURS, THEIRS, set_up_logging
 from enrichlog.settings import load
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
-from tests.command_line import Command, environment, forget, run_process
+from tests.command_line import Command, environment, forget
 from tests.service import KEY, import_many, texts_of_log
 
 OWN_KEY = "no-usual-prefix-93ba11f2"
@@ -133,8 +133,8 @@ def test_a_key_that_ends_in_a_line_break_is_sent_without_it(
 
 
 @pytest.mark.parametrize("command", ["status", "init", "config"])
-def test_a_password_is_told_by_no_command(tmp_path: Path, command: str) -> None:
-    url = f"postgresql://me:{PASSWORD}@127.0.0.1:1/jobs"
-    said = run_process(command, "--log-level", "debug", "--log-format", "json", folder=tmp_path, DATABASE_URL=url)
+def test_a_password_is_told_by_no_command(user: Command, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://me:{PASSWORD}@127.0.0.1:1/jobs")
+    said = user(command, "--log-level", "debug", "--log-format", "json")
     assert PASSWORD not in said.out + said.err
     assert "127.0.0.1:1/jobs" in said.out + said.err

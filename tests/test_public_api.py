@@ -1,4 +1,4 @@
-"""What users import: each function in a plain script, in threads, and inside a running event loop; on both databases."""
+"""What users import: each function in a script, in threads and in a running event loop; on both databases."""
 
 import asyncio
 import subprocess

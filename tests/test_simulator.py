@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from enum import Enum
 from http.client import HTTPConnection
@@ -24,18 +25,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai import AsyncOpenAI, DefaultHttpxClient, OpenAI
 from openai.lib._pydantic import to_strict_json_schema
-from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AnyUrl, AwareDatetime, BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from enrichlog import simulator as module
 from enrichlog.simulator import (
     Fault,
-    Posting,
     Rule,
     Script,
     Simulator,
     Unanswerable,
-    compile_schema,
+    fill,
     main,
+    read_posting,
 )
 
 POSTING = """Title: Senior Data Scientist
@@ -224,9 +225,9 @@ class Numbers(BaseModel):
 class Texts(BaseModel):
     id: UUID
     at: AwareDatetime
-    code: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}-\d{4}$")]
-    phone: Annotated[str, StringConstraints(pattern=r"^\+?[0-9 ]{6,}(?:x\d+)?$")]
-    not_digits: Annotated[str, StringConstraints(pattern=r"^[^0-9]+$", min_length=4)]
+    email: Annotated[str, Field(json_schema_extra={"format": "email"})]
+    homepage: AnyUrl
+    on: date
     exactly: Annotated[str, StringConstraints(min_length=40, max_length=40)]
     anything: Any
 
@@ -237,21 +238,20 @@ class Lists(BaseModel):
     tags: Annotated[set[str], Field(min_length=9)]
     flags: Annotated[list[bool], Field(min_length=4)]
     perhaps: Annotated[list[int | None], Field(min_length=2)]
-    pair: tuple[int, str]
     none: None
     matrix: list[list[list[str]]]
     languages: Annotated[list[str], Field(min_length=3)]
 
 
 class OwnTypes(BaseModel):
-    """A schema as pydantic makes it without the strict rules: defaults, dictionaries, camel case."""
+    """A schema as pydantic makes it without the strict rules: defaults, dictionaries, names of many forms."""
 
     normalisedTitle: str = "none"  # noqa: N815  # users have such names
-    counts: Annotated[dict[str, int], Field(min_length=2)]
     notes: dict[str, str] = {}
     choice: int | str | list[int] = 3
 
 
+PATTERNED = {"type": "object", "properties": {"code": {"type": "string", "pattern": r"^[A-Z]{2}\d+$"}}}
 SCHEMAS: list[tuple[Any, Any]] = [
     *((model, to_strict_json_schema(model)) for model in (Job, Skill, Tree, Sum, Numbers, Texts, Lists)),
     (OwnTypes, OwnTypes.model_json_schema()),
@@ -267,7 +267,7 @@ postings = st.one_of(
 @pytest.mark.parametrize(("model", "schema"), SCHEMAS, ids=lambda value: getattr(value, "__name__", ""))
 @given(text=postings)
 def test_whatever_the_posting_the_answer_is_valid(model: Any, schema: Any, text: str) -> None:
-    answer = json.dumps(compile_schema(schema)(Posting(text)), ensure_ascii=False).encode()
+    answer = json.dumps(fill(schema, read_posting(text)), ensure_ascii=False).encode()
     TypeAdapter(model).validate_json(answer)
 
 
@@ -281,7 +281,9 @@ def test_an_answer_is_valid_for_other_peoples_models_too(simulator: Simulator, a
     "schema",
     [
         {"$ref": "#/$defs/Gone"},
-        {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+        {"type": "object", "properties": {"a": {"$ref": "#"}}},
+        {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
+        {"anyOf": [{"$ref": "#"}]},
         {"type": "wish"},
         {"type": "string", "pattern": "("},
         {"type": "string", "pattern": "(?=b)a"},
@@ -292,15 +294,26 @@ def test_an_answer_is_valid_for_other_peoples_models_too(simulator: Simulator, a
 )
 def test_a_schema_that_no_answer_fits_is_refused(schema: Any) -> None:
     with pytest.raises(Unanswerable):
-        compile_schema(schema)
+        fill(schema, read_posting(POSTING))
 
 
 @both_apis
-def test_such_a_schema_gets_the_providers_400(simulator: Simulator, api: Api) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        ask(simulator, api, result={"$ref": "#/$defs/Gone"})
-    assert caught.value.param == ("text.format.schema" if api == "responses" else "response_format")
-    assert "Gone" in caught.value.message
+@pytest.mark.parametrize(("schema", "cause"), [({"$ref": "#/$defs/Gone"}, "Gone"), (PATTERNED, r"^[A-Z]{2}\\d+$")])
+def test_such_a_schema_gets_the_providers_400(simulator: Simulator, api: Api, schema: Any, cause: str) -> None:
+    simulator.play(Script(quota=1))
+    for _ in range(2):  # what is refused uses up no quota
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask(simulator, api, result=schema)
+        assert caught.value.param == ("text.format.schema" if api == "responses" else "response_format")
+        assert cause in caught.value.message
+    assert [(call.status, call.fault) for call in simulator.journal] == [(400, None)] * 2
+
+
+@both_apis
+def test_a_string_with_a_pattern_is_a_word_of_the_text_that_fits(simulator: Simulator, api: Api) -> None:
+    assert (
+        text_of(ask(simulator, api, text="Title: Nurse\n\nWard AB12 is open.", result=PATTERNED)) == '{"code": "AB12"}'
+    )
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -366,8 +379,7 @@ def test_a_bad_gateway_is_an_html_page(simulator: Simulator, api: Api) -> None:
     play(simulator, "bad_gateway")
     with pytest.raises(openai.InternalServerError) as caught:
         ask(simulator, api)
-    assert caught.value.status_code == 502
-    assert caught.value.response.headers["content-type"] == "text/html"
+    assert (caught.value.status_code, caught.value.response.headers["content-type"]) == (502, "text/html")
 
 
 @both_apis
@@ -403,9 +415,12 @@ def test_a_hanging_call_lasts_until_the_client_leaves(simulator: Simulator, api:
 
 
 @both_apis
-def test_a_dripping_answer_arrives_whole_in_the_end(simulator: Simulator, api: Api) -> None:
-    play(simulator, "drip", drip=0.0)
-    assert Job.model_validate_json(text_of(ask(simulator, api))).title == "Senior Data Scientist"
+@pytest.mark.parametrize(("fault", "least"), [("drip", 1), ("huge", 10_000_000)])
+def test_an_answer_in_pieces_arrives_whole_in_the_end(simulator: Simulator, api: Api, fault: str, least: int) -> None:
+    play(simulator, fault, drip=0.0)
+    text = text_of(ask(simulator, api))
+    assert len(text) > least
+    assert Job.model_validate_json(text).title == "Senior Data Scientist"
     assert simulator.journal[0].completed
 
 
@@ -431,15 +446,6 @@ async def _read_for(url: str, seconds: float, body: Any) -> bytes:
         while time.monotonic() < end:
             received += await reply.content.readany()
     return received
-
-
-@both_apis
-def test_a_huge_answer_is_valid_and_over_ten_megabytes(simulator: Simulator, api: Api) -> None:
-    play(simulator, "huge")
-    text = text_of(ask(simulator, api))
-    assert len(text) > 10_000_000
-    assert Job.model_validate_json(text).title == "Senior Data Scientist"
-    assert simulator.journal[0].completed
 
 
 @both_apis
@@ -774,22 +780,21 @@ def test_it_listens_on_loopback_only(host: str) -> None:
 def test_what_cannot_be_done_is_one_line_and_exit_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert message in one_line_of(arguments, capsys)
+
+
+def test_a_taken_port_is_one_line_and_exit_2(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "in use" in one_line_of(["--port", str(simulator.port)], capsys)
+
+
+def one_line_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("simulator: ")
     assert error.count("\n") == 1
-    assert message in error
-
-
-def test_a_taken_port_is_one_line_and_exit_2(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--port", str(simulator.port)])
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert "in use" in error
-    assert error.count("\n") == 1
+    return error
 
 
 def _status_of(url: str, text: str) -> int:

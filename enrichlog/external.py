@@ -1,0 +1,60 @@
+"""Attempts that were made elsewhere: recorded as a start and its end in one transaction, both marked external."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from enrichlog import reports
+from enrichlog.errors import ERROR_TYPES
+from enrichlog.postings import notice_posting
+from enrichlog.runs import actor
+from eventlog.database import Database
+from eventlog.errors import Conflict
+from eventlog.events import EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
+from eventlog.log import Proposal, append
+from eventlog.streams import stream_of
+from projections.inline import InlineReadModels
+
+
+def record_result(database: Database, enrichment: str, job_id: str, result: dict[str, Any]) -> None:
+    """Record that this result was found elsewhere. Raises `UnknownJob`, and `Conflict` while an attempt is in flight."""
+    start = _start(database, enrichment, job_id)
+    end = EnrichmentSucceeded(
+        attempt_id=start.attempt_id, attempt=start.attempt, origin="external", called=False, result=result
+    )
+    _append_pair(database, stream_of(enrichment, job_id), start, end)
+
+
+def record_error(database: Database, enrichment: str, job_id: str, message: str) -> None:
+    """Record that an attempt elsewhere failed. Raises `UnknownJob`, and `Conflict` while an attempt is in flight."""
+    start = _start(database, enrichment, job_id)
+    kind = ERROR_TYPES["other"]  # a message alone has no structure to recognise it by
+    end = EnrichmentFailed(
+        attempt_id=start.attempt_id, attempt=start.attempt, origin="external", called=False, message=message,
+        error_type=kind.name, retryable=kind.retryable, counts=kind.counts, cap=kind.cap, retry_after_ms=0,
+    )  # fmt: skip
+    _append_pair(database, stream_of(enrichment, job_id), start, end)
+
+
+def _start(database: Database, enrichment: str, job_id: str) -> EnrichmentStarted:
+    posting = notice_posting(database, job_id, enrichment, actor())
+    status = reports.current(database, enrichment, job_id)
+    return EnrichmentStarted(
+        attempt_id=str(uuid.uuid4()), attempt=status.attempts + 1, origin="external", worker=actor(), lease_seconds=0,
+        input_hash=posting.input_hash,
+    )  # fmt: skip
+
+
+def _append_pair(
+    database: Database, stream_id: str, start: EnrichmentStarted, end: EnrichmentSucceeded | EnrichmentFailed
+) -> None:
+    attempt = uuid.UUID(start.attempt_id)
+    pair = [
+        Proposal(stream_id, start, str(uuid.uuid5(attempt, "start"))),
+        Proposal(stream_id, end, str(uuid.uuid5(attempt, "end"))),
+    ]
+    with database.write() as connection:
+        for outcome in append(connection, database.dialect, pair, InlineReadModels(database.dialect)):
+            if isinstance(outcome, Conflict):
+                raise outcome
