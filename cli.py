@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQ
     from eventlog.database import Database
 
 EXIT_STOPPED, EXIT_USAGE, EXIT_FOUND = 1, 2, 3
+COUNT = click.IntRange(1, 10_000_000)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -35,9 +36,22 @@ class Moment(click.ParamType[datetime]):
             if text[-1:] in UNITS and text[:-1].isdigit():
                 return datetime.now(UTC) - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
             moment = datetime.fromisoformat(text)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(f"{text!r} is no time: write 2026-01-31, 2026-01-31T08:00, or 30m, 2h, 7d for how long ago")
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class JobId(click.ParamType[str]):
+    """The id of a posting: a text that a database can hold."""
+
+    name = "job id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id as given."""
+        text = str(value)
+        if not text or not text.isprintable():  # bytes that are no UTF-8 arrive as surrogates
+            self.fail(f"{text!r} is no id of a posting")
+        return text
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -65,6 +79,8 @@ def command(name: str, example: str, *, needs_database: bool = True) -> Callable
         @functools.wraps(function)
         def run(as_json: bool, **options: Any) -> None:
             settings = _settings(options)
+            if "enrichment" in options:
+                settings.for_enrichment(options["enrichment"])
             if needs_database:
                 from enrichlog.place import open_database
 
@@ -155,9 +171,11 @@ def import_(
 
 
 @command("enrich", "enrichlog enrich --limit 100 --max-cost 0.50")
-@click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1)
-@click.option("--limit", type=click.IntRange(1), help="Take at most so many postings.")
-@click.option("--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend at most so much.")
+@click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1, type=JobId())
+@click.option("--limit", type=COUNT, help="Take at most so many postings.")
+@click.option(
+    "--max-cost", type=click.FloatRange(0, 1_000_000, min_open=True), metavar="USD", help="Spend at most so much."
+)
 @click.option("--dry-run", is_flag=True, help="Say how many would be taken, call nobody.")
 @click.option("--force", is_flag=True, help="Also what is enriched or has failed for good; needs ids or --all.")
 @click.option("--all", "everything", is_flag=True, help="With --force: every posting.")
@@ -173,8 +191,8 @@ def enrich(settings: Settings, database: Database, **options: Any) -> None:
 
 @command("retry", "enrichlog retry --error-type quota --max-attempts 3 --dry-run")
 @click.option("--error-type", "error_types", multiple=True, metavar="TYPE", help="Only this type; can be repeated.")
-@click.option("--max-attempts", type=click.IntRange(1), help="Counted attempts in all; overrides the usual caps.")
-@click.option("--max-retries", type=click.IntRange(0), help="The same less one: the first attempt is not a retry.")
+@click.option("--max-attempts", type=click.IntRange(1, 100), help="Counted attempts in all; overrides the usual caps.")
+@click.option("--max-retries", type=click.IntRange(0, 99), help="The same less one: the first attempt is not a retry.")
 @click.option("--dry-run", is_flag=True, help="Print the plan only.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @enrichment_option
@@ -189,7 +207,7 @@ def retry(settings: Settings, database: Database, **options: Any) -> None:
 @command("failed", "enrichlog failed --error-type timeout --since 24h")
 @click.option("--error-type", "error_types", multiple=True, metavar="TYPE", help="Only this type; can be repeated.")
 @click.option("--since", type=Moment(), help="Only what failed since: a date, or 30m, 2h, 7d.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many to show.")
+@click.option("--limit", type=COUNT, default=50, show_default=True, help="How many to show.")
 @enrichment_option
 def failed(
     settings: Settings, database: Database, as_json: bool, error_types: tuple[str, ...], since: datetime | None,
@@ -214,7 +232,7 @@ def errors(settings: Settings, database: Database, as_json: bool, enrichment: st
 
 
 @command("history", "enrichlog history job-4711")
-@click.argument("job_id")
+@click.argument("job_id", type=JobId())
 @enrichment_option
 def history(settings: Settings, database: Database, as_json: bool, job_id: str, enrichment: str) -> None:
     """Everything that ever happened to a posting."""

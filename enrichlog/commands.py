@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,12 +24,13 @@ from enrichlog.settings import Settings
 from enrichlog.terminal import counted
 from enrichlog.worker import Run
 from eventlog.database import Database
-from eventlog.integrity import Anchor, prove, verify_log
+from eventlog.integrity import Anchor, compare, verify_log
 from eventlog.log import head_position
 from projections.reconcile import PROJECTIONS, Drift, reconcile
 
 Confirm = Callable[[str], bool]
 DONE, STOPPED, FOUND = 0, 1, 3
+_ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 
 
 def enrich(
@@ -43,7 +45,8 @@ def enrich(
         raise UsageError(reason="--all goes with --force; without it what is due is taken anyway.")
     asked = enrichment_of(settings, enrichment)
     if dry_run:
-        return _count(settings, database, asked.name, job_ids, force=force, everything=everything, as_json=as_json)
+        count, others = _count(settings, database, asked.name, job_ids, force=force, everything=everything)
+        return _tell_count(database, asked.name, min(count, limit or count), others, as_json=as_json)
     _require_means(settings, asked, max_cost)
     left: dict[str, str] = {}
     if job_ids or everything:
@@ -104,9 +107,9 @@ def rebuild(database: Database, names: Sequence[str], *, as_json: bool, dry_run:
 
 def verify(database: Database, anchors: Sequence[str], *, as_json: bool) -> int:
     """Check the log, anchors, and the read models against it."""
-    for anchor in anchors:
-        prove(database, _read_anchor(anchor))
+    kept = [_read_anchor(anchor) for anchor in anchors]
     report = verify_log(database)
+    report.faults.extend(fault for anchor in kept if (fault := compare(database, anchor)) is not None)
     # What was tampered with is never folded.
     drifts = [] if report.faults else _reconcile(database, (), write=False, quiet=as_json)
     sound = not report.faults and not any(one.total for one in drifts)
@@ -179,18 +182,18 @@ def _exit_code(run: Run, *, fail_on_error: bool) -> int:
 
 
 def _count(
-    settings: Settings, database: Database, name: str, job_ids: tuple[str, ...], *, force: bool, everything: bool,
-    as_json: bool,
-) -> int:  # fmt: skip
-    """What a run would take, without appending anything."""
-    left: dict[str, str] = {}
+    settings: Settings, database: Database, name: str, job_ids: tuple[str, ...], *, force: bool, everything: bool
+) -> tuple[int, dict[str, str]]:
+    """How many postings a run would take, and why it would leave others; nothing is appended."""
     if job_ids or everything:
         chosen = _chosen(settings, database, name, job_ids, force=force)
-        count, left = len(chosen.targets), chosen.left
-    else:
-        with database.read() as connection:
-            scope = Scope(database.dialect.clock(connection))
-        count = count_due(database, name, scope, settings.max_attempts) + count_unrequested(database, name)
+        return len(chosen.targets), chosen.left
+    with database.read() as connection:
+        scope = Scope(database.dialect.clock(connection))
+    return count_due(database, name, scope, settings.max_attempts) + count_unrequested(database, name), {}
+
+
+def _tell_count(database: Database, name: str, count: int, left: dict[str, str], *, as_json: bool) -> int:
     if as_json:
         terminal.print_json({"dry_run": True, "would_take": count, "left": left})
     else:
@@ -243,7 +246,7 @@ def _drift_document(drift: Drift) -> dict[str, Any]:
 
 
 def _read_anchor(text: str) -> Anchor:
-    position, _, digest = text.partition(":")
-    if not position.isdigit() or len(digest) != 64:
+    if not _ANCHOR.fullmatch(text.lower()):
         raise UsageError(reason=f"{text!r} is no anchor: it is POSITION:HASH as verify prints it.")
+    position, _, digest = text.lower().partition(":")
     return Anchor(int(position), digest)

@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from enrichlog.exceptions import UnknownPrice
+from enrichlog.exceptions import InvalidSetting, UnknownPrice
 from enrichlog.price import PricedModel, is_known
 from enrichlog.prompt import DEFAULT as DEFAULT_PROMPT
 from enrichlog.prompt import Prompt, load_prompt
 from enrichlog.reply import Api
 from enrichlog.result import load_model, schema_hash, strict_schema
-from enrichlog.settings import Settings
+from enrichlog.settings import FILE, Settings
 from eventlog import canonical
 
 OPENAI_URL = "https://api.openai.com/v1"
+OURS = {"model", "input", "messages", "text", "response_format", "store", "stream", "prompt"}
+"""Fields of the request that no parameter may replace: the events would tell another story."""
+
 BYTES_PER_TOKEN = 4
 """About four characters of English to a token, as providers' guides say; other languages have more bytes in each."""
 
@@ -77,6 +80,8 @@ def enrichment_of(settings: Settings, name: str = "job", model: str | None = Non
     own = settings.for_enrichment(name)
     result_model = load_model(own.result_model or settings.result_model)
     parameters = dict(own.parameters or {})
+    if taken := sorted(OURS & parameters.keys()):
+        raise InvalidSetting(name="parameters", source=FILE, reason=f"{', '.join(taken)} is set by enrichlog itself")
     if settings.max_output_tokens is not None:
         parameters["max_output_tokens" if settings.api == "responses" else "max_tokens"] = settings.max_output_tokens
     return Enrichment(

@@ -18,7 +18,7 @@ from projections.inline import InlineReadModels
 
 
 def record_result(database: Database, enrichment: str, job_id: str, result: dict[str, Any]) -> None:
-    """Record that this result was found elsewhere. Raises `UnknownJob`, and `Conflict` while an attempt is in flight."""
+    """Record a result that was found elsewhere. Raises `UnknownJob`, and `Conflict` while an attempt is in flight."""
     start = _start(database, enrichment, job_id)
     end = EnrichmentSucceeded(
         attempt_id=start.attempt_id, attempt=start.attempt, origin="external", called=False, result=result

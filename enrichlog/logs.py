@@ -12,7 +12,7 @@ from eventlog.events import iso
 from eventlog.redaction import redact
 
 OURS = ("enrichlog", "eventlog", "projections")
-THEIRS = ("openai", "httpx2", "httpcore2", "aiohttp", "sqlalchemy", "alembic", "asyncio")
+THEIRS = ("openai", "httpx2", "httpcore2", "aiohttp", "psycopg", "sqlalchemy", "alembic", "asyncio")
 
 
 class _Text(logging.Formatter):

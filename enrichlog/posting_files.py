@@ -18,6 +18,8 @@ from eventlog.database import Database
 
 NEEDED = ("id", "title", "description")
 BATCH = 500
+LONGEST_ID = 500
+"""Bytes of an id: an index of PostgreSQL refuses long ones."""
 csv.field_size_limit(64 * 1024 * 1024)  # the default of 128 KiB is less than a long posting in HTML
 
 
@@ -171,6 +173,8 @@ def _posting(line: int, row: Any, columns: Mapping[str, str]) -> tuple[int, Post
     job_id, title = (values["id"] or "").strip(), (values["title"] or "").strip()
     if not job_id:
         return Rejected(line, "it has no id")
+    if len(job_id.encode()) > LONGEST_ID:
+        return Rejected(line, f"its id is longer than {LONGEST_ID} bytes")
     if not title:
         return Rejected(line, "it has no title")
     filled = {"id": job_id, "title": title, "description": values["description"] or ""}

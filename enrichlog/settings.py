@@ -22,9 +22,10 @@ from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import InvalidSetting, UnknownEnrichment
 from enrichlog.reply import Api
 from enrichlog.retry import BACKOFF_BASE_SECONDS, DEFAULT_MAX_ATTEMPTS
-from eventlog.redaction import redact, remember_secret
+from eventlog.redaction import REDACTED, redact, remember_secret
 
 FILE = "enrichlog.toml"
+_URL_PASSWORD = re.compile(r"(?<=://).*(?=@)")
 MASKED_FROM = 20
 """Characters a secret must have before its last four are shown."""
 USUAL_NAMES = {"database": "DATABASE_URL", "api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
@@ -82,7 +83,7 @@ class Settings(BaseSettings):
     max_output_tokens: int | None = Field(None, gt=0, description="cap of the answer")
     concurrency: int = Field(8, ge=1, le=1_000, description="calls at the same time")
     max_attempts: int = Field(
-        DEFAULT_MAX_ATTEMPTS, ge=1, description="counted attempts of a posting, the first included"
+        DEFAULT_MAX_ATTEMPTS, ge=1, le=100, description="counted attempts of a posting, the first included"
     )
     backoff_base_seconds: float = Field(BACKOFF_BASE_SECONDS, gt=0, description="wait after the first failure")
     error_codes: dict[str, Annotated[str, AfterValidator(_known_error_type)]] = Field(
@@ -116,6 +117,8 @@ class Settings(BaseSettings):
         if isinstance(value, SecretStr):
             return f"…{value.get_secret_value()[-4:]}" if len(value) >= MASKED_FROM else "set"
         text = str(value) if isinstance(value, Path) else value
+        if isinstance(text, str) and "://" in text:  # a password in a URL may hold any character
+            return _URL_PASSWORD.sub(REDACTED, text)
         return redact(text) if isinstance(text, str) else to_jsonable_python(text)
 
     def for_enrichment(self, name: str) -> EnrichmentSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,29 +35,37 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _plain(text: str) -> str:
+    """A text in which neither brackets nor control characters mean anything: titles and messages are other people's."""
+    return escape(_CONTROL.sub("\ufffd", text))
+
+
 def say(text: str = "") -> None:
     """A line on standard output; brackets in it mean nothing."""
-    out.print(escape(text))
+    out.print(_plain(text))
 
 
 def note(text: str) -> None:
     """A line on standard error: what is going on, apart from what was asked for."""
-    err.print(escape(text))
+    err.print(_plain(text))
 
 
 def headline(text: str) -> None:
     """A line on standard output that stands out."""
-    out.print(escape(text), style="bold cyan")
+    out.print(_plain(text), style="bold cyan")
 
 
 @contextmanager
 def on_standard_error() -> Iterator[None]:
     """Send what would go to standard output to standard error, which leaves the former to one document."""
-    usual, out.file = out.file, sys.stderr
+    out.stderr = True
     try:
         yield
     finally:
-        out.file = usual
+        out.stderr = False
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> None:
@@ -65,7 +74,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Seq
     for column in columns:
         grid.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(str(cell)) for cell in row))
+        grid.add_row(*(_plain(str(cell)) for cell in row))
     out.print(grid)
 
 

@@ -82,6 +82,7 @@ class SQLite:
         engine = create_engine(
             URL.create("sqlite", database=str(self.path)),
             execution_options={"schema_translate_map": {OURS: None}},
+            hide_parameters=True,  # texts of postings and results stay out of logs and errors
             connect_args={"timeout": 5.0, "isolation_level": None},  # None: transactions begin where we say
         )
         event.listen(engine, "connect", self._prepare)
@@ -202,6 +203,7 @@ class PostgreSQL:
         return create_engine(
             self.url,
             execution_options={"schema_translate_map": {OURS: self.schema}},
+            hide_parameters=True,
             # A role's default of REPEATABLE READ would not see the head as it is after the lock.
             isolation_level="READ COMMITTED",
             pool_size=self._pool_size,
@@ -283,10 +285,7 @@ def dialect_for(url: str, schema: str = "enrichlog", clock: Clock | None = None)
     """The dialect of a database URL; a bare file name is SQLite, `postgres://` is accepted."""
     try:
         parsed = make_url(url) if "://" in url else URL.create("sqlite", database=url)
-    except (
-        ArgumentError,
-        ValueError,
-    ):  # not shown, and not chained: where it is malformed its password may stand anywhere
+    except (ArgumentError, ValueError):  # neither shown nor chained: its password may stand anywhere in it
         raise errors.UnusableDatabaseUrl(where="given", reason="it does not have the form of a URL") from None
     match parsed.get_backend_name():
         case "sqlite":

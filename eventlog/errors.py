@@ -73,7 +73,3 @@ class Conflict(EnrichlogError):
 
 class UnknownEventType(EnrichlogError):
     """The log holds an event that this version cannot read: {type} version {schema_version}{where}. Upgrade enrichlog."""
-
-
-class TamperedEvent(EnrichlogError):
-    """The event at position {position} is not what was appended: {reason}. Compare with an anchor and a backup."""

@@ -9,10 +9,9 @@ from sqlalchemy import RowMapping, exists, literal, select, tuple_
 
 from eventlog.chain import GENESIS, Sealed, digest_content, link
 from eventlog.database import Database
-from eventlog.errors import TamperedEvent, UnknownEventType
+from eventlog.errors import UnknownEventType
 from eventlog.log import PAGE, recorded
 from eventlog.schema import events, part_of
-
 
 UNREADABLE = "it cannot be read: a column holds what was never appended"
 
@@ -54,13 +53,14 @@ def verify_log(database: Database) -> LogReport:
     return LogReport(position, Anchor(position, previous.hex()), faults)
 
 
-def prove(database: Database, anchor: Anchor) -> None:
-    """Compare the log with an anchor. Raises `TamperedEvent` when the event there is gone or another."""
+def compare(database: Database, anchor: Anchor) -> tuple[int, str] | None:
+    """The fault of the log at an anchor, as (position, what differs); None when the event there is the anchor's."""
     found = database.page(select(events.c.hash).where(events.c.position == anchor.position))
     if not found:
-        raise TamperedEvent(position=anchor.position, reason="it is missing")
+        return anchor.position, "it is missing, and an anchor says that it was there"
     if bytes(found[0][0]).hex() != anchor.hash:
-        raise TamperedEvent(position=anchor.position, reason="its hash is not that of the anchor")
+        return anchor.position, "its hash is not that of the anchor"
+    return None
 
 
 def _rows(database: Database) -> Iterator[RowMapping | int]:

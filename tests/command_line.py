@@ -84,7 +84,7 @@ def forget() -> None:
     for name in (*OURS, *THEIRS):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
-        logger.setLevel(logging.NOTSET)
+        logger.setLevel(logging.WARNING if name == "sqlalchemy" else logging.NOTSET)  # as the library itself sets it
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ WRONG = {
     "an unknown command": (["enrol"], "No such command 'enrol'. See: enrichlog --help"),
     "an unknown option": (["enrich", "--fast"], "Error: No such option '--fast'. Did you mean"),
     "a missing argument": (["history"], "Missing argument 'JOB_ID'. See: enrichlog history --help"),
-    "a limit of none": (["enrich", "--limit", "0"], "0 is not in the range x>=1"),
+    "a limit of none": (["enrich", "--limit", "0"], "0 is not in the range 1<=x<=10000000"),
     "a time that is none": (["failed", "--since", "soon"], "'soon' is no time: write 2026-01-31"),
     "an unknown job id": (["history", "nobody"], "no posting with the id nobody. Postings come in with: enrichlog"),
     "an unknown job id among known": (["enrich", "000", "nobody"], "no posting with the id nobody"),
