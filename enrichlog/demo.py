@@ -138,11 +138,10 @@ class _Demo:
         screens.history(reports.history(self._database, "job", SHOWN))
 
     def _retry(self, why: str, *error_types: str) -> None:
-        plan = plan_retry(self._database, "job", (), None, self._settings.max_attempts)
-        if plan.next_due:
+        while due := plan_retry(self._database, "job", (), None, self._settings.max_attempts).next_due:
             with self._database.read() as connection:
-                wait = plan.next_due - self._database.dialect.clock(connection)
-            time.sleep(max(0.0, wait.total_seconds()) + BACKOFF_SECONDS)
+                wait = due - self._database.dialect.clock(connection)
+            time.sleep(max(0.0, wait.total_seconds()) + 0.01)
         self._command(" ".join(("retry --yes", *(f"--error-type {name}" for name in error_types))), why)
         code = commands.retry(
             self._settings, self._database, error_types=error_types, max_attempts=None, max_retries=None,
