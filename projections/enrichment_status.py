@@ -35,6 +35,8 @@ from projections.projection import Foldable, Projection, Refusals, Row
 
 State = Literal["pending", "running", "succeeded", "failed", "dismissed"]
 STATES: tuple[State, ...] = ("pending", "running", "succeeded", "failed", "dismissed")
+BASIS = ("request_model", "prompt_hash", "schema_hash", "input_hash")
+"""What an attempt rests on: when one of these is another than before, the posting has a new budget."""
 
 
 class Status(NamedTuple):
@@ -101,10 +103,8 @@ def _on_requested(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_started(status: Status, facts: dict[str, Any]) -> Status:
-    basis: dict[str, Any] = {
-        name: facts.get(name) for name in ("request_model", "prompt_hash", "schema_hash", "input_hash")
-    }
-    same = status.attempts == 0 or all(getattr(status, name) in (None, value) for name, value in basis.items())
+    asked = {name: facts[name] for name in BASIS if name in facts}  # an external attempt does not say
+    same = all(getattr(status, name) in (None, value) for name, value in asked.items())
     return status._replace(
         state="running",
         attempts=facts["attempt"],
@@ -114,7 +114,7 @@ def _on_started(status: Status, facts: dict[str, Any]) -> Status:
         budget_used=status.budget_used if same else 0,
         deferrals=status.deferrals if same else 0,
         reserved_microdollars=facts.get("reserved_microdollars") or 0,
-        **basis,
+        **asked,
     )
 
 

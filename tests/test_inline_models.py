@@ -105,6 +105,10 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
     "another model": (
         (*FIRST_FAILURE, started(2, request_model="model-2"), failed(2)), {"budget_used": 1, "attempts": 2}
     ),
+    "an attempt made elsewhere, which does not say what it rested on": (
+        (*FIRST_FAILURE, started(2, origin="external", request_model=None), failed(2), started(3), failed(3)),
+        {"budget_used": 3, "attempts": 3, "request_model": "model-1"},
+    ),
     "changed while it runs": (
         (requested(), started(), requested("changed")), {"state": "running", "rerun": True, "attempt_id": "attempt-1"}
     ),
