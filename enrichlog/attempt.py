@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from typing import NamedTuple
 
-from enrichlog.enrichment import Enrichment, Request
+from enrichlog.enrichment import BOUNDED_OUTPUT_TOKENS, Enrichment, Request
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.outcome import SIMULATOR, Failed, Outcome, not_called
+from enrichlog.outcome import SIMULATOR, Outcome, not_called
 from enrichlog.price import cost
 from enrichlog.retry import BACKOFF_BASE_SECONDS, wait_ms
 from eventlog.events import Attempt, EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
@@ -17,8 +17,10 @@ End = EnrichmentSucceeded | EnrichmentFailed
 RESERVED_INPUT_FACTOR = 2
 """The estimate of the input may be half of what the provider counts."""
 
-RESERVED_OUTPUT_TOKENS = 4_096
-"""What an answer is taken to be at the most, for money, when the request does not cap it."""
+
+REFUSED = range(300, 500)
+"""The statuses of calls that the server did not take: it generated nothing, and charges nothing."""
+
 _ATTEMPT_FIELDS = set(Attempt.model_fields) - {"occurred_at"}
 
 
@@ -48,9 +50,11 @@ def start(
 
 
 def reserve(enrichment: Enrichment, request: Request) -> int | None:
-    """What the call may cost at the most, in micro-dollars; None when the price is unknown."""
-    capped = enrichment.parameters.get("max_output_tokens") or enrichment.parameters.get("max_tokens")
-    output = capped if isinstance(capped, int) else RESERVED_OUTPUT_TOKENS
+    """What the call may cost at the most, in micro-dollars; None when the price is unknown.
+
+    Without a cap on the answer it is a guess; where money is limited there always is one.
+    """
+    output = enrichment.output_cap or BOUNDED_OUTPUT_TOKENS
     return cost(enrichment.priced, RESERVED_INPUT_FACTOR * request.input_tokens, output)
 
 
@@ -106,13 +110,6 @@ def precheck(description: str, request: Request, limit: int) -> Outcome | None:
 
 
 def _known(enrichment: Enrichment, outcome: Outcome) -> dict[str, object]:
-    usage = outcome.usage
-    priced = enrichment.priced._replace(model=outcome.response_model or enrichment.model)
-    spent = None
-    if usage.input_tokens is not None and usage.output_tokens is not None:
-        tokens = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens or 0)
-        spent = cost(priced, *tokens)
-        spent = cost(enrichment.priced, *tokens) if spent is None else spent
     return {
         "provider_name": SIMULATOR if outcome.simulated else None,
         "called": outcome.called,
@@ -122,11 +119,19 @@ def _known(enrichment: Enrichment, outcome: Outcome) -> dict[str, object]:
         "finish_reason": outcome.finish_reason,
         "http_status": outcome.http_status,
         "latency_ms": outcome.latency_ms,
-        "cost_microdollars": spent,
-        **usage._asdict(),
+        "cost_microdollars": _spent(enrichment, outcome),
+        **outcome.usage._asdict(),
     }
 
 
-def is_final(failed: Failed | None) -> bool:
-    """Whether going on is useless for every posting."""
-    return failed is not None and failed.kind.stops
+def _spent(enrichment: Enrichment, outcome: Outcome) -> int | None:
+    """What the call cost, in micro-dollars: nothing when it was refused; None when price or tokens are not known."""
+    usage = outcome.usage
+    if outcome.http_status in REFUSED:
+        return 0
+    if not outcome.called or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    tokens = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens or 0)
+    answered = enrichment.priced._replace(model=outcome.response_model or enrichment.model)
+    spent = cost(answered, *tokens)
+    return cost(enrichment.priced, *tokens) if spent is None else spent

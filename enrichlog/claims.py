@@ -64,6 +64,11 @@ class Claims(NamedTuple):
     unaffordable: bool = False
     given_up: int = 0
 
+    @property
+    def found(self) -> bool:
+        """Whether there was anything to do; then there may be more."""
+        return bool(self.taken or self.given_up)
+
 
 def claim(
     database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, worker: str, limit: int,

@@ -21,6 +21,12 @@ OPENAI_URL = "https://api.openai.com/v1"
 OURS = {"model", "input", "messages", "text", "response_format", "store", "stream", "prompt"}
 """Fields of the request that no parameter may replace: the events would tell another story."""
 
+OUTPUT_CAPS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+"""Parameters that bound the answer, whichever the server knows."""
+
+BOUNDED_OUTPUT_TOKENS = 4_096
+"""The cap that an answer gets when money is limited and nobody has set one."""
+
 BYTES_PER_TOKEN = 4
 """About four characters of English to a token, as providers' guides say; other languages have more bytes in each."""
 
@@ -50,6 +56,18 @@ class Enrichment(NamedTuple):
         """Raises `UnknownPrice` when what a call costs is not known."""
         if not is_known(self.priced):
             raise UnknownPrice(model=self.model, server=self.server)
+
+    @property
+    def output_cap(self) -> int | None:
+        """The most tokens that an answer may have; None when the request does not say."""
+        return max((cap for name in OUTPUT_CAPS if isinstance(cap := self.parameters.get(name), int)), default=None)
+
+    def with_bounded_cost(self) -> Enrichment:
+        """The same, with a cap on the answer, so that a call has a highest cost. Raises `UnknownPrice`."""
+        self.require_price()
+        if self.output_cap is not None:
+            return self
+        return self._replace(parameters={**self.parameters, _output_cap_of(self.api): BOUNDED_OUTPUT_TOKENS})
 
     def facts(self) -> dict[str, Any]:
         """What start and end events carry of it."""
@@ -83,7 +101,7 @@ def enrichment_of(settings: Settings, name: str = "job", model: str | None = Non
     if taken := sorted(OURS & parameters.keys()):
         raise InvalidSetting(name="parameters", source=FILE, reason=f"{', '.join(taken)} is set by enrichlog itself")
     if settings.max_output_tokens is not None:
-        parameters["max_output_tokens" if settings.api == "responses" else "max_tokens"] = settings.max_output_tokens
+        parameters[_output_cap_of(settings.api)] = settings.max_output_tokens
     return Enrichment(
         name=name,
         prompt=load_prompt(own.prompt or DEFAULT_PROMPT),
@@ -112,6 +130,10 @@ def request_for(
         text = enrichment.prompt.render(shorter, input_hash)
         tokens = _estimate(enrichment, text)
     return Request(_body(enrichment, text), tokens, characters, kept)
+
+
+def _output_cap_of(api: Api) -> str:
+    return "max_output_tokens" if api == "responses" else "max_tokens"
 
 
 def fingerprint(api_key: str) -> str:

@@ -55,6 +55,12 @@ def not_called(error_type: str, message: str) -> Outcome:
     return Outcome(failed=Failed(ERROR_TYPES[error_type], message), called=False)
 
 
+def defect(error: Exception) -> Outcome:
+    """The outcome of an attempt that a defect of ours, or of a user's result model, kept from being judged."""
+    name = type(error).__name__
+    return Outcome(failed=Failed(ERROR_TYPES["other"], f"{name}: {error}", error_class=name))
+
+
 def judge(
     reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None = None
 ) -> Outcome:

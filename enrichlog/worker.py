@@ -14,16 +14,17 @@ from typing import Protocol
 
 from enrichlog import attempt
 from enrichlog.attempt import End, end_proposal
-from enrichlog.claims import Claim, Scope, claim, lease_seconds
+from enrichlog.claims import Claim, Claims, Scope, claim, lease_seconds
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import NotRecorded
-from enrichlog.outcome import SIMULATOR, Outcome, judge
+from enrichlog.outcome import SIMULATOR, Outcome, defect, judge
 from enrichlog.reply import Api, Reply
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
 from eventlog.events import EnrichmentFailed, EnrichmentLateResult
 from eventlog.recorder import Recorder
+from eventlog.redaction import redact
 from projections.inline import InlineReadModels
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Run:
         self.output_tokens += end.output_tokens or 0
         self.cost_microdollars += end.cost_microdollars or 0
         self.simulated = self.simulated or end.provider_name == SIMULATOR
-        self.unpriced_calls += end.input_tokens is not None and end.cost_microdollars is None
+        self.unpriced_calls += end.called and end.cost_microdollars is None
 
 
 Notice = Callable[[Claim, End, Run], None]
@@ -99,78 +100,95 @@ class Worker:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         if max_cost is not None:
-            enrichment.require_price()
+            enrichment = enrichment.with_bounded_cost()
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.run = Run()
         self._database, self._settings, self._enrichment, self._client = database, settings, enrichment, client
         self._left, self._max_cost, self._notice, self._monotonic = limit, max_cost, notice, monotonic
         self._running: set[asyncio.Task[None]] = set()
-        self._reserved = 0
+        self._abandoned = False
+        self._committed = 0
         self._error: EnrichlogError | None = None
         self._changed = asyncio.Event()
 
     def stop(self, why: str) -> None:
-        """Claim nothing more; the first reason given is the one that is told."""
-        self.run.stopped = self.run.stopped or why
+        """Claim nothing more. The first reason is the one that is told, without a key that a server may have echoed."""
+        self.run.stopped = self.run.stopped or redact(why)
         self._changed.set()
 
     def abandon(self) -> None:
-        """Close what runs as interrupted, without a grace."""
-        for task in self._running:
+        """Close what runs as interrupted, without a grace; once, because recording that must not be cancelled too."""
+        running = () if self._abandoned else self._running
+        self._abandoned = True
+        for task in running:
             task.cancel()
 
     async def work(self, scope: Scope) -> Run:
         """Take everything in the scope, then return what was done. Raises what the database raises."""
         with Recorder(self._database, InlineReadModels(self._database.dialect)) as recorder:
             try:
-                while not self.run.stopped and ((taken := await self._take(recorder, scope)) or self._running):
-                    await self._room(filling=taken > 0)
+                while not self._stopping():
+                    idle = not self._running  # before the claim: what ends during it may make room, and free money
+                    claims = await self._take(recorder, scope)
+                    if idle and not claims.found:
+                        self._end_of_scope(claims)
+                        break
+                    await self._room(filling=claims.found)
             finally:
                 await self._finish()
         if self._error is not None:
             raise self._error
         return self.run
 
-    async def _take(self, recorder: Recorder, scope: Scope) -> int:
-        """Claim as many postings as calls can begin, and begin them; returns how many."""
+    def _end_of_scope(self, claims: Claims) -> None:
+        if claims.unaffordable:
+            self.stop("the limit of money for this run does not allow another call")
+
+    async def _take(self, recorder: Recorder, scope: Scope) -> Claims:
+        """Claim as many postings as calls can begin, and begin them."""
         limit = self._free() if self._left is None else min(self._free(), self._left)
-        if self.run.stopped or limit <= 0:
-            return 0
-        money = None if self._max_cost is None else self._max_cost - self.run.cost_microdollars - self._reserved
+        if limit <= 0:
+            return Claims([])
+        money = None if self._max_cost is None else self._max_cost - self._committed
         arguments = (self._database, self._settings, self._enrichment, scope, self.name, limit, money)
         claimed_at = self._monotonic()  # before the claim: the lease cannot have begun earlier
         claiming = asyncio.create_task(asyncio.to_thread(claim, *arguments))
         try:
             claims = await asyncio.shield(claiming)
-        except asyncio.CancelledError:  # the thread goes on: what it claims for nobody is released
-            for one in (await claiming).taken:
-                released = attempt.interrupted(one.started, SHUT_DOWN, counts=False, called=False)
-                recorder.submit(end_proposal(one.started, released))
+        except asyncio.CancelledError:  # the thread goes on
+            _release(recorder, (await claiming).taken)
             raise
-        if claims.unaffordable and not self._running and not claims.taken:
-            self.stop("the limit of money for this run does not allow another call")
+        if self._stopping():  # since then
+            _release(recorder, claims.taken)
+            return Claims([])
         for one in claims.taken:
-            self._reserved += one.started.event.reserved_microdollars or 0
+            self._committed += one.started.event.reserved_microdollars or 0
             task = asyncio.create_task(self._attempt(recorder, one, claimed_at))
             self._running.add(task)
             task.add_done_callback(self._ended)
         self._left = None if self._left is None else self._left - len(claims.taken)
-        return len(claims.taken) + claims.given_up
+        return claims
 
     async def _attempt(self, recorder: Recorder, claimed: Claim, claimed_at: float) -> None:
         """Ask and record: whatever happens becomes the attempt's end."""
+        end = await self._ask(claimed, claimed_at)
         try:
-            end = await self._ask(claimed, claimed_at)
             (recorded,) = await asyncio.wrap_future(recorder.submit(end_proposal(claimed.started, end)))
         except EnrichlogError as error:  # the outcome could not be recorded: go no further
             self._error = self._error or error
             self.stop(str(error))
             return
-        finally:
-            self._reserved -= claimed.started.event.reserved_microdollars or 0
+        self._settle(claimed, end)
         self.run.late += recorded.type == EnrichmentLateResult.__name__
         self.run.count(end)
+        _log(claimed, end)
         self._notice(claimed, end, self.run)
+
+    def _settle(self, claimed: Claim, end: End) -> None:
+        """Put what the call cost in the place of what was reserved for it; the reservation stays when nobody knows."""
+        reserved = claimed.started.event.reserved_microdollars or 0
+        unknown = reserved if end.called else 0
+        self._committed += (unknown if end.cost_microdollars is None else end.cost_microdollars) - reserved
 
     async def _ask(self, claimed: Claim, claimed_at: float) -> End:
         started = claimed.started
@@ -180,16 +198,22 @@ class Worker:
             return attempt.interrupted(started, TOO_LATE, counts=False, called=False)
         try:
             outcome = claimed.outcome or await self._call(claimed)
+            if outcome.failed is not None and outcome.failed.kind.stops:
+                self.stop(f"{outcome.failed.kind.group}: {outcome.failed.message}")
+            return attempt.end(self._enrichment, started, outcome, self._settings.backoff_base_seconds)
         except asyncio.CancelledError:
             return attempt.interrupted(started, SHUT_DOWN, counts=False)
-        if attempt.is_final(outcome.failed) and outcome.failed is not None:
-            self.stop(f"{outcome.failed.kind.group}: {outcome.failed.message}")
-        return attempt.end(self._enrichment, started, outcome, self._settings.backoff_base_seconds)
+        except Exception as error:  # the call may be paid for: a defect of ours or of a user's model is an end too
+            logger.exception("an attempt met a defect", extra=_ids(claimed))
+            return attempt.end(self._enrichment, started, defect(error))
 
     async def _call(self, claimed: Claim) -> Outcome:
         enrichment, settings = self._enrichment, self._settings
         reply = await self._client.ask(enrichment.api, claimed.request.body, claimed.started.event.attempt_id)
         return judge(reply, enrichment.api, enrichment.result_model, settings.deadline_seconds, settings.error_codes)
+
+    def _stopping(self) -> bool:
+        return self.run.stopped is not None
 
     def _free(self) -> int:
         return self._settings.concurrency - len(self._running)
@@ -222,3 +246,21 @@ class Worker:
             else:  # woken by each end, and by a signal that comes only now
                 self._changed.clear()
                 await self._changed.wait()
+
+
+def _release(recorder: Recorder, claims: list[Claim]) -> None:
+    """End attempts that nobody will begin, uncounted."""
+    for one in claims:
+        released = attempt.interrupted(one.started, SHUT_DOWN, counts=False, called=False)
+        recorder.submit(end_proposal(one.started, released))
+
+
+def _ids(claimed: Claim) -> dict[str, str]:
+    """What a log record says beside its message."""
+    return {"job_id": claimed.posting.id, "attempt_id": claimed.started.event.attempt_id}
+
+
+def _log(claimed: Claim, end: End) -> None:
+    told = f"failed, {end.error_type}: {end.message}" if isinstance(end, EnrichmentFailed) else "succeeded"
+    # Redacted here, because a program that imports us has handlers of its own.
+    logger.info("%s: attempt %d %s", claimed.posting.id, end.attempt, redact(told), extra=_ids(claimed))

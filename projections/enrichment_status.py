@@ -180,12 +180,12 @@ def _ended(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _paid(status: Status, facts: dict[str, Any]) -> Status:
-    cost, tokens = facts.get("cost_microdollars"), facts.get("input_tokens")
+    cost = facts.get("cost_microdollars")
     return status._replace(
-        input_tokens=status.input_tokens + (tokens or 0),
+        input_tokens=status.input_tokens + (facts.get("input_tokens") or 0),
         output_tokens=status.output_tokens + (facts.get("output_tokens") or 0),
         cost_microdollars=status.cost_microdollars + (cost or 0),
-        unpriced_calls=status.unpriced_calls + (cost is None and tokens is not None),
+        unpriced_calls=status.unpriced_calls + (facts["called"] and cost is None),
     )
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 import orjson
 import pytest
 
+from enrichlog import attempt
 from enrichlog import simulator as simulator_module
 from enrichlog import worker as worker_module
 from enrichlog.claims import Scope, claim
-from enrichlog.enrichment import enrichment_of
+from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.exceptions import MissingApiKey, UnknownPrice
 from enrichlog.posting_files import import_file
 from enrichlog.reply import Api, Reply
@@ -103,7 +105,7 @@ def test_a_run_tells_what_the_log_tells(database: Database, simulator: Simulator
     assert done.input_tokens == sum(facts.get("input_tokens", 0) for facts in ends)
     assert done.input_tokens == sum(call.input_tokens for call in simulator.journal if call.completed)
     assert done.cost_microdollars == sum(facts.get("cost_microdollars", 0) for facts in ends) > 0
-    assert done.unpriced_calls == 0
+    assert done.unpriced_calls == done.errors["connection"] + done.errors["server_error"] > 0  # no usage came back
     assert {"input_error", "refusal", "rate_limited", "invalid_json", "connection"} <= done.errors.keys()
 
 
@@ -231,6 +233,16 @@ def test_no_more_than_the_limit_of_money_is_spent(
     assert_log_and_server_agree(sqlite, simulator)
 
 
+def test_a_limit_of_money_caps_the_answers_that_nobody_capped(
+    sqlite: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(sqlite, 2)
+    enrich(sqlite, service, limit=1)
+    enrich(sqlite, service, max_cost=1_000_000)
+    parameters = [start.facts["request_parameters"] for start in of_type(sqlite, "EnrichmentStarted")]
+    assert parameters == ["{}", '{"max_output_tokens":4096}']
+
+
 def test_a_limit_of_money_without_a_known_price_is_refused_before_anything_starts(
     sqlite: Database, simulator: Simulator, service: Settings
 ) -> None:
@@ -287,8 +299,9 @@ def test_a_slow_call_does_not_keep_the_other_postings_waiting(
 class Held:
     """A client whose calls wait until they are let go, and then answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer: Mapping[str, Any] | None = None) -> None:
         self.calls: list[str] = []
+        self.answer = orjson.dumps(answer or ANSWER)
         self.at_once = self.most_at_once = 0
         self.go = asyncio.Event()
         self.asked = asyncio.Event()
@@ -302,7 +315,7 @@ class Held:
             await self.go.wait()
         finally:
             self.at_once -= 1
-        return Reply(1, 200, {}, orjson.dumps(ANSWER))
+        return Reply(1, 200, {}, self.answer)
 
     async def until_asked(self, count: int) -> None:
         """Wait for so many calls."""
@@ -332,6 +345,115 @@ def interrupted_ends(database: Database) -> list[tuple[bool, bool, str]]:
     """What the ends of interrupted attempts say: whether they count, whether they called, and the message."""
     failures = [one for one in of_type(database, "EnrichmentFailed") if one.facts["error_type"] == "interrupted"]
     return [(one.facts["counts"], one.facts["called"], (one.content or {})["message"]) for one in failures]
+
+
+def limited(database: Database, client: Held, calls: int) -> tuple[Worker, int]:
+    """A worker whose money is enough for so many calls and a half, and what is reserved for each."""
+    bounded = enrichment_of(configure(concurrency=20)).with_bounded_cost()
+    whole = posting("000")
+    reserved = attempt.reserve(bounded, request_for(bounded, whole._asdict(), whole.input_hash, 99_999, cut=False))
+    assert reserved is not None
+    return worker_of(database, configure(), client, max_cost=calls * reserved + reserved // 2), reserved
+
+
+def test_what_running_calls_may_cost_is_not_given_to_others(
+    sqlite: Database, service: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(sqlite, 40)
+    moneys, claimed_twice = [], threading.Event()
+
+    def watched_claim(*arguments: Any) -> Any:
+        moneys.append(arguments[-1])
+        if len(moneys) == 2:
+            claimed_twice.set()
+        return claim(*arguments)
+
+    monkeypatch.setattr(worker_module, "claim", watched_claim)
+
+    async def walk() -> int:
+        client = Held()
+        worker, reserved = limited(sqlite, client, calls=4)
+        working = asyncio.create_task(worker.work(open_scope(sqlite, "job")))
+        assert await asyncio.to_thread(claimed_twice.wait, BOUND)
+        client.go.set()
+        await end_of(working)
+        return reserved
+
+    reserved = asyncio.run(walk())
+    assert moneys[:2] == [4 * reserved + reserved // 2, reserved // 2]
+
+
+@pytest.mark.parametrize(("usage", "calls"), [({}, 4), ({"input_tokens": 1, "output_tokens": 1}, 40)])
+def test_a_call_of_which_nobody_knows_what_it_cost_counts_with_what_was_reserved_for_it(
+    sqlite: Database, service: Settings, usage: dict[str, int], calls: int
+) -> None:
+    import_many(sqlite, 40)
+
+    async def walk() -> Run:
+        client = Held({**ANSWER, "usage": usage})
+        client.go.set()
+        return await limited(sqlite, client, calls=4)[0].work(open_scope(sqlite, "job"))
+
+    done = asyncio.run(walk())
+    assert (done.succeeded, done.unpriced_calls) == (calls, 0 if usage else calls)
+    assert (done.stopped is None) == (calls == 40)
+
+
+def test_what_is_claimed_when_the_run_is_stopped_already_is_released(
+    sqlite: Database, service: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(sqlite, 3)
+    client = Held()
+    workers: list[Worker] = []
+
+    def late_claim(*arguments: Any) -> Any:
+        claims = claim(*arguments)
+        workers[0].run.stopped = "stopped while it claimed"
+        return claims
+
+    monkeypatch.setattr(worker_module, "claim", late_claim)
+
+    async def walk() -> Run:
+        client.go.set()
+        workers.append(worker_of(sqlite, service, client))
+        return await workers[0].work(open_scope(sqlite, "job"))
+
+    assert asyncio.run(walk()).done == 0
+    assert client.calls == []
+    assert interrupted_ends(sqlite) == [(False, False, SHUT_DOWN[2])] * 3
+
+
+def test_a_defect_in_judging_a_reply_is_an_end_like_any_other(
+    sqlite: Database, service: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(sqlite, 2)
+
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError("of a result model")
+
+    monkeypatch.setattr(worker_module, "judge", broken)
+
+    async def walk() -> Run:
+        client = Held()
+        client.go.set()
+        return await worker_of(sqlite, service, client).work(open_scope(sqlite, "job"))
+
+    assert asyncio.run(walk()).errors == {"other": 2}
+    (end,) = ends_of(sqlite).popitem()[1]
+    assert (end.content or {})["message"] == "ZeroDivisionError: of a result model"
+    assert (end.facts["error_class"], end.facts["called"]) == ("ZeroDivisionError", True)
+
+
+def test_each_end_is_logged_with_its_job_and_its_attempt(
+    sqlite: Database, simulator: Simulator, service: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "enrichlog")
+    import_postings(sqlite, posting("good"), posting("bad", description=""))
+    enrich(sqlite, service)
+    told = {record.__dict__["job_id"]: record for record in caplog.records if record.name == "enrichlog.worker"}
+    assert told["good"].getMessage() == "good: attempt 1 succeeded"
+    assert told["bad"].getMessage() == "bad: attempt 1 failed, input_error: No description found"
+    assert {record.__dict__["attempt_id"] for record in told.values()} == ends_of(sqlite).keys()
 
 
 @pytest.fixture
@@ -488,7 +610,7 @@ def test_a_run_that_is_cancelled_while_it_claims_leaves_no_start_without_an_end(
             await end_of(working)
 
     asyncio.run(walk())
-    assert {len(found) for found in ends_of(sqlite).values()} <= {1}
+    assert [len(found) for found in ends_of(sqlite).values()] == [1] * 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -632,6 +754,7 @@ def test_no_event_holds_the_key_though_the_server_echoes_it(
     assert simulator.journal[0].key_sha256 is not None
     (failed,) = [one for one in of_type(database, "EnrichmentFailed") if one.facts["error_type"] == "authentication"]
     assert (failed.content or {})["message"] == "Error code: 401 - Incorrect key: [redacted]."
+    assert (done.stopped or "").endswith("Incorrect key: [redacted].")
     assert KEY not in texts_of_log(database) + caplog.text + str((shown(database, "job-1") or {})["enrichment_error"])
 
 
