@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import sys
 import time
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQ
     from enrichlog.settings import Settings
     from eventlog.database import Database
 
-EXIT_STOPPED, EXIT_USAGE, EXIT_FOUND = 1, 2, 3
+EXIT_STOPPED, EXIT_USAGE = 1, 2
 COUNT = click.IntRange(1, 10_000_000)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -319,6 +320,7 @@ def _confirm(question: str) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 stopped, 2 usage, 3 a check found something, 130/143 on signals."""
     started = time.monotonic()
+    _write_utf8()
     try:
         result = cli.main(args=arguments, prog_name="enrichlog", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
@@ -340,6 +342,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EXIT_STOPPED)
     except Exception as error:
         sys.exit(_tell(error, time.monotonic() - started))
+
+
+def _write_utf8() -> None:
+    """Titles hold any character; a pipe on Windows, or an odd locale, would refuse most of them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
 
 
 def _tell(error: Exception, seconds: float) -> int:

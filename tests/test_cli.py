@@ -40,15 +40,11 @@ def test_help_is_there_at_once_and_names_every_command(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "simulator"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_help_of_each_command_has_an_example_and_json(user: Command, name: str) -> None:
     said = user.done(name, "--help")
-    assert f"Example:  enrichlog {name}" in said.out
+    assert ("By hand: `" if name == "simulator" else f"Example:  enrichlog {name}") in said.out
     assert "--json" in said.out
-
-
-def test_the_simulators_help_has_an_example(user: Command) -> None:
-    assert "By hand: `" in user.done("simulator", "--help").out
 
 
 def test_the_version_is_the_packages(user: Command) -> None:
@@ -313,3 +309,15 @@ def test_config_says_what_is_set_and_where_and_shows_no_secret(enrichlog: Comman
     assert rows["api_key"] == [f"…{KEY[-4:]}", "OPENAI_API_KEY"]
     assert rows["prompt"] == ["-", "default"]
     assert "hunter2secret" not in said.out
+
+
+# -- where output goes ------------------------------------------------------------------------------------------------
+
+
+def test_any_title_can_be_printed_where_the_locale_knows_few_characters(sqlite: Database, bare: Path) -> None:
+    import_postings(sqlite, posting("1", title="Dévops 🚀 → Київ", description=""))
+    variables = {"DATABASE_URL": sqlite.url, "OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "PYTHONIOENCODING": "cp1252"}
+    assert run_process("enrich", folder=bare, **variables).code == 0
+    said = run_process("failed", folder=bare, **variables)
+    assert (said.code, said.err) == (0, "")
+    assert "1. Dévops 🚀 → Київ" in said.out
