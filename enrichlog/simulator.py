@@ -843,6 +843,7 @@ def _parser() -> _Parser:
     add("--fault", action="append", metavar="[TEXT=]FAULT[,FAULT]", help="one of: " + ", ".join(Fault))
     add("--script", type=Path, metavar="FILE", help='such as {"rules": [{"match": "Acme", "faults": ["ok"]}]}')
     add("--no-journal", action="store_true", help="keep no journal, for long measurements")
+    add("--json", action="store_true", help="print one JSON document with the base URL and nothing else")
     return parser
 
 
@@ -867,6 +868,14 @@ def _read_script(file: Path) -> Script:
         raise ValueError(f"{file}: {error}") from error
 
 
+def _tell(base_url: str, *, as_json: bool) -> None:
+    """Where it listens, and what it is: on standard output, the latter on standard error beside a document."""
+    place = json.dumps({"base_url": base_url, "simulated": True}) if as_json else base_url
+    for stream, text in ((sys.stdout, place), (sys.stderr if as_json else sys.stdout, NOTICE.format(base_url))):
+        stream.write(f"{text}\n")
+        stream.flush()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C, which returns 130; what cannot be done is one line on stderr and SystemExit(2)."""
     parser = _parser()
@@ -874,8 +883,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         journal = not options.no_journal
         with Simulator(_script_of(options), host=options.host, port=options.port, keeps_journal=journal) as simulator:
-            sys.stdout.write(f"{simulator.base_url}\n{NOTICE.format(simulator.base_url)}\n")
-            sys.stdout.flush()
+            _tell(simulator.base_url, as_json=options.json)
             while True:
                 time.sleep(3_600)  # Ctrl-C ends a sleep on every system
     except KeyboardInterrupt:

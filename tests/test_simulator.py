@@ -825,3 +825,19 @@ def test_by_hand_it_prints_its_url_and_stops_quietly_at_ctrl_c(tmp_path: Path) -
             assert process.stderr.read() == ""
         finally:
             process.kill()
+
+
+def test_with_json_it_prints_one_document_and_says_what_it_is_on_standard_error(tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(module.__file__)), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            document = json.loads(process.stdout.readline())
+            assert document["simulated"]
+            assert _status_of(document["base_url"], "Data") == 200
+            assert "no model" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.read() == ""
+        finally:
+            process.kill()
