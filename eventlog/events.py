@@ -211,7 +211,6 @@ EVENT_TYPES: dict[str, type[Event]] = {
         BreakerSet,
     )
 }
-ENDS = (EnrichmentSucceeded, EnrichmentFailed)
 
 
 def iso(moment: datetime) -> str:
