@@ -16,7 +16,7 @@ class Usage(NamedTuple):
 
     input_tokens: int | None = None
     output_tokens: int | None = None
-    cached_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
     reasoning_output_tokens: int | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from enrichlog.enrichment import BOUNDED_OUTPUT_TOKENS, Enrichment, Request
 from enrichlog.errors import ERROR_TYPES
@@ -25,11 +25,15 @@ _ATTEMPT_FIELDS = set(Attempt.model_fields) - {"occurred_at"}
 
 
 class Started(NamedTuple):
-    """An attempt that has been claimed: its stream, its start event and how many failures came before in a row."""
+    """An attempt that has been claimed: its stream, its start event and how many failures came before in a row.
+
+    `position` is where the start stands in the log, once it does.
+    """
 
     stream_id: str
     event: EnrichmentStarted
-    failures: int
+    failures: int = 0
+    position: int | None = None
 
 
 def start(
@@ -43,6 +47,7 @@ def start(
         worker=worker,
         lease_seconds=lease_seconds,
         reserved_microdollars=reserve(enrichment, request),
+        reserved_tokens=request.input_tokens + (enrichment.output_cap or BOUNDED_OUTPUT_TOKENS),
         input_characters=request.characters,
         input_kept_characters=request.kept_characters,
         **enrichment.facts(),
@@ -60,7 +65,7 @@ def reserve(enrichment: Enrichment, request: Request) -> int | None:
 
 def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds: float = BACKOFF_BASE_SECONDS) -> End:
     """The end event of an attempt."""
-    common = started.event.model_dump(include=_ATTEMPT_FIELDS) | _known(enrichment, outcome)
+    common = _begun(started) | _known(enrichment, outcome)
     if outcome.failed is None:
         return EnrichmentSucceeded(**common, result=outcome.result)
     failed, kind = outcome.failed, outcome.failed.kind
@@ -71,10 +76,12 @@ def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds
         retryable=kind.retryable,
         counts=kind.counts,
         cap=kind.cap,
-        retry_after_ms=wait if kind.retryable else None,
+        wait_ms=wait if kind.retryable else None,
         error_code=failed.error.code,
         error_param=failed.error.param,
-        error_class=failed.error_class or failed.error.type,
+        provider_error_type=failed.error.type,
+        error_class=failed.error_class,
+        retry_after_ms=failed.retry_after_ms,
         message=failed.message,
         raw_head=outcome.raw_head,
     )
@@ -84,13 +91,13 @@ def interrupted(started: Started, message: str, *, counts: bool, called: bool = 
     """The end of an attempt that nobody can finish: its worker died (that counts) or was shut down (that does not)."""
     kind = ERROR_TYPES["interrupted"]
     return EnrichmentFailed(
-        **started.event.model_dump(include=_ATTEMPT_FIELDS),
+        **_begun(started),
         called=called,
         error_type=kind.name,
         retryable=True,
         counts=counts,
         cap=kind.cap,
-        retry_after_ms=0,
+        wait_ms=0,
         message=message,
     )
 
@@ -109,9 +116,14 @@ def precheck(description: str, request: Request, limit: int) -> Outcome | None:
     return None
 
 
-def _known(enrichment: Enrichment, outcome: Outcome) -> dict[str, object]:
+def _begun(started: Started) -> dict[str, Any]:
+    return {**started.event.model_dump(include=_ATTEMPT_FIELDS), "started_position": started.position}
+
+
+def _known(enrichment: Enrichment, outcome: Outcome) -> dict[str, Any]:
+    simulated = {"provider_name": SIMULATOR} if outcome.simulated else {}
     return {
-        "provider_name": SIMULATOR if outcome.simulated else None,
+        **simulated,
         "called": outcome.called,
         "response_model": outcome.response_model,
         "response_id": outcome.response_id,
@@ -131,7 +143,7 @@ def _spent(enrichment: Enrichment, outcome: Outcome) -> int | None:
         return 0
     if not outcome.called or usage.input_tokens is None or usage.output_tokens is None:
         return None
-    tokens = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens or 0)
+    tokens = (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens or 0)
     answered = enrichment.priced._replace(model=outcome.response_model or enrichment.model)
     spent = cost(answered, *tokens)
     return cost(enrichment.priced, *tokens) if spent is None else spent

@@ -53,6 +53,10 @@ class Claim(NamedTuple):
     request: Request
     outcome: Outcome | None
 
+    def begun_at(self, position: int) -> Claim:
+        """The claim, once its start stands there in the log."""
+        return self._replace(started=self.started._replace(position=position))
+
 
 class Claims(NamedTuple):
     """What one claim took; `unaffordable` when money was the reason that it took no more.
@@ -91,9 +95,9 @@ def claim(
         taken = _affordable(prepared, money)
         orphans = given_up + [row for row in wanted[: len(taken)] if row.state == "running"]
         closed = [_close_orphan(connection, row) for row in orphans]
-        if closed or taken:
-            _append(connection, database, closed + [_start_proposal(one.started) for one in taken])
-    return Claims(taken, unaffordable=len(taken) < len(prepared), given_up=len(given_up))
+        positions = _append(connection, database, closed + [_start_proposal(one.started) for one in taken])
+    begun = [one.begun_at(position) for one, position in zip(taken, positions[len(closed) :], strict=True)]
+    return Claims(begun, unaffordable=len(taken) < len(prepared), given_up=len(given_up))
 
 
 def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:
@@ -162,7 +166,7 @@ def _prepare(
     request = request_for(enrichment, posting._asdict(), input_hash, limit, cut=settings.cut_input)
     number, lease = status.attempts + 1, lease_seconds(settings)
     event = attempt.start(enrichment, request, number=number, input_hash=input_hash, worker=worker, lease_seconds=lease)
-    started = Started(stream_id, event, status.budget_used + status.deferrals)
+    started = Started(stream_id, event, failures=status.budget_used + status.deferrals)
     return Claim(posting, started, request, attempt.precheck(posting.description, request, limit))
 
 
@@ -190,12 +194,17 @@ def _close_orphan(connection: Connection, row: Row[Any]) -> Proposal:
     known = EnrichmentStarted.model_fields.keys() - {"occurred_at"}  # the attempt is closed now, not when it began
     event = EnrichmentStarted.model_validate({name: facts[name] for name in known & facts.keys()})
     message = LEASE_RAN_OUT.format(worker=row.worker)
-    closed = attempt.interrupted(Started(row.stream_id, event, 0), message, counts=True)
+    closed = attempt.interrupted(Started(row.stream_id, event, position=found.position), message, counts=True)
     return Proposal(row.stream_id, closed, str(uuid.uuid5(uuid.UUID(event.attempt_id), "lease ran out")))
 
 
-def _append(connection: Connection, database: Database, proposals: Sequence[Proposal]) -> None:
-    """Append under the locks that picking took: nobody can have come between, so a conflict is a defect."""
+def _append(connection: Connection, database: Database, proposals: Sequence[Proposal]) -> list[int]:
+    """Append under the locks that picking took, and return the positions; a conflict would be a defect."""
+    if not proposals:
+        return []
+    positions = []
     for outcome in append(connection, database.dialect, proposals, InlineReadModels(database.dialect)):
         if isinstance(outcome, Conflict):
             raise outcome
+        positions.append(outcome.position)
+    return positions

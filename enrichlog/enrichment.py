@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from enrichlog.exceptions import InvalidSetting, UnknownPrice
-from enrichlog.price import PricedModel, is_known
+from enrichlog.price import PricedModel, is_known, provider_of
 from enrichlog.prompt import DEFAULT as DEFAULT_PROMPT
 from enrichlog.prompt import Prompt, load_prompt
 from enrichlog.reply import Api
@@ -72,9 +72,10 @@ class Enrichment(NamedTuple):
     def facts(self) -> dict[str, Any]:
         """What start and end events carry of it."""
         return {
-            "server_address": self.server,
+            "provider_name": provider_of(self.server),
+            "endpoint": self.server,
             "credential": self.credential,
-            "operation_name": self.api,
+            "openai_api_type": "responses" if self.api == "responses" else "chat_completions",
             "request_model": self.model,
             "request_parameters": canonical.text(self.parameters),
             "prompt_name": self.prompt.name,

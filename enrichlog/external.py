@@ -32,7 +32,7 @@ def record_error(database: Database, enrichment: str, job_id: str, message: str)
     kind = ERROR_TYPES["other"]  # a message alone has no structure to recognise it by
     end = EnrichmentFailed(
         attempt_id=start.attempt_id, attempt=start.attempt, origin="external", called=False, message=message,
-        error_type=kind.name, retryable=kind.retryable, counts=kind.counts, cap=kind.cap, retry_after_ms=0,
+        error_type=kind.name, retryable=kind.retryable, counts=kind.counts, cap=kind.cap, wait_ms=0,
     )  # fmt: skip
     _append_pair(database, stream_of(enrichment, job_id), start, end)
 

@@ -38,6 +38,17 @@ def is_known(model: PricedModel) -> bool:
     return True
 
 
+@lru_cache(maxsize=256)
+def provider_of(endpoint: str) -> str | None:
+    """The id of the provider that a base URL is known to be of; None for any other server."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        return get_snapshot().find_provider(None, None, endpoint).id
+    except LookupError:
+        return None
+
+
 def _total(model: PricedModel, input_tokens: int, output_tokens: int, cached: int) -> Decimal:
     from genai_prices import Usage, calc_price  # costs 50 ms: not at import
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from eventlog.errors import NotAppended
 
@@ -17,7 +17,7 @@ class Event(BaseModel):
     """What every event has. Fields named in `content_fields` can be erased; all others are facts, kept for ever.
 
     Facts hold no floats: money is in micro-dollars (1e-6 US dollar), durations in milliseconds or whole seconds.
-    Names follow the OpenTelemetry conventions for generative AI where one exists, without the `gen_ai.` prefix.
+    Names follow the OpenTelemetry conventions for generative AI where one exists, without `gen_ai.` and `usage.`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -25,8 +25,8 @@ class Event(BaseModel):
     schema_version: ClassVar[int] = 1
     content_fields: ClassVar[frozenset[str]] = frozenset()
 
-    occurred_at: datetime | None = None
-    """When it happened, UTC: stamped at append by the database's clock; given only for imported events."""
+    occurred_at: AwareDatetime | None = None
+    """When it happened: stamped at append by the database's clock; given only for imported events."""
 
     def payload(self, occurred_at: datetime) -> Payload:
         """The event's two halves as JSON values, with its schema version and the time it happened; without nulls.
@@ -56,10 +56,10 @@ class Attempt(Event):
     attempt_id: str
     attempt: int = Field(ge=1, description="1 for the posting's first attempt; never starts again")
     origin: Origin = "call"
-    provider_name: str | None = None
-    server_address: str | None = None
+    provider_name: str | None = Field(None, description="null for a server that is not known to be of one")
+    endpoint: str | None = Field(None, description="base URL of the API, without user and query")
     credential: str | None = Field(None, description="fingerprint of the key, never the key")
-    operation_name: str | None = Field(None, description="responses or chat")
+    openai_api_type: Literal["responses", "chat_completions"] | None = None
     request_model: str | None = None
     request_parameters: str | None = Field(None, description="canonical JSON text, because parameters may be floats")
     prompt_name: str | None = None
@@ -72,6 +72,7 @@ class Attempt(Event):
 class End(Attempt):
     """What every end of an attempt carries: usage, cost and latency are known on many failures too."""
 
+    started_position: int | None = Field(None, description="of its start; null where both were appended together")
     called: bool = True
     response_model: str | None = None
     response_id: str | None = None
@@ -80,23 +81,32 @@ class End(Attempt):
     http_status: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
-    cached_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
     reasoning_output_tokens: int | None = None
     cost_microdollars: int | None = Field(None, description="null when the price is unknown, never 0 for that")
     latency_ms: int | None = None
 
 
-class Failure(BaseModel):
-    """Why an attempt failed, and what that means for the posting."""
+class RawError(BaseModel):
+    """What was said of a failure, unjudged: today's rules, and those of a later day, recognise it by this."""
+
+    error_code: str | None = Field(None, description="the provider's `code`")
+    error_param: str | None = Field(None, description="the provider's `param`")
+    provider_error_type: str | None = Field(None, description="the provider's `type`")
+    error_class: str | None = Field(None, description="class of the exception, when there was one")
+    retry_after_ms: int | None = Field(None, description="the wait that the provider asked for")
+    limit_tokens: int | None = Field(None, description="the provider's limit, of a call refused for its rate")
+    remaining_tokens: int | None = Field(None, description="what was left of that limit")
+
+
+class Verdict(BaseModel):
+    """The type of a failure, and what that means for the posting."""
 
     error_type: str
     retryable: bool
     counts: bool = Field(description="whether it uses up the posting's budget")
     cap: int | None = Field(None, description="most counted failures of this type before the posting is left alone")
-    retry_after_ms: int | None = Field(None, description="wait before the next attempt, from occurred_at")
-    error_code: str | None = None
-    error_param: str | None = None
-    error_class: str | None = None
+    wait_ms: int | None = Field(None, description="before the next attempt, from occurred_at")
 
 
 class EnrichmentRequested(Event):
@@ -118,7 +128,8 @@ class EnrichmentStarted(Attempt):
     worker: str
     lease_seconds: int = Field(ge=0)
     probe: bool = False
-    reserved_microdollars: int | None = None
+    reserved_microdollars: int | None = Field(None, description="what the call may cost at the most")
+    reserved_tokens: int | None = Field(None, description="tokens, in and out, that it may take at the most")
     input_characters: int | None = None
     input_kept_characters: int | None = Field(None, description="set when the input was cut to fit")
 
@@ -130,7 +141,7 @@ class EnrichmentSucceeded(End):
     result: dict[str, Any] | None
 
 
-class EnrichmentFailed(End, Failure):
+class EnrichmentFailed(End, RawError, Verdict):
     """The attempt brought no result; the message is what people read."""
 
     content_fields = frozenset({"message", "raw_head"})
@@ -138,7 +149,7 @@ class EnrichmentFailed(End, Failure):
     raw_head: str | None = Field(None, description="the first characters of the reply")
 
 
-class EnrichmentLateResult(End):
+class EnrichmentLateResult(End, RawError):
     """An attempt ended after it had been closed: its cost counts, its result is used only if nothing else succeeded."""
 
     content_fields = frozenset({"result", "message", "raw_head"})
@@ -158,13 +169,12 @@ class EnrichmentDismissed(Event):
     reason: str | None = None
 
 
-class FailureReclassified(Event, Failure):
+class FailureReclassified(Event, Verdict):
     """Today's rules read a stored failure differently from the rules of its day."""
 
     attempt_id: str
     actor: str
     previous_error_type: str
-    previous_counts: bool
 
 
 class ContentErased(Event):
@@ -175,7 +185,7 @@ class ContentErased(Event):
 
 
 class BatchCancelled(Event):
-    """An operator withdrew a batch of requests."""
+    """An operator withdrew a batch of requests; appended to the batch's stream and to that of each posting it frees."""
 
     content_fields = frozenset({"reason"})
     batch: str
@@ -187,7 +197,7 @@ class BreakerSet(Event):
     """An operator opened or closed the breaker of one endpoint, model and credential by hand."""
 
     content_fields = frozenset({"reason"})
-    server_address: str
+    endpoint: str
     request_model: str
     credential: str
     state: Literal["open", "closed"]
@@ -215,7 +225,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
 
 def iso(moment: datetime) -> str:
     """A moment as RFC 3339 in UTC with exactly six decimals, so that text sorts as time does."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def moment(text: str) -> datetime:

@@ -45,7 +45,8 @@ class Status(NamedTuple):
     `attempts` counts every start and is never reset; `budget_used` counts the failures that count since the last
     success or change of input, prompt, schema or model. `due_at` is when the posting may be claimed: at once for
     pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried.
-    `rerun`: requested again while an attempt runs; `awaiting`: failed, and the retry requested since has not ended.
+    `counted`: whether the failure it ended with is in the budget; `rerun`: requested again while an attempt runs;
+    `awaiting`: failed, and the retry requested since has not ended.
     `erased_attempts` is how many attempts had begun when content was last erased: what comes of those is facts only.
     """
 
@@ -62,6 +63,7 @@ class Status(NamedTuple):
     rerun: bool = False
     awaiting: bool = False
     error_type: str | None = None
+    counted: bool | None = None
     retryable: bool | None = None
     cap: int | None = None
     due_at: datetime | None = None
@@ -123,11 +125,7 @@ def _on_succeeded(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_failed(status: Status, facts: dict[str, Any]) -> Status:
-    counts = facts["counts"]
-    after = _ended(status, facts)._replace(
-        budget_used=status.budget_used + 1 if counts else status.budget_used,
-        deferrals=status.deferrals if counts else status.deferrals + 1,
-    )
+    after = _ended(status, facts)._replace(counted=None)
     return _again_if_wanted(status, _failing(after, facts, moment(facts["occurred_at"])), facts)
 
 
@@ -149,8 +147,7 @@ def _on_dismissed(status: Status, facts: dict[str, Any]) -> Status:
 def _on_reclassified(status: Status, facts: dict[str, Any]) -> Status:
     if status.state != "failed" or status.attempt_id != facts["attempt_id"] or status.completed_at is None:
         return status
-    budget_used = status.budget_used + facts["counts"] - facts["previous_counts"]
-    return _failing(status._replace(budget_used=budget_used), facts, status.completed_at)
+    return _failing(status, facts, status.completed_at)
 
 
 def _on_erased(status: Status, facts: dict[str, Any]) -> Status:
@@ -198,6 +195,7 @@ def _recovered(status: Status) -> Status:
         deferrals=0,
         max_attempts=None,
         error_type=None,
+        counted=None,
         retryable=None,
         cap=None,
         due_at=None,
@@ -206,9 +204,13 @@ def _recovered(status: Status) -> Status:
 
 
 def _failing(status: Status, facts: dict[str, Any], since: datetime) -> Status:
-    wait = timedelta(milliseconds=facts.get("retry_after_ms") or 0)
+    """Failed as these facts say, which are those of the failure or of a later reading of it."""
+    wait, counts = timedelta(milliseconds=facts.get("wait_ms") or 0), facts["counts"]
     return status._replace(
         state="failed",
+        budget_used=status.budget_used + counts - (status.counted is True),
+        deferrals=status.deferrals + (not counts) - (status.counted is False),
+        counted=counts,
         error_type=facts["error_type"],
         retryable=facts["retryable"],
         cap=facts.get("cap"),
@@ -242,6 +244,7 @@ enrichment_status = Table(
     Column("rerun", Boolean, nullable=False),
     Column("awaiting", Boolean, nullable=False),
     Column("error_type", Text),
+    Column("counted", Boolean),
     Column("retryable", Boolean),
     Column("cap", Integer),
     Column("due_at", UtcDateTime),

@@ -58,7 +58,7 @@ def succeeded(attempt: int = 1, **facts: Any) -> EnrichmentSucceeded:
 
 
 def failed(attempt: int = 1, **facts: Any) -> EnrichmentFailed:
-    verdict = {"error_type": "timeout", "retryable": True, "counts": True, "retry_after_ms": 30_000}
+    verdict = {"error_type": "timeout", "retryable": True, "counts": True, "wait_ms": 30_000}
     texts = {"message": "Request timeout after 300 seconds", "raw_head": None}
     return EnrichmentFailed.model_validate({**_attempt(attempt), **verdict, **texts, **facts})
 
@@ -69,10 +69,8 @@ def dismissed() -> EnrichmentDismissed:
 
 def reclassified(attempt: int = 1, **facts: Any) -> FailureReclassified:
     verdict = {"error_type": "refusal", "retryable": False, "counts": True}
-    before = {"previous_error_type": "timeout", "previous_counts": True}
-    return FailureReclassified.model_validate(
-        {"attempt_id": f"attempt-{attempt}", "actor": "rules", **verdict, **before, **facts}
-    )
+    before = {"previous_error_type": "timeout", "attempt_id": f"attempt-{attempt}", "actor": "rules"}
+    return FailureReclassified.model_validate({**verdict, **before, **facts})
 
 
 def erased() -> ContentErased:

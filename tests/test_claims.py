@@ -69,7 +69,7 @@ def store(database: Database, clock: StoppedClock, *ids: str) -> None:
 
 def fail(database: Database, job_id: str, times: int = 1, **facts: Any) -> None:
     for attempt in range(1, times + 1):
-        tell(database, f"job-{job_id}", started(attempt), failed(attempt, **{"retry_after_ms": 0, **facts}))
+        tell(database, f"job-{job_id}", started(attempt), failed(attempt, **{"wait_ms": 0, **facts}))
 
 
 def record(database: Database, settings: Settings, one: Claim, outcome: Outcome) -> str:
@@ -124,7 +124,7 @@ def test_never_tried_comes_first_then_orphans_then_the_least_failed_the_longest_
 
 def test_only_what_is_due_by_the_horizon_is_taken(timed: Database, clock: StoppedClock, settings: Settings) -> None:
     store(timed, clock, "1", "2")
-    fail(timed, "1", retry_after_ms=30_000)
+    fail(timed, "1", wait_ms=30_000)
     horizon = Scope(clock())
     clock.advance(seconds=1)
     store(timed, clock, "3")
@@ -205,7 +205,7 @@ def test_the_end_of_a_dead_attempt_says_when_it_was_closed_and_carries_its_facts
     claims(timed, settings)
     closed, start = of_type(timed, "EnrichmentFailed")[0], of_type(timed, "EnrichmentStarted")[0]
     assert closed.facts["occurred_at"].startswith(clock().strftime("%Y-%m-%dT%H:%M:%S"))
-    same = ("request_model", "server_address", "credential", "prompt_hash", "schema_hash", "input_hash")
+    same = ("request_model", "endpoint", "credential", "prompt_hash", "schema_hash", "input_hash")
     assert {name: closed.facts[name] for name in same} == {name: start.facts[name] for name in same}
 
 
@@ -285,7 +285,7 @@ def test_a_posting_is_tried_until_its_budget_is_used(
             break
         number = of_type(sqlite, "EnrichmentStarted")[-1].facts["attempt_id"]
         facts = {"error_type": error_type, "retryable": kind.retryable, "counts": kind.counts, "cap": kind.cap}
-        tell(sqlite, "job-1", failed(attempt, attempt_id=number, retry_after_ms=0, **facts))
+        tell(sqlite, "job-1", failed(attempt, attempt_id=number, wait_ms=0, **facts))
     assert len(of_type(sqlite, "EnrichmentStarted")) == tries
 
 
@@ -310,7 +310,7 @@ def test_a_maximum_that_was_requested_overrides_the_cap(sqlite: Database, settin
     found = request(sqlite, "job", [Target("1", status(sqlite, "job-1")["version"])], "retry", max_attempts=4)
     assert taken(sqlite, settings, scope=found.scope) == ["1"]
     number = of_type(sqlite, "EnrichmentStarted")[-1].facts["attempt_id"]
-    facts = {"error_type": "invalid_json", "cap": 2, "retry_after_ms": 0, "attempt_id": number}
+    facts = {"error_type": "invalid_json", "cap": 2, "wait_ms": 0, "attempt_id": number}
     tell(sqlite, "job-1", failed(3, **facts))
     assert taken(sqlite, settings) == ["1"]
 
@@ -394,7 +394,7 @@ def test_a_posting_of_a_batch_is_tried_once(database: Database, settings: Settin
     scope = request(database, "job", [Target("000", version)], "retry").scope
     assert taken(database, settings, scope=scope) == ["000"]
     number = of_type(database, "EnrichmentStarted")[-1].facts["attempt_id"]
-    tell(database, "job-000", failed(attempt_id=number, retry_after_ms=0))
+    tell(database, "job-000", failed(attempt_id=number, wait_ms=0))
     assert taken(database, settings, scope=scope) == []
 
 

@@ -145,7 +145,7 @@ def test_an_end_without_a_call_says_so() -> None:
 
 # -- what is recorded -------------------------------------------------------------------------------------------------
 
-FACTS = ("server_address", "credential", "operation_name", "request_model", "prompt_name", "prompt_version",
+FACTS = ("provider_name", "endpoint", "credential", "openai_api_type", "request_model", "prompt_name", "prompt_version",
          "prompt_hash", "schema_hash", "input_hash", "request_parameters", "attempt_id", "attempt")  # fmt: skip
 
 
@@ -153,7 +153,8 @@ def test_start_and_end_carry_the_same_facts_of_the_request() -> None:
     begun = start(request(posting()), api_key=KEY)
     end = attempt.end(enrichment(), Started("job-1", begun, 0), Outcome(result={}, http_status=200))
     assert {name: getattr(begun, name) for name in FACTS} == {name: getattr(end, name) for name in FACTS}
-    assert begun.server_address == "https://api.openai.com/v1"
+    assert (begun.provider_name, begun.endpoint) == ("openai", "https://api.openai.com/v1")
+    assert enrichment(base_url="http://127.0.0.1:1/v1").facts()["provider_name"] is None
     assert begun.credential == fingerprint(KEY)
     assert KEY not in begun.model_dump_json()
 
@@ -169,6 +170,7 @@ def test_money_for_the_most_that_a_call_may_cost_is_reserved() -> None:
     capped, uncapped = (attempt.reserve(enrichment(max_output_tokens=cap), one) or 0 for cap in (100, 4_096))
     assert 0 < capped < uncapped
     assert attempt.reserve(enrichment(base_url="http://127.0.0.1:1/v1"), one) is None
+    assert start(one).reserved_tokens == one.input_tokens + 4_096
 
 
 # -- hashes -----------------------------------------------------------------------------------------------------------

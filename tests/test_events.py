@@ -1,5 +1,6 @@
 """Every event type is stored as in tests/golden, one file for each schema version that was ever written."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -138,6 +139,13 @@ def test_facts_hold_no_field_that_is_erasable_and_nulls_are_left_out() -> None:
 def test_times_are_text_that_sorts_as_they_do() -> None:
     assert iso(NOON) == "2024-01-01T12:00:00.000000Z"
     assert moment(iso(NOON)) == NOON
+
+
+def test_a_time_of_any_year_is_read_back_and_one_without_a_zone_is_refused() -> None:
+    first = datetime(1, 1, 1, tzinfo=UTC)
+    assert (iso(first), moment(iso(first))) == ("0001-01-01T00:00:00.000000Z", first)
+    with pytest.raises(ValidationError, match="timezone"):
+        requested(occurred_at=datetime(2024, 1, 1))  # noqa: DTZ001 - that is the point
 
 
 def test_every_type_is_listed_under_its_own_name() -> None:

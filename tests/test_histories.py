@@ -52,7 +52,7 @@ def event_of(act: str, attempts: int, facts: dict[str, Any]) -> Event:
         case "fail":
             return failed(last, **facts)
         case "defer":
-            return failed(last, counts=False, retry_after_ms=None, message=None, **facts)
+            return failed(last, counts=False, wait_ms=None, message=None, **facts)
         case "give up":
             return failed(last, retryable=False, **facts)
         case "dismiss":

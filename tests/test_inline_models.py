@@ -84,7 +84,7 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         {"state": "failed", "retryable": False, "due_at": None, "cap": 2, "budget_used": 1},
     ),
     "a second failure": (
-        (*FIRST_FAILURE, started(2), failed(2, retry_after_ms=None)),
+        (*FIRST_FAILURE, started(2), failed(2, wait_ms=None)),
         {"attempts": 2, "budget_used": 2, "due_at": at(4)},
     ),
     "a requested retry": (
@@ -123,8 +123,12 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         {"state": "failed", "error_type": "refusal", "retryable": False, "due_at": None, "budget_used": 1},
     ),
     "no longer counted": (
-        (*FIRST_FAILURE, reclassified(error_type="server_error", retryable=True, counts=False, retry_after_ms=60_000)),
+        (*FIRST_FAILURE, reclassified(error_type="server_error", retryable=True, counts=False, wait_ms=60_000)),
         {"budget_used": 0, "due_at": at(3), "retryable": True},
+    ),
+    "no longer counted, told twice": (
+        (*FIRST_FAILURE, *2 * (reclassified(error_type="server_error", retryable=True, counts=False),)),
+        {"budget_used": 0, "deferrals": 1},
     ),
     "erased": ((*FIRST_FAILURE, erased()), {"state": "failed", "erased_attempts": 1, "error_type": "timeout"}),
     "tried again after an erasure": (

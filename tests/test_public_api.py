@@ -224,7 +224,7 @@ def test_what_cannot_be_saved_is_false_and_logged(database: Database, caplog: py
 
 def test_unenriched_are_the_new_ones_then_those_whose_wait_is_over(database: Database) -> None:
     import_postings(database, posting("wait"))
-    for job_id, end in (("000", failed(retry_after_ms=0)), ("001", failed(retryable=False)), ("wait", failed())):
+    for job_id, end in (("000", failed(wait_ms=0)), ("001", failed(retryable=False)), ("wait", failed())):
         tell(database, f"job-{job_id}", started(input_hash=posting(job_id).input_hash), end)
     assert get_unenriched_jobs() == ["002", "000"]
     assert get_unenriched_jobs(include_retries=False) == ["002"]

@@ -14,7 +14,7 @@ from tests.service import import_many, import_postings, of_type, posting
 
 def fail(database: Database, job_id: str, attempts: int = 1, **facts: object) -> None:
     """A posting that failed so many times; by default for a reason that is over at once."""
-    verdict = {"error_type": "quota_exceeded", "counts": False, "retry_after_ms": 0, **facts}
+    verdict = {"error_type": "quota_exceeded", "counts": False, "wait_ms": 0, **facts}
     tell(database, f"job-{job_id}", requested())
     for number in range(1, attempts + 1):
         tell(database, f"job-{job_id}", started(number), failed(number, **verdict))
@@ -35,7 +35,7 @@ def test_only_what_failed_is_in_the_plan_at_the_version_it_was_looked_at(databas
 
 def test_what_waits_says_until_when_and_is_taken_then(timed: Database, clock: StoppedClock) -> None:
     for job_id, wait in (("1", 60_000), ("2", 30_000)):
-        fail(timed, job_id, error_type="timeout", counts=True, retry_after_ms=wait)
+        fail(timed, job_id, error_type="timeout", counts=True, wait_ms=wait)
     made = plan(timed)
     assert (made.targets, made.total("waiting")) == ([], 2)
     assert made.why_nothing() == "2 wait until 2024-01-01 12:00:30 UTC or later; retry then."

@@ -100,7 +100,7 @@ def needing_retry(database: Database) -> list[str]:
 
 def test_the_view_lists_what_a_retry_would_take(night: Database) -> None:
     fail(night, "final", "no", error_type="refusal", retryable=False)
-    fail(night, "later", "wait", retry_after_ms=10 * 365 * 86_400_000)  # by the real clock, which the view reads
+    fail(night, "later", "wait", wait_ms=10 * 365 * 86_400_000)  # by the real clock, which the view reads
     fail(night, "capped", "no JSON", cap=1)
     fail(night, "granted", "no JSON", cap=1)
     tell(night, "job-granted", requested("requeue", grant=1), started(2), failed(2, cap=1, counts=False))

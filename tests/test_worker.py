@@ -145,12 +145,25 @@ def test_nothing_is_left_to_do_after_a_run_without_trouble(
     assert len(simulator.journal) == 25
 
 
+def test_an_end_says_where_its_start_stands(database: Database, simulator: Simulator, service: Settings) -> None:
+    import_many(database, 3)
+    play(simulator, {"Engineer 001": Fault.QUOTA})
+    enrich(database, service)
+    starts = {one.facts["attempt_id"]: one.position for one in of_type(database, "EnrichmentStarted")}
+    ends = {attempt_id: found[0].facts["started_position"] for attempt_id, found in ends_of(database).items()}
+    assert starts == ends
+
+
 def test_a_rate_limited_posting_waits_as_long_as_the_server_asks(
     sqlite: Database, simulator: Simulator, service: Settings
 ) -> None:
     import_postings(sqlite, posting())
     play(simulator, {"Engineer": Fault.RATE_LIMIT}, retry_after=600.0)
     enrich(sqlite, service)
+    (failed,) = of_type(sqlite, "EnrichmentFailed")
+    assert (failed.facts["retry_after_ms"], failed.facts["wait_ms"]) == (600_000, 600_000)
+    assert (failed.facts["provider_error_type"], failed.facts["error_code"]) == ("requests", "rate_limit_exceeded")
+    assert "error_class" not in failed.facts
     found = status(sqlite, "job-1")
     assert (found["due_at"] - found["completed_at"]).total_seconds() == 600.0
     assert (found["budget_used"], found["deferrals"]) == (0, 1)

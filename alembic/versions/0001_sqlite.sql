@@ -39,6 +39,7 @@ CREATE TABLE enrichment_status (
     rerun BOOLEAN NOT NULL,
     awaiting BOOLEAN NOT NULL,
     error_type TEXT,
+    counted BOOLEAN,
     retryable BOOLEAN,
     cap INTEGER,
     due_at TEXT,
