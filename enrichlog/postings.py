@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Column, Connection, RowMapping, Select, Table, Text, and_, func, literal, or_, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    RowMapping,
+    Select,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from enrichlog.exceptions import UnknownJob
 from eventlog import canonical
@@ -52,7 +66,10 @@ class Posting(NamedTuple):
 
     @property
     def input_hash(self) -> str:
-        """SHA-256 of what the model gets to read: when it changes, the posting is to be enriched again."""
+        """SHA-256 of what counts as input: when it changes, the posting is to be enriched again.
+
+        A prompt may send the id, the URL and the language too; a change of those alone is no reason to pay again.
+        """
         read = {name: getattr(self, name) for name in ("title", "company", "location", "description")}
         return hashlib.sha256(canonical.text(read).encode()).hexdigest()
 
@@ -108,29 +125,62 @@ def compare_postings(database: Database, postings: Sequence[Posting]) -> list[Ch
 
 
 def sync(database: Database, enrichment: str, actor: str) -> int:
-    """Request every posting that is new to this enrichment or has changed since. Returns how many that were."""
-    requested, after = 0, ""
-    query = _unrequested(enrichment, job_postings.c.id, job_postings.c.input_hash)
-    query = query.order_by(job_postings.c.id).limit(SYNC_PAGE)
-    while page := database.page(query.where(job_postings.c.id > after)):
+    """Request every posting that is new to this enrichment or has changed since. Returns how many that were.
+
+    Changed is one whose column `input_hash` is not what was last seen: text that SQL has edited without it is noticed
+    only when something else looks at the posting.
+    """
+    requested = 0
+    for page in _pages(database, _unrequested(enrichment, job_postings.c.id)):
         with database.write() as connection:
-            requested += _request(connection, database, [enrichment], dict(page), actor)
-        after = page[-1].id
+            hashes = _mend_hashes(connection, [row.id for row in page])
+            requested += _request(connection, database, [enrichment], hashes, actor)
     return requested
 
 
 def count_unrequested(database: Database, enrichment: str) -> int:
     """How many postings `sync` would request."""
-    count: int = database.page(_unrequested(enrichment, func.count()))[0][0]
+    status = enrichment_status.c
+    new = _unrequested(enrichment, func.count()).where(status.stream_id.is_(None))
+    count: int = database.page(new)[0][0]
+    seen = status.input_hash.label("seen")
+    changed = _unrequested(enrichment, job_postings, seen).where(status.stream_id.is_not(None))
+    for page in _pages(database, changed):
+        count += sum(posting_of(row._mapping).input_hash != row.seen for row in page)
     return count
 
 
 def _unrequested(enrichment: str, *columns: Any) -> Select[Any]:
+    """What looks new or changed by the stored hash: that is quick, and takes too many rather than too few."""
     status = enrichment_status
     stream = status.c.stream_id == literal(f"{enrichment}-") + job_postings.c.id  # the one column that is indexed
     changed = and_(status.c.input_hash.is_distinct_from(job_postings.c.input_hash), status.c.rerun.is_(False))
     query: Select[Any] = select(*columns).select_from(job_postings).outerjoin(status, stream)
     return query.where(or_(status.c.stream_id.is_(None), changed))
+
+
+def _pages(database: Database, query: Select[Any]) -> Iterator[list[Any]]:
+    """The rows of a query over postings in order of their ids, in pages."""
+    query, after = query.order_by(job_postings.c.id).limit(SYNC_PAGE), ""
+    while page := database.page(query.where(job_postings.c.id > after)):
+        yield page
+        after = page[-1].id
+
+
+def _mend_hashes(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
+    """The input hash of each posting, made from its text, and stored where an edit by SQL has left the old one.
+
+    Else such a posting would look changed for ever, and be paid for at each run.
+    """
+    query = select(job_postings).where(job_postings.c.id.in_(job_ids)).order_by(job_postings.c.id)
+    # key_share: a row of theirs that refers to a posting may be written meanwhile
+    rows = connection.execute(query.with_for_update(key_share=True)).all()
+    hashes = {row.id: posting_of(row._mapping).input_hash for row in rows}
+    stale = [{"_id": row.id, "input_hash": hashes[row.id]} for row in rows if row.input_hash != hashes[row.id]]
+    if stale:
+        mend = update(job_postings).where(job_postings.c.id == bindparam("_id"))
+        connection.execute(mend.values(input_hash=bindparam("input_hash")), stale)
+    return hashes
 
 
 def _changes(connection: Connection, postings: Sequence[Posting]) -> list[Change]:
@@ -158,21 +208,28 @@ def _request(
 ) -> int:
     """Append a request for each posting (id -> input hash) that an enrichment has not seen like this.
 
-    One append for all enrichments: a second one would wait for rows while it holds the log lock.
+    One append for all enrichments: a second one would wait for rows while it holds the log lock. A stream that moves
+    on meanwhile is left to the next look; whoever notices the same change at the same time makes the same request.
     """
     streams = {stream_of(name, job_id): input_hash for name in enrichments for job_id, input_hash in hashes.items()}
     status = enrichment_status.c
-    query = select(status.stream_id, status.input_hash).where(status.stream_id.in_(list(streams)))
-    known = {row[0]: row[1] for row in connection.execute(query)}
+    query = select(status.stream_id, status.version, status.input_hash).where(status.stream_id.in_(list(streams)))
+    known = {row.stream_id: row for row in connection.execute(query)}
     proposals = []
     for stream_id, input_hash in streams.items():
-        if stream_id not in known:
+        row = known.get(stream_id)
+        if row is None:
             event = EnrichmentRequested(why="new", actor=actor, input_hash=input_hash)
-            proposals.append(Proposal(stream_id, event, str(uuid.uuid5(uuid.NAMESPACE_URL, f"{stream_id} new"))))
-        elif known[stream_id] != input_hash:
+            proposals.append(Proposal(stream_id, event, _event_id(stream_id, "new")))
+        elif row.input_hash != input_hash:
             event = EnrichmentRequested(why="changed", actor=actor, input_hash=input_hash)
-            proposals.append(Proposal(stream_id, event, str(uuid.uuid4())))
+            event_id = _event_id(stream_id, f"{row.version} {input_hash}")
+            proposals.append(Proposal(stream_id, event, event_id, row.version))
     if not proposals:
         return 0
     outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
     return sum(isinstance(outcome, Appended) for outcome in outcomes)
+
+
+def _event_id(stream_id: str, what: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{stream_id} {what}"))

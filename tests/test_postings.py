@@ -1,10 +1,12 @@
 """Postings in: what is new or changed is noticed and requested, once for each enrichment."""
 
 import hashlib
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, update
 
+from enrichlog import postings as postings_module
 from enrichlog.exceptions import UnknownJob
 from enrichlog.postings import (
     Posting,
@@ -13,11 +15,13 @@ from enrichlog.postings import (
     find_posting,
     job_postings,
     load_postings,
+    notice_posting,
     store_postings,
     sync,
 )
 from eventlog.database import Database
-from tests.builders import NOON, started, status, succeeded, tell
+from eventlog.log import append
+from tests.builders import NOON, run, started, status, succeeded, tell
 from tests.service import import_many, import_postings, of_type, posting, whole_log
 
 
@@ -106,6 +110,50 @@ def test_sync_requests_a_posting_that_changed_during_an_attempt_only_once(databa
     tell(database, "job-1", started())
     change_row(database, posting(description="Other work."))
     assert (sync(database, "job", "tests"), sync(database, "job", "tests")) == (1, 0)
+
+
+def test_text_that_sql_has_edited_is_requested_once_and_its_hash_mended(database: Database) -> None:
+    import_postings(database, posting("1"), posting("2"))
+    run(database, "UPDATE job_postings SET description = 'Edited.' WHERE id = '1'")
+    edited = find_posting(database, "1").input_hash
+    tell(database, "job-1", started(input_hash=edited), succeeded())  # claimed with the text as it is now
+    assert count_unrequested(database, "job") == 0
+    assert (sync(database, "job", "tests"), sync(database, "job", "tests")) == (0, 0)
+    assert run(database, "SELECT input_hash FROM job_postings WHERE id = '1'") == [{"input_hash": edited}]
+    run(database, "UPDATE job_postings SET description = 'Edited twice.', input_hash = 'x' WHERE id = '1'")
+    assert (count_unrequested(database, "job"), sync(database, "job", "tests")) == (1, 1)
+    assert status(database, "job-1")["input_hash"] == find_posting(database, "1").input_hash
+    assert why(database)[2:] == [("job-1", "changed")]
+
+
+def test_a_new_posting_is_requested_with_the_hash_of_its_text_whatever_its_row_says(database: Database) -> None:
+    insert_row(database, posting("1"))
+    run(database, "UPDATE job_postings SET input_hash = 'made up'")
+    assert (sync(database, "job", "tests"), sync(database, "job", "tests")) == (1, 0)
+    assert status(database, "job-1")["input_hash"] == posting("1").input_hash
+
+
+@pytest.mark.parametrize("other", ["notices it too", "has taken it", "is not there"])
+def test_a_change_is_requested_once_though_two_notice_it_at_the_same_time(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    import_postings(postgresql, posting())
+    change_row(postgresql, posting(description="Other work."))
+    changed = find_posting(postgresql, "1").input_hash
+
+    def append_later(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        if other == "notices it too":
+            notice_posting(postgresql, "1", "job", "another")
+        if other == "has taken it":
+            tell(postgresql, "job-1", started(input_hash=changed))
+        return append(*arguments)
+
+    monkeypatch.setattr(postings_module, "append", append_later)
+    notice_posting(postgresql, "1", "job", "tests")
+    assert why(postgresql)[1:] == ([] if other == "has taken it" else [("job-1", "changed")])
+    assert status(postgresql, "job-1")["rerun"] is False
+    assert sync(postgresql, "job", "tests") == 0
 
 
 def test_each_enrichment_sees_postings_for_itself(database: Database) -> None:
