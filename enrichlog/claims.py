@@ -61,7 +61,7 @@ class Claim(NamedTuple):
 class Claims(NamedTuple):
     """What one claim took; `unaffordable` when money was the reason that it took no more.
 
-    `given_up` counts the postings whose workers died too often: their attempts were closed, and no other begun.
+    `given_up` counts the postings that were picked and not begun: their workers died too often, or they are deleted.
     """
 
     taken: list[Claim]
@@ -80,21 +80,22 @@ def claim(
 ) -> Claims:  # fmt: skip
     """Claim up to `limit` postings of the scope, in one transaction; fewer, or none, when no more are due.
 
-    `money` (micro-dollars) is what their calls together may cost at the most.
+    `money` (micro-dollars) is what their calls together may cost at the most. Orphans of postings that have been
+    deleted are closed on the way.
     """
     with database.write() as connection:
         now = database.dialect.clock(connection)
-        picked = _pick(connection, scope_branches(enrichment.name, scope, now, settings.max_attempts), limit)
-        given_up = [row for row in picked if row.state == "running" and not _may_go_on(row, settings.max_attempts)]
-        wanted = [row for row in picked if row not in given_up]
-        postings = load_postings(connection, [row.job_id for row in wanted])
+        branches = scope_branches(enrichment.name, scope, now, settings.max_attempts)
+        picked = _pick(connection, [*branches, _bereft(enrichment.name, now)], limit)
+        postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
+        wanted = [row for row in picked if row.job_id in postings and _may_go_on(row, settings.max_attempts)]
+        given_up = [row for row in picked if row not in wanted]
         prepared = [
             _prepare(settings, enrichment, row.stream_id, status_of(row._mapping), postings[row.job_id], worker)
             for row in wanted
         ]
         taken = _affordable(prepared, money)
-        orphans = given_up + [row for row in wanted[: len(taken)] if row.state == "running"]
-        closed = [_close_orphan(connection, row) for row in orphans]
+        closed = [_close_orphan(connection, row) for row in given_up + wanted[: len(taken)] if row.state == "running"]
         positions = _append(connection, database, closed + [_start_proposal(one.started) for one in taken])
     begun = [one.begun_at(position) for one, position in zip(taken, positions[len(closed) :], strict=True)]
     return Claims(begun, unaffordable=len(taken) < len(prepared), given_up=len(given_up))
@@ -144,6 +145,12 @@ def _may_use(budget: int, max_attempts: int) -> ColumnElement[bool]:
     return or_(status.max_attempts > budget, by_policy)
 
 
+def _bereft(enrichment: str, now: datetime) -> ColumnElement[bool]:
+    """Attempts whose lease ran out and whose posting has been deleted: nobody takes those again."""
+    status = enrichment_status.c
+    return and_(status.enrichment == enrichment, ~_HAS_POSTING, status.state == "running", status.due_at <= now)
+
+
 _HAS_POSTING = exists(select(job_postings.c.id).where(job_postings.c.id == enrichment_status.c.job_id))
 
 
@@ -181,7 +188,9 @@ def _start_proposal(started: Started) -> Proposal:
 
 
 def _may_go_on(row: Row[Any], max_attempts: int) -> bool:
-    """Whether a posting may be tried again after this death of its worker, which counts."""
+    """Whether a posting may be tried, if need be after the death of its worker, which counts."""
+    if row.state != "running":
+        return True
     used: int = row.budget_used - row.grants + 1
     return used < allowance(row.max_attempts, ERROR_TYPES["interrupted"].cap, max_attempts)
 

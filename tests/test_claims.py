@@ -2,20 +2,22 @@
 
 import threading
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import Connection, delete, insert, select, text
 
+from enrichlog import claims as claims_module
 from enrichlog.attempt import end, end_proposal
 from enrichlog.claims import Claim, Claims, Scope, claim, count_due, lease_seconds, scope_branches
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.outcome import Outcome
-from enrichlog.postings import Posting, job_postings
+from enrichlog.postings import Posting, job_postings, load_postings
 from enrichlog.retry import allowance, verdict
 from enrichlog.retry_plan import plan_retry
 from enrichlog.runs import Target, request
@@ -152,6 +154,22 @@ def test_a_posting_that_is_gone_is_left(database: Database, settings: Settings) 
     assert taken(database, settings) == ["001"]
 
 
+def test_a_posting_that_goes_while_it_is_claimed_is_skipped(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(database, 3)
+
+    def load_after_deletion(connection: Connection, job_ids: Sequence[str]) -> dict[str, Posting]:
+        connection.execute(delete(job_postings).where(job_postings.c.id == "001"))
+        return load_postings(connection, job_ids)
+
+    monkeypatch.setattr(claims_module, "load_postings", load_after_deletion)
+    found = claims(database, settings)
+    assert [one.posting.id for one in found.taken] == ["000", "002"]
+    assert found.given_up == 1  # so that a worker comes back for more
+    assert status(database, "job-001")["state"] == "pending"
+
+
 def test_a_posting_without_text_or_with_too_much_of_it_is_claimed_with_its_outcome(
     database: Database, settings: Settings
 ) -> None:
@@ -241,6 +259,19 @@ def test_a_posting_whose_workers_died_three_times_is_left_alone(
     assert [start.facts["attempt"] for start in of_type(timed, "EnrichmentStarted")] == [1, 2, 3]
     assert len(of_type(timed, "EnrichmentFailed")) == 3
     assert (status(timed, "job-1")["state"], status(timed, "job-1")["budget_used"]) == ("failed", 3)
+
+
+def test_the_dead_attempt_of_a_posting_that_was_deleted_is_closed_and_no_other_begun(
+    timed: Database, dead: Claim, settings: Settings
+) -> None:
+    with timed.write() as connection:
+        connection.execute(delete(job_postings))
+    assert count_due(timed, "job", Scope(FAR), 5) == 0
+    assert claims(timed, settings) == Claims([], given_up=1)
+    closed = whole_log(timed)[-1]
+    assert (closed.type, closed.facts["error_type"]) == ("EnrichmentFailed", "interrupted")
+    assert status(timed, "job-1")["state"] == "failed"
+    assert claims(timed, settings) == Claims([])
 
 
 # -- claimers beside each other ---------------------------------------------------------------------------------------
