@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 
 from enrichlog.settings import Settings
@@ -11,7 +12,7 @@ from eventlog.database import Database
 
 def database_of(settings: Settings) -> Database:
     """The database, whether it is there or not."""
-    return _database(settings.database, settings.database_schema)
+    return _database(settings.database, settings.database_schema, os.getpid())
 
 
 def open_database(settings: Settings) -> Database:
@@ -25,5 +26,6 @@ def open_database(settings: Settings) -> Database:
 
 
 @lru_cache(maxsize=8)
-def _database(url: str, schema: str) -> Database:
+def _database(url: str, schema: str, process: int) -> Database:
+    """One for each process: after a fork the connections are the parent's, and are left to it as they are."""
     return Database(url, schema)

@@ -50,7 +50,7 @@ class Command:
         self._capsys, self._databases = capsys, list[Database]()
         patch.setattr(place, "_database", self._open)
 
-    def _open(self, url: str, schema: str) -> Database:
+    def _open(self, url: str, schema: str, process: int) -> Database:
         self._databases.append(Database(url, schema))
         return self._databases[-1]
 

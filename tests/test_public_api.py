@@ -1,6 +1,7 @@
 """What users import: each function in a script, in threads and in a running event loop; on both databases."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from enrichlog.settings import Settings, configure, reset
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
 from eventlog.errors import NotInitialised
-from tests.builders import failed, run, shown, started, status, tell
+from tests.builders import BOUND, failed, run, shown, started, status, tell
 from tests.command_line import CLI, contents, environment
 from tests.service import import_many, import_postings, of_type, posting, whole_log
 
@@ -302,6 +303,28 @@ def test_a_plain_script_needs_nothing_but_its_environment(
         check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_after_a_fork_each_process_has_connections_of_its_own(
+    database: Database, simulator: Simulator, tmp_path: Path
+) -> None:
+    script = """
+import enrichlog, os
+ids = enrichlog.get_unenriched_jobs()
+children = []
+for job_id in ids:
+    if not (child := os.fork()):
+        os._exit(not enrichlog.process_job_enrichment(job_id)["success"])
+    children.append(child)
+print(ids, [os.waitpid(child, 0)[1] for child in children], enrichlog.get_unenriched_jobs())
+"""
+    variables = {"DATABASE_URL": database.url, "OPENAI_BASE_URL": simulator.base_url, "PYTHONPATH": str(CLI.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment(**variables), capture_output=True, text=True,
+        check=False, timeout=BOUND,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("['000', '001', '002'] [0, 0, 0] []\n", "")
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
