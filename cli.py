@@ -163,8 +163,8 @@ def import_(
     Needed are an id, a title and a description; company, location, url and language are taken when they are there.
     """
     from enrichlog import screens, terminal
+    from enrichlog.actor import actor
     from enrichlog.posting_files import import_file, read_map
-    from enrichlog.runs import actor
 
     names = ["job", *(name for name in settings.enrichments if name != "job")]
     report = import_file(database, path, read_map(pairs), names, actor(), dry_run=dry_run)

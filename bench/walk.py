@@ -14,8 +14,9 @@ from bench.service import import_postings, sample_postings, simulator_process
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.postings import Posting
 from enrichlog.result import JobEnrichment
-from enrichlog.runs import open_scope, perform
+from enrichlog.runs import perform
 from enrichlog.settings import Settings
+from enrichlog.targets import open_scope
 from eventlog.database import Database
 
 POSTINGS, CONCURRENCY = 2_000, 100

@@ -19,8 +19,9 @@ from enrichlog.exceptions import NotConfirmed, UnknownProjection, UnwritableFile
 from enrichlog.postings import count_unrequested
 from enrichlog.price import MICRODOLLARS
 from enrichlog.retry_plan import RetryPlan, plan_retry
-from enrichlog.runs import Chosen, choose, every_posting, open_scope, perform, request, require_key, scope_of
+from enrichlog.runs import perform, require_key
 from enrichlog.settings import Settings
+from enrichlog.targets import Chosen, choose, every_posting, open_scope, request, scope_of
 from enrichlog.terminal import counted
 from enrichlog.worker import Run
 from eventlog.database import Database

@@ -12,11 +12,11 @@ from pathlib import Path
 from sqlalchemy import text
 
 from enrichlog import commands, reports, screens, terminal
+from enrichlog.actor import actor
 from enrichlog.exceptions import UsageError
 from enrichlog.posting_files import import_file
 from enrichlog.result import DEFAULT as DEFAULT_RESULT
 from enrichlog.retry_plan import plan_retry
-from enrichlog.runs import actor
 from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Rule, Script, Simulator
 from eventlog import migration

@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 
 from enrichlog import reports
+from enrichlog.actor import actor
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.postings import notice_posting
-from enrichlog.runs import actor
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded

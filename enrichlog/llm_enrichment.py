@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select
 
 from enrichlog import reports
+from enrichlog.actor import actor
 from enrichlog.claims import scope_branches
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
@@ -20,8 +21,9 @@ from enrichlog.exceptions import UnknownJob
 from enrichlog.external import record_error, record_result
 from enrichlog.place import open_database
 from enrichlog.postings import Posting, find_posting, notice_posting, store_postings
-from enrichlog.runs import actor, choose, open_scope, perform, require_key, scope_of
+from enrichlog.runs import perform, require_key
 from enrichlog.settings import current as current_settings
+from enrichlog.targets import choose, open_scope, scope_of
 from eventlog.database import Database
 from eventlog.errors import Conflict, EnrichlogError
 from projections.enrichment_status import enrichment_status

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.retry import VERDICTS, Verdict, allowance, verdict
-from enrichlog.runs import Target
+from enrichlog.targets import Target
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status
 

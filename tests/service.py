@@ -13,8 +13,9 @@ from sqlalchemy import select
 import enrichlog
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.postings import Posting, store_postings
-from enrichlog.runs import open_scope, perform
+from enrichlog.runs import perform
 from enrichlog.settings import Settings
+from enrichlog.targets import open_scope
 from enrichlog.worker import Run
 from eventlog.database import Database
 from eventlog.log import Recorded, read_log

@@ -20,8 +20,8 @@ from enrichlog.outcome import Outcome
 from enrichlog.postings import Posting, job_postings, load_postings
 from enrichlog.retry import allowance, verdict
 from enrichlog.retry_plan import plan_retry
-from enrichlog.runs import Target, request
 from enrichlog.settings import Settings, configure
+from enrichlog.targets import Target, request
 from eventlog.database import Database
 from projections.enrichment_status import STATES, Status, enrichment_status, row
 from tests.builders import (

@@ -4,8 +4,8 @@ import pytest
 
 from enrichlog.retry import DEFAULT_MAX_ATTEMPTS
 from enrichlog.retry_plan import RetryPlan, plan_retry
-from enrichlog.runs import Target, request
 from enrichlog.simulator import Fault, Rule, Script, Simulator
+from enrichlog.targets import Target, request
 from eventlog.database import Database
 from tests.builders import StoppedClock, failed, requested, started, status, succeeded, tell
 from tests.command_line import Command

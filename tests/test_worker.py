@@ -22,9 +22,10 @@ from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.exceptions import MissingApiKey, UnknownPrice
 from enrichlog.posting_files import import_file
 from enrichlog.reply import Api, Reply
-from enrichlog.runs import Target, open_scope, perform, request
+from enrichlog.runs import perform
 from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
+from enrichlog.targets import Target, open_scope, request
 from enrichlog.worker import Run, Worker
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
