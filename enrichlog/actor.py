@@ -9,5 +9,5 @@ def actor() -> str:
     """Who acts: the user of this machine."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError):
+    except (OSError, KeyError, ImportError):  # ImportError: Windows without USERNAME, before Python 3.13
         return "unknown"
