@@ -37,7 +37,7 @@ LEASE_RAN_OUT = "The worker {worker} did not come back before its lease ran out"
 class Scope:
     """Which postings a run takes: those due by `horizon`, or only what is requested of one batch, or of these ids.
 
-    A run takes each posting at most once, because what fails during it is due after its horizon.
+    A run takes each posting at most once, because what fails or changes during it is due after its horizon.
     """
 
     horizon: datetime
@@ -123,20 +123,20 @@ def scope_branches(enrichment: str, scope: Scope, now: datetime, max_attempts: i
     """
     status = enrichment_status.c
     ours, pending = and_(status.enrichment == enrichment, _HAS_POSTING), status.state == "pending"
+    due, orphaned = status.due_at <= scope.horizon, and_(status.state == "running", status.due_at <= now)
     if scope.job_ids is not None:
         named = and_(ours, status.job_id.in_(scope.job_ids))
-        return [and_(named, pending), and_(named, status.state == "running", status.due_at <= now)]
+        return [and_(named, pending, due), and_(named, orphaned)]
     if scope.batch is not None:
         return [and_(ours, pending, status.batch == scope.batch)]
-    due, used = status.due_at <= scope.horizon, status.budget_used - status.grants
+    used = status.budget_used - status.grants
     failed = and_(ours, status.state == "failed", due, status.retryable)
     by_budget = [
         and_(failed, used == budget if budget else used <= 0, _may_use(budget, max_attempts))
         for budget in range(max_attempts)
     ]
     raised = and_(failed, used >= max_attempts, status.max_attempts > used)
-    orphaned = and_(ours, status.state == "running", status.due_at <= now)
-    return [and_(ours, pending, due), orphaned, *by_budget, raised]
+    return [and_(ours, pending, due), and_(ours, orphaned), *by_budget, raised]
 
 
 def _may_use(budget: int, max_attempts: int) -> ColumnElement[bool]:

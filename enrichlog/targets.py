@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -93,11 +92,14 @@ def choose(database: Database, enrichment: str, job_ids: Sequence[str], max_atte
 
 
 def scope_of(database: Database, enrichment: str, targets: Sequence[Target], *, force: bool) -> Scope:
-    """The scope of a run over these postings; those that are not pending anyway are requested first."""
-    scope = open_scope(database, enrichment)
+    """The scope of a run over these postings; those that are not pending anyway are requested first.
+
+    Its horizon is taken after that: what changes while the run goes on is left to the next.
+    """
+    sync(database, enrichment, actor())
     again = [target for target in targets if target.state not in ("pending", "running")]
-    request(database, enrichment, again, "force" if force else "retry")
-    return replace(scope, job_ids=tuple(target.job_id for target in targets))
+    horizon = request(database, enrichment, again, "force" if force else "retry").scope.horizon
+    return Scope(horizon, job_ids=tuple(target.job_id for target in targets))
 
 
 def every_posting(database: Database, enrichment: str) -> list[Target]:

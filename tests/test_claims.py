@@ -21,7 +21,7 @@ from enrichlog.postings import Posting, job_postings, load_postings
 from enrichlog.retry import allowance, verdict
 from enrichlog.retry_plan import plan_retry
 from enrichlog.settings import Settings, configure
-from enrichlog.targets import Target, request
+from enrichlog.targets import Target, request, scope_of
 from eventlog.database import Database
 from projections.enrichment_status import STATES, Status, enrichment_status, row
 from tests.builders import (
@@ -135,6 +135,24 @@ def test_only_what_is_due_by_the_horizon_is_taken(timed: Database, clock: Stoppe
     assert taken(timed, settings) == ["3"]
     clock.advance(seconds=1)
     assert taken(timed, settings) == ["1"]
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["named", "forced"])
+def test_a_named_posting_that_changes_during_the_run_is_left_to_the_next(
+    timed: Database, clock: StoppedClock, settings: Settings, force: bool
+) -> None:
+    import_postings(timed, posting())
+    state = "succeeded" if force else "pending"
+    if force:
+        tell(timed, "job-1", started(input_hash=posting().input_hash), succeeded())
+    scope = scope_of(timed, "job", [Target("1", state=state)], force=force)  # type: ignore[arg-type]
+    (one,) = claims(timed, settings, scope=scope).taken
+    clock.advance(seconds=1)
+    import_postings(timed, posting(description="Other work."))
+    record(timed, settings, one, Outcome(result={}))
+    assert status(timed, "job-1")["state"] == "pending"
+    assert taken(timed, settings, scope=scope) == []
+    assert taken(timed, settings, scope=scope_of(timed, "job", [Target("1")], force=force)) == ["1"]
 
 
 def test_what_is_done_or_dismissed_or_of_another_enrichment_is_left(database: Database, settings: Settings) -> None:
