@@ -9,12 +9,10 @@ from enrichlog import reports
 from enrichlog.actor import actor
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.postings import notice_posting
+from enrichlog.single import record_pair
 from eventlog.database import Database
-from eventlog.errors import Conflict
 from eventlog.events import EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
-from eventlog.log import Proposal, append
 from eventlog.streams import stream_of
-from projections.inline import InlineReadModels
 
 
 def record_result(database: Database, enrichment: str, job_id: str, result: dict[str, Any]) -> None:
@@ -23,7 +21,7 @@ def record_result(database: Database, enrichment: str, job_id: str, result: dict
     end = EnrichmentSucceeded(
         attempt_id=start.attempt_id, attempt=start.attempt, origin="external", called=False, result=result
     )
-    _append_pair(database, stream_of(enrichment, job_id), start, end)
+    record_pair(database, stream_of(enrichment, job_id), start, end)
 
 
 def record_error(database: Database, enrichment: str, job_id: str, message: str) -> None:
@@ -34,7 +32,7 @@ def record_error(database: Database, enrichment: str, job_id: str, message: str)
         attempt_id=start.attempt_id, attempt=start.attempt, origin="external", called=False, message=message,
         error_type=kind.name, retryable=kind.retryable, counts=kind.counts, cap=kind.cap, wait_ms=0,
     )  # fmt: skip
-    _append_pair(database, stream_of(enrichment, job_id), start, end)
+    record_pair(database, stream_of(enrichment, job_id), start, end)
 
 
 def _start(database: Database, enrichment: str, job_id: str) -> EnrichmentStarted:
@@ -44,17 +42,3 @@ def _start(database: Database, enrichment: str, job_id: str) -> EnrichmentStarte
         attempt_id=str(uuid.uuid4()), attempt=status.attempts + 1, origin="external", worker=actor(), lease_seconds=0,
         input_hash=posting.input_hash,
     )  # fmt: skip
-
-
-def _append_pair(
-    database: Database, stream_id: str, start: EnrichmentStarted, end: EnrichmentSucceeded | EnrichmentFailed
-) -> None:
-    attempt = uuid.UUID(start.attempt_id)
-    pair = [
-        Proposal(stream_id, start, str(uuid.uuid5(attempt, "start"))),
-        Proposal(stream_id, end, str(uuid.uuid5(attempt, "end"))),
-    ]
-    with database.write() as connection:
-        for outcome in append(connection, database.dialect, pair, InlineReadModels(database.dialect)):
-            if isinstance(outcome, Conflict):
-                raise outcome

@@ -15,17 +15,17 @@ from sqlalchemy import select
 from enrichlog import reports
 from enrichlog.actor import actor
 from enrichlog.claims import scope_branches
-from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownJob
 from enrichlog.external import record_error, record_result
 from enrichlog.place import open_database
-from enrichlog.postings import Posting, find_posting, notice_posting, store_postings
-from enrichlog.runs import perform, require_key
+from enrichlog.postings import find_posting, notice_posting, store_postings
+from enrichlog.runs import require_key
 from enrichlog.settings import current as current_settings
-from enrichlog.targets import choose, open_scope, scope_of
-from eventlog.database import Database
+from enrichlog.single import attempt_now, fail_without_description, require_free
+from enrichlog.targets import open_scope
 from eventlog.errors import Conflict, EnrichlogError
+from eventlog.log import Recorded
 from projections.enrichment_status import enrichment_status
 from projections.llm_enrichment import ERROR_CHARACTERS
 
@@ -37,33 +37,45 @@ NAME = "job"
 Result = dict[str, Any]
 
 
-def enrich_job_with_llm(job_id: str, description: str) -> tuple[Result | None, str | None]:
+def enrich_job_with_llm(job_id: str, description: str | None) -> tuple[Result | None, str | None]:
     """Ask the model about one posting with this description, and record the attempt: (data, None) or (None, error).
 
-    The description becomes the posting's own. Raises the errors of the settings and the database.
+    The description becomes the posting's own; without one nobody is asked, and that is the recorded error. Raises
+    `Conflict` while another attempt of the posting is in flight, and the errors of the settings and the database.
     """
-    database = open_database(current_settings())
-    posting = find_posting(database, job_id)._replace(description=description or "")
-    store_postings(database, [posting], [NAME], actor())
-    outcome = _enrich(database, posting, force=True)
-    return (outcome["data"], None) if outcome["success"] else (None, outcome["error"])
+    settings = current_settings()
+    database = open_database(settings)
+    if description is None or not description.strip():
+        ended = _told(job_id, fail_without_description(database, settings, NAME, job_id))
+    else:
+        require_key(settings)
+        require_free(database, settings, NAME, job_id)
+        posting = find_posting(database, job_id)._replace(description=description)
+        store_postings(database, [posting], [NAME], actor())
+        ended = _told(job_id, attempt_now(database, settings, NAME, job_id, force=True))
+    return ended.get("data"), ended.get("error")
 
 
 def process_job_enrichment(job_id: str, force: bool = False) -> Result:
     """Enrich one posting unless it is enriched already: {"success", "job_id", …}.
 
-    A success has `data`, or `skipped: True` when it was enriched already; a failure has `error` and `error_type`. A
-    posting that failed for good is not tried again without `force`. Raises the errors of the settings and the
-    database, `UnknownJob` among them.
+    A success has `data`, or `skipped: True` when it was enriched already; a failure has `error` and `error_type`, which
+    is None where no attempt was made, such as while another is in flight. A posting that failed for good is not tried
+    again without `force`. Raises the errors of the settings and the database, `UnknownJob` among them.
     """
-    database = open_database(current_settings())
-    posting = notice_posting(database, job_id, NAME, actor())
+    settings = current_settings()
+    database = open_database(settings)
+    notice_posting(database, job_id, NAME, actor())
     status = reports.current(database, NAME, job_id)
     if status.state == "succeeded" and not force:
         return {"success": True, "job_id": job_id, "skipped": True, "message": "Already enriched"}
     if status.state in ("failed", "dismissed") and not status.retryable and not force:
-        return _told(database, job_id) | {"skipped": True}
-    return _enrich(database, posting, force=force)
+        row = reports.shown(database, NAME, job_id) or {}
+        return _failure(job_id, row.get("enrichment_error") or status.state, status.error_type) | {"skipped": True}
+    try:
+        return _told(job_id, attempt_now(database, settings, NAME, job_id, force=force))
+    except Conflict as conflict:
+        return _failure(job_id, str(conflict), None)
 
 
 def save_enrichment_to_db(job_id: str, enrichment_data: Any) -> bool:
@@ -129,7 +141,7 @@ def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jo
         try:
             result = process_job_enrichment(job_id)
         except EnrichlogError as error:
-            result = {"success": False, "job_id": job_id, "error": str(error), "error_type": None}
+            result = _failure(job_id, str(error), None)
             stopped = None if isinstance(error, UnknownJob | Conflict) else str(error)
         results.append(result)
         kind = ERROR_TYPES.get(result.get("error_type") or "")
@@ -147,23 +159,13 @@ def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jo
     return {**counts, "rate_limited": limited, "results": results, "stopped": stopped}
 
 
-def _enrich(database: Database, posting: Posting, *, force: bool) -> Result:
-    """Request the posting, work through that one request, and tell what became of it."""
-    settings = current_settings()
-    enrichment = enrichment_of(settings, NAME)
-    require_key(settings)
-    chosen = choose(database, NAME, [posting.id], settings.max_attempts, force=True)
-    scope = scope_of(database, NAME, chosen.targets, force=force)
-    run = perform(database, settings, enrichment, scope)
-    if not run.done:
-        error = chosen.left.get(posting.id) or run.stopped or "another worker took the posting"
-        return {"success": False, "job_id": posting.id, "error": error, "error_type": None}
-    return _told(database, posting.id)
+def _told(job_id: str, end: Recorded) -> Result:
+    """What an end says, as it is recorded."""
+    content, error_type = end.content or {}, end.facts.get("error_type")
+    if error_type is None:
+        return {"success": True, "job_id": job_id, "data": content.get("result")}
+    return _failure(job_id, content.get("message") or error_type, error_type)
 
 
-def _told(database: Database, job_id: str) -> Result:
-    status, row = reports.current(database, NAME, job_id), reports.shown(database, NAME, job_id) or {}
-    if status.state == "succeeded":
-        return {"success": True, "job_id": job_id, "data": row.get("result")}
-    error = row.get("enrichment_error") or status.state
-    return {"success": False, "job_id": job_id, "error": error, "error_type": status.error_type}
+def _failure(job_id: str, error: str, error_type: str | None) -> Result:
+    return {"success": False, "job_id": job_id, "error": error, "error_type": error_type}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +19,16 @@ from enrichlog import (
     process_job_enrichment,
     save_enrichment_error_to_db,
     save_enrichment_to_db,
+    single,
 )
 from enrichlog.exceptions import MissingApiKey, UnknownJob
 from enrichlog.place import database_of
+from enrichlog.runs import perform
 from enrichlog.settings import Settings, configure, reset
 from enrichlog.simulator import Fault, Rule, Script, Simulator
+from enrichlog.worker import Run
 from eventlog.database import Database
-from eventlog.errors import NotInitialised
+from eventlog.errors import Conflict, NotInitialised
 from tests.builders import BOUND, failed, run, shown, started, status, tell
 from tests.command_line import CLI, contents, environment
 from tests.service import import_many, import_postings, of_type, posting, whole_log
@@ -76,6 +80,72 @@ def test_another_description_becomes_the_postings_own(database: Database) -> Non
     kept = run(database, "SELECT description FROM job_postings WHERE id = '000'")
     assert kept == [{"description": "Something else."}]
     assert of_type(database, "EnrichmentRequested")[-1].facts["why"] in ("changed", "new")
+
+
+@pytest.mark.parametrize("description", [None, "", " \n\t "], ids=["none", "empty", "blank"])
+def test_a_call_without_a_description_is_a_recorded_failure_and_the_posting_keeps_its_own(
+    database: Database, simulator: Simulator, description: str | None
+) -> None:
+    before = run(database, "SELECT * FROM job_postings ORDER BY id")
+    assert enrich_job_with_llm("000", description) == (None, "No description found")
+    assert (types(database), simulator.journal) == (CALLED_IN_VAIN, [])
+    start, end = (event.facts for event in whole_log(database)[-2:])
+    assert start["attempt_id"] == end["attempt_id"]
+    assert (start["origin"], end["origin"], end["called"], end["error_type"]) == ("call", "call", False, "input_error")
+    assert run(database, "SELECT * FROM job_postings ORDER BY id") == before
+    assert "000" not in get_unenriched_jobs()
+    assert enrich_job_with_llm("000", "Work number 000.")[1] is None
+
+
+def test_a_call_while_another_attempt_is_in_flight_is_an_error_of_the_caller_and_changes_nothing(
+    database: Database, simulator: Simulator
+) -> None:
+    tell(database, "job-000", started(input_hash=posting("000").input_hash))
+    before = contents(database)
+    for description in ("Something else.", None):
+        with pytest.raises(Conflict, match="an attempt is in flight"):
+            enrich_job_with_llm("000", description)
+    assert (contents(database), simulator.journal) == (before, [])
+
+
+def test_of_many_callers_at_once_each_gets_the_data_or_an_error_it_cannot_save(
+    database: Database, simulator: Simulator
+) -> None:
+    def call_and_save(_: int) -> bool:
+        try:
+            data, error = enrich_job_with_llm("000", "Work number 000.")
+        except Conflict:
+            return False
+        assert error is None
+        return save_enrichment_to_db("000", data)
+
+    with ThreadPoolExecutor(6) as threads:
+        saved = sum(threads.map(call_and_save, range(6)))
+    assert saved == len(simulator.journal) == types(database).count("EnrichmentSucceeded") >= 1
+    assert "EnrichmentFailed" not in types(database)
+
+
+def test_a_call_gives_what_its_own_attempt_ended_with(
+    database: Database, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def perform_and_be_followed(*arguments: Any, **options: Any) -> Run:
+        done = perform(*arguments, **options)
+        assert save_enrichment_to_db("000", {"title": "Found by another"})
+        return done
+
+    monkeypatch.setattr(single, "perform", perform_and_be_followed)
+    data, _ = enrich_job_with_llm("000", "Work number 000.")
+    assert (data or {})["title"] == "Engineer 000"
+    assert (shown(database, "job-000") or {})["result"] == {"title": "Found by another"}
+
+
+def test_a_result_that_the_users_table_refuses_is_given_all_the_same(database: Database, simulator: Simulator) -> None:
+    run(database, "ALTER TABLE llm_enrichment RENAME COLUMN result TO ours")  # no row can be written any more
+    data, error = enrich_job_with_llm("000", "Work number 000.")
+    assert ((data or {})["title"], error) == ("Engineer 000", None)
+    assert process_job_enrichment("001")["data"]["title"] == "Engineer 001"
+    assert run(database, "SELECT * FROM llm_enrichment") == []
+    assert len(simulator.journal) == 2
 
 
 def test_a_call_asks_even_when_the_posting_is_enriched(database: Database, simulator: Simulator) -> None:
