@@ -8,22 +8,28 @@ import orjson
 
 REDACTED = "[redacted]"
 
-# A key has at least one digit and 20 characters after its prefix, or is shown with stars as providers echo it;
-# without that, words such as "sk-learn" would be taken for one.
 _SECRETS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|sess)-(?:(?=[\w-]*\d)[\w-]{20,}|[\w-]*\*+[\w*-]*\.?[\w*-]*)"
+    r"\b(?:sk|pk|rk|gsk|xai|sess)-(?P<key>[\w-]*(?:\*[\w*-]*\.?[\w*-]*)?)"
     r"|\bBearer\s+(?!\[redacted\])[\w.~+/-]{8,}=*"
     r"|(?<=://)[^\s/@:\"]*:[^\s/\"]+(?=@)"
 )
+_DIGIT = re.compile(r"\d")
+_KEY_CHARACTERS = 20
 _TRACES = re.compile(rb"(?:sk|pk|rk|xai|sess)-|Bearer|://[^/]*@")
 _known: dict[str, bytes] = {}
-"""Secret -> as it stands in a JSON text."""
+"""Secret, in each of its forms -> as that stands in a JSON text."""
 
 
 def remember_secret(secret: str) -> None:
     """Have this exact text taken out everywhere; under 8 characters it would hit ordinary words, and is ignored."""
-    if len(secret.strip()) >= 8:
-        _known[secret.strip()] = orjson.dumps(secret.strip())[1:-1]
+    plain = secret.strip()
+    if len(plain) >= 8:
+        for form in (_escaped(plain).decode(), plain):  # a JSON text that echoes it is stored as a text itself
+            _known[form] = _escaped(form)
+
+
+def _escaped(text: str) -> bytes:
+    return orjson.dumps(text)[1:-1]
 
 
 def may_hold_secrets(encoded: bytes) -> bool:
@@ -36,4 +42,14 @@ def redact(text: str) -> str:
     for secret in _known:
         if secret in text:
             text = text.replace(secret, REDACTED)
-    return _SECRETS.sub(REDACTED, text)
+    return _SECRETS.sub(_replacement, text)
+
+
+def _replacement(match: re.Match[str]) -> str:
+    """A key has a digit and 20 characters after its prefix, or stars as providers echo it; "sk-learn" is a word.
+
+    Decided here, because an expression that decides reads what it refuses again from every prefix within.
+    """
+    key = match["key"]
+    is_word = key is not None and "*" not in key and (len(key) < _KEY_CHARACTERS or not _DIGIT.search(key))
+    return match[0] if is_word else REDACTED

@@ -1,5 +1,6 @@
 """Canonical JSON: one text for one value, which both databases can hold and which holds no secret."""
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -145,10 +146,27 @@ def test_a_secret_that_was_told_is_taken_out_whatever_is_in_it(secret: str, monk
     assert canonical.text({"message": f"it was {secret}!"}) == f'{{"message":"it was {REDACTED}!"}}'
 
 
+@pytest.mark.parametrize("secret", ['pa"ss\\word', "two\nlines", "ends-with-\\"])
+def test_a_secret_that_was_told_is_taken_out_of_a_reply_that_echoes_it_in_json(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "_known", {})
+    redaction.remember_secret(secret)
+    reply = json.dumps({"error": f"no such key: {secret}"})
+    assert redact(reply) == json.dumps({"error": f"no such key: {REDACTED}"})
+    assert json.loads(canonical.text({"raw_head": reply})) == {"raw_head": redact(reply)}
+
+
 def test_a_short_secret_is_not_remembered_because_it_would_hit_ordinary_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_known", {})
     redaction.remember_secret("test")
     assert redact("this is a test") == "this is a test"
+
+
+def test_a_long_text_full_of_what_looks_like_the_beginning_of_a_key_is_read_once() -> None:
+    text = "sk-" * 700_000  # read again from each of them it would take hours
+    assert redact(text) == text
+    assert redact(f"{text}1") == REDACTED
 
 
 @given(storable)
