@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 
@@ -52,10 +53,16 @@ class Enrichment(NamedTuple):
         """Which price applies."""
         return PricedModel(self.model, self.server, self.prices_of)
 
+    @property
+    def endpoint(self) -> str:
+        """The server's URL without what may be a secret in it: user, query and fragment."""
+        parts = urlsplit(self.server)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
     def require_price(self) -> None:
         """Raises `UnknownPrice` when what a call costs is not known."""
         if not is_known(self.priced):
-            raise UnknownPrice(model=self.model, server=self.server)
+            raise UnknownPrice(model=self.model, server=self.endpoint)
 
     @property
     def output_cap(self) -> int | None:
@@ -72,8 +79,8 @@ class Enrichment(NamedTuple):
     def facts(self) -> dict[str, Any]:
         """What start and end events carry of it."""
         return {
-            "provider_name": provider_of(self.server),
-            "endpoint": self.server,
+            "provider_name": provider_of(self.endpoint),
+            "endpoint": self.endpoint,
             "credential": self.credential,
             "openai_api_type": "responses" if self.api == "responses" else "chat_completions",
             "request_model": self.model,

@@ -15,6 +15,7 @@ from enrichlog.answer import Answer, Usage, as_dict, as_text, read_answer
 from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
 from enrichlog.reply import BODY_CAP, Api, Reply
 from enrichlog.retry_after import retry_after_ms
+from eventlog.redaction import redact
 
 RAW_HEAD_CHARACTERS = 2_000
 SIMULATOR = "enrichlog-simulator"
@@ -167,7 +168,8 @@ def _failed(error_type: str, why: str, error_class: str | None = None) -> Failed
 
 
 def _head(reply: Reply) -> str | None:
-    return reply.body[: 4 * RAW_HEAD_CHARACTERS].decode("utf-8", "replace")[:RAW_HEAD_CHARACTERS] or None
+    """The first characters of the body. Secrets are taken out first: half a key would not be known as one."""
+    return redact(reply.body.decode("utf-8", "replace"))[:RAW_HEAD_CHARACTERS] or None
 
 
 def _decoded(body: bytes) -> Any:

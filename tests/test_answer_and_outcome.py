@@ -20,7 +20,7 @@ from enrichlog.reply import Api, Reply
 from enrichlog.settings import Settings
 from eventlog.chain import seal
 from tests.builders import NOON
-from tests.service import Skills, posting
+from tests.service import KEY, Skills, posting
 
 APIS: tuple[Api, ...] = get_args(Api)
 RESULT = {"title": "Data Engineer", "skills": ["SQL"]}
@@ -349,6 +349,14 @@ def test_a_deadline_of_half_a_second_is_told_as_such() -> None:
 def test_only_the_head_of_a_long_reply_is_kept() -> None:
     outcome = judged(reply(raw="é".encode() * 3_000, status=500))
     assert outcome.raw_head == "é" * 2_000
+
+
+@pytest.mark.parametrize("before", range(1_970, 2_001, 5))
+def test_no_part_of_a_key_is_kept_where_the_head_of_a_reply_ends(before: int) -> None:
+    outcome = judged(reply(raw=b"." * before + KEY.encode() + b"x" * 9_000, status=401))
+    assert outcome.raw_head is not None
+    assert KEY[:4] not in outcome.raw_head
+    assert outcome.raw_head.startswith("." * before)  # what stands before it is kept
 
 
 # -- every reply ------------------------------------------------------------------------------------------------------

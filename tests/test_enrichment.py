@@ -159,6 +159,19 @@ def test_start_and_end_carry_the_same_facts_of_the_request() -> None:
     assert KEY not in begun.model_dump_json()
 
 
+@pytest.mark.parametrize(
+    ("base_url", "address"),
+    [
+        ("http://127.0.0.1:1/v1/", "http://127.0.0.1:1/v1"),
+        ("https://tok3n@host.example/v1", "https://host.example/v1"),
+        ("https://me:tok3n@host.example:8443/v1?api-key=tok3n#tok3n", "https://host.example:8443/v1"),
+        ("http://[::1]:11434/v1", "http://[::1]:11434/v1"),
+    ],
+)
+def test_the_servers_address_is_recorded_without_what_may_be_a_secret_in_it(base_url: str, address: str) -> None:
+    assert start(request(posting()), base_url=base_url).endpoint == address
+
+
 def test_keys_are_told_apart_without_being_told() -> None:
     assert fingerprint(KEY) != fingerprint(KEY + "x")
     assert len(fingerprint(KEY)) == 12
