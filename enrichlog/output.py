@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any, NoReturn
 
-_FENCE = re.compile(r"```[ \t]*(?:json|JSON)?[ \t]*\n?(.*?)```", re.DOTALL)
+_FENCE = "```"
 _BOM = "\ufeff"
 DEEPEST = 200
 """Deeper than this no result is stored: canonical JSON ends at about 250 levels."""
@@ -63,8 +62,9 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _only_fence(text: str) -> str | None:
-    fences: list[str] = _FENCE.findall(text)
-    return fences[0] if len(fences) == 1 else None
+    """What stands between the only two fences of a text; None when there are none, or more."""
+    parts = text.split(_FENCE)
+    return parts[1].strip().removeprefix("json").removeprefix("JSON") if len(parts) == 3 else None
 
 
 def _only_object(text: str) -> str | None:

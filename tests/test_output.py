@@ -138,6 +138,14 @@ def test_outputs_that_people_met_are_read_by_the_policy(row: dict[str, Any]) -> 
         assert says(row["raw"], output.parse(row["raw"]))
 
 
+@pytest.mark.parametrize(
+    "text", ["```" + " " * 20_000 + "x", "```json" + "\t \n" * 20_000, "```" * 20_000, "{" * 60_000]
+)
+def test_what_looks_like_a_fence_or_an_object_and_is_none_is_read_once(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        output.parse(text)  # an expression that goes back over it would take hours
+
+
 @given(st.text())
 @example("```")
 @example("``````")
