@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.errors import PydanticInvalidForJsonSchema
 
 from enrichlog.exceptions import InvalidResultModel
 from eventlog import canonical
@@ -79,10 +78,16 @@ def strict_schema(model: type[BaseModel]) -> dict[str, Any]:
     Raises `InvalidResultModel`. Source: the provider's guide to structured outputs, "supported schemas".
     """
     try:
-        schema = model.model_json_schema()
-    except PydanticInvalidForJsonSchema as error:
-        raise InvalidResultModel(reference=model.__name__, reason=str(error)) from error
-    strict: dict[str, Any] = _strict(schema)
+        strict: dict[str, Any] = _strict(_with_root(model.model_json_schema()))
+    except (
+        Exception
+    ) as error:  # a field of no JSON type, a name that is not defined, whatever a user's own schema raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0].removesuffix(".")
+        raise InvalidResultModel(reference=model.__name__, reason=reason) from error
+    if strict.get("type") != "object":
+        raise InvalidResultModel(
+            reference=model.__name__, reason="it is no object with fields, which an answer must be"
+        )
     return strict
 
 
@@ -92,6 +97,19 @@ def schema_hash(model: type[BaseModel]) -> str:
 
 
 _NAMED = ("properties", "$defs")  # their keys are the user's names, which may be those of keywords
+_UNKNOWN = ("default", "discriminator")  # refused, or without a meaning, in strict mode
+_FREE_KEYS = (
+    "{title} is an object with free keys, such as a dict, which strict mode cannot express; "
+    "use a list of objects with one field for the key"
+)
+
+
+def _with_root(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its root in place: a model that contains itself has a reference there, which providers refuse."""
+    root, definitions = schema, schema.get("$defs", {})
+    for _ in definitions:  # each may be a reference to the next
+        root = definitions[root["$ref"].rpartition("/")[2]] if "$ref" in root else root
+    return schema if root is schema else {**root, "$defs": definitions}
 
 
 def _each(nodes: dict[str, Any]) -> dict[str, Any]:
@@ -103,9 +121,15 @@ def _strict(node: Any) -> Any:
         return [_strict(entry) for entry in node]
     if not isinstance(node, dict):
         return node
-    strict = {key: _each(value) if key in _NAMED else _strict(value) for key, value in node.items() if key != "default"}
+    if node.get("type") == "object" and "properties" not in node:
+        raise ValueError(_FREE_KEYS.format(title=node.get("title", "a part of it")))
+    strict = {
+        key: _each(value) if key in _NAMED else _strict(value) for key, value in node.items() if key not in _UNKNOWN
+    }
     if "properties" in node:
         strict |= {"additionalProperties": False, "required": list(node["properties"])}
+    if "oneOf" in strict:  # a discriminated union, whose members exclude each other anyway
+        strict["anyOf"] = strict.pop("oneOf")
     if "$ref" in strict:  # nothing may stand beside a reference
         return {"$ref": strict["$ref"]}
     return strict

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from enrichlog.exceptions import InvalidResultModel
 from enrichlog.result import JobEnrichment, load_model, schema_hash, strict_schema
@@ -130,18 +130,3 @@ def test_a_module_that_fails_to_import_says_how(bare: Path, monkeypatch: pytest.
     (bare / "broken_of_mine.py").write_text("1 / 0\n")
     with pytest.raises(InvalidResultModel, match="ZeroDivisionError: division by zero"):
         load_model("broken_of_mine:Pay")
-
-
-class Odd:
-    """No pydantic type."""
-
-
-class Unwritable(BaseModel):
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    odd: Odd
-
-
-def test_a_model_that_has_no_json_schema_is_refused() -> None:
-    with pytest.raises(InvalidResultModel, match="The result model Unwritable is not usable"):
-        strict_schema(Unwritable)
