@@ -9,15 +9,18 @@ from typing import Any, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from enrichlog import output
 from enrichlog.answer import Answer, Usage, as_dict, as_text, read_answer
 from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
 from enrichlog.reply import BODY_CAP, Api, Reply
 from enrichlog.retry_after import retry_after_ms
+from eventlog.canonical import storable
 from eventlog.redaction import redact
 
 RAW_HEAD_CHARACTERS = 2_000
+MOST_FAULTS = 1_000
 SIMULATOR = "enrichlog-simulator"
 """What the simulator says in its `server` header, so that its answers are never taken for a model's."""
 
@@ -149,18 +152,29 @@ def _understand(
 def validate(value: Any, model: type[BaseModel]) -> tuple[dict[str, Any] | None, Failed | None]:
     """The value as the result model holds it, or the failure `schema_mismatch` with the first faults named."""
     try:
-        return model.model_validate(value).model_dump(mode="json"), None
+        result = to_jsonable_python(model.model_validate_json(_as_json(value)).model_dump(mode="json"))
     except ValidationError as error:
         return None, _failed("schema_mismatch", describe(error), "ValidationError")
-    except Exception as error:  # a user's own validator may raise anything
+    except Exception as error:  # a user's own validator or serializer may raise anything
         return None, _failed("schema_mismatch", f"{type(error).__name__}: {error}", type(error).__name__)
+    if not isinstance(result, dict):
+        return None, _failed("schema_mismatch", f"{model.__name__} makes no object of the answer")
+    return result, None
+
+
+def _as_json(value: Any) -> str:
+    """A JSON value as text again: a strict model takes a date or an enum from JSON, but not from Python values."""
+    return storable(json.dumps(value, ensure_ascii=False))
 
 
 def describe(error: ValidationError) -> str:
-    """A validation error in one line: the first three faults, each with its place."""
-    faults = [f"{'.'.join(map(str, fault['loc'])) or 'the answer'}: {fault['msg']}" for fault in error.errors()[:3]]
-    more = error.error_count() - len(faults)
-    return "; ".join(faults) + (f"; and {more} more" if more > 0 else "")
+    """A validation error in one line: the first three faults, each with its place; of very many only their number."""
+    count = error.error_count()
+    if count > MOST_FAULTS:  # all of them are built to see the first
+        return f"the answer has {count} faults"
+    told = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    faults = [f"{'.'.join(map(str, fault['loc'])) or 'the answer'}: {fault['msg']}" for fault in told]
+    return "; ".join(faults) + (f"; and {count - len(faults)} more" if count > len(faults) else "")
 
 
 def _failed(error_type: str, why: str, error_class: str | None = None) -> Failed:

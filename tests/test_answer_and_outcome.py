@@ -3,15 +3,18 @@
 import json
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
 from types import MappingProxyType
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ConfigDict, RootModel, field_validator, model_serializer
 
-from enrichlog import attempt
+from enrichlog import attempt, output
 from enrichlog.answer import Answer, Usage, read_answer
 from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.errors import ERROR_TYPES, ProviderError
@@ -87,7 +90,7 @@ FAILED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         completion("Sure! Here"),
     ),
     "schema_mismatch": (
-        EXTRACT + "title: Field required; skills: Input should be a valid list",
+        EXTRACT + "title: Field required; skills: Input should be a valid array",
         response('{"skills": "SQL"}'),
         completion('{"skills": "SQL"}'),
     ),
@@ -252,6 +255,86 @@ def test_a_validator_that_raises_anything_is_a_schema_mismatch() -> None:
     assert failed is not None
     assert (failed.kind.name, failed.message) == ("schema_mismatch", EXTRACT + "RuntimeError: no such day")
     assert failed.error_class == "RuntimeError"
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Strict(BaseModel):
+    """A user's model that takes no value of another type."""
+
+    model_config = ConfigDict(strict=True)
+
+    colour: Colour
+    since: date
+    at: datetime
+    pay: Decimal
+    pair: tuple[int, str]
+    tags: set[str]
+    share: float
+
+
+def test_a_strict_model_takes_from_json_what_json_has_no_type_for() -> None:
+    value = {"colour": "red", "since": "2026-01-05", "at": "2026-01-05T09:00:00Z", "pay": "1.50", "pair": [1, "a"],
+             "tags": ["a"], "share": 1}  # fmt: skip
+    assert validate(value, Strict) == (value, None)
+    _, failed = validate({**value, "share": "1"}, Strict)
+    assert failed is not None
+    assert failed.message == EXTRACT + "share: Input should be a valid number"
+
+
+@pytest.mark.parametrize("value", [1e308, -(2**70), "\ud83d", "\0", '"\\'])
+def test_a_value_reaches_the_result_model_as_it_was_parsed(value: Any) -> None:
+    result, _ = validate({"day": value}, Picky)
+    assert repr((result or {})["day"]) == repr("\ufffd" if value == "\ud83d" else value)
+
+
+def test_an_answer_as_deep_as_can_be_parsed_can_be_validated() -> None:
+    text = '{"day":' + "[" * (output.DEEPEST - 1) + "]" * (output.DEEPEST - 1) + "}"
+    assert validate(output.parse(text), Picky)[0] == json.loads(text)
+
+
+class Dumps(Picky):
+    """A user's model that is dumped as its validator found the day."""
+
+    @model_serializer
+    def dump(self) -> Any:
+        if self.day == "raise":
+            raise KeyError("day")
+        return self.day
+
+
+class DumpsAnything(Picky):
+    def model_dump(self, **_: Any) -> Any:
+        return {"day": object()}
+
+
+@pytest.mark.parametrize(
+    ("day", "model", "why"),
+    [
+        ("raise", Dumps, "Error calling function `dump`: KeyError: 'day'"),
+        ("text", Dumps, "Dumps makes no object of the answer"),
+        ([1], Dumps, "Dumps makes no object of the answer"),
+        (1, DumpsAnything, "Unable to serialize unknown type: <class 'object'>"),
+        (1, RootModel[dict[str, list[int]]], "day: Input should be a valid array"),
+        ([1], RootModel[dict[str, list[int]]], None),
+    ],
+)
+def test_whatever_a_result_model_is_dumped_as_there_is_a_result_or_a_failure(
+    day: Any, model: type[BaseModel], why: str | None
+) -> None:
+    result, failed = validate({"day": day}, model)
+    if failed is None:
+        assert (result, why) == ({"day": day}, None)
+    else:
+        assert (failed.kind.name, failed.message.endswith(why or "-")) == ("schema_mismatch", True), failed.message
+
+
+def test_of_very_many_faults_only_the_number_is_told() -> None:
+    _, failed = validate({"title": "a", "skills": [1] * 100_000}, Skills)
+    assert failed is not None
+    assert failed.message == EXTRACT + "the answer has 100000 faults"
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 3])
