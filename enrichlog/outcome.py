@@ -13,8 +13,9 @@ from pydantic_core import to_jsonable_python
 
 from enrichlog import output
 from enrichlog.answer import Answer, Usage, as_dict, as_text, read_answer
+from enrichlog.body import BODY_CAP
 from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
-from enrichlog.reply import BODY_CAP, Api, Reply
+from enrichlog.reply import Api, Reply
 from enrichlog.retry_after import retry_after_ms
 from eventlog.canonical import storable
 from eventlog.redaction import redact
@@ -28,7 +29,10 @@ NOT_EXTRACTED = "Could not extract structured output from API response: {why}"
 
 
 class Failed(NamedTuple):
-    """Why there is no result: the error type, the message people read, and the facts it was recognised by."""
+    """Why there is no result: the error type, the message people read, and the facts it was recognised by.
+
+    `error_class` is that of our exception; what the provider calls its error is in `error`.
+    """
 
     kind: ErrorType
     message: str
@@ -38,7 +42,10 @@ class Failed(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one call ended: `result` on success, else `failed`; usage and identifiers wherever they are known."""
+    """How one call ended: `result` on success, else `failed`; usage and identifiers wherever they are known.
+
+    Not `called`: nothing was tried. Not `sent`: no connection could be made. Neither can have been billed.
+    """
 
     result: dict[str, Any] | None = None
     failed: Failed | None = None
@@ -51,12 +58,13 @@ class Outcome(NamedTuple):
     latency_ms: int | None = None
     raw_head: str | None = None
     called: bool = True
+    sent: bool = True
     simulated: bool = False
 
 
 def not_called(error_type: str, message: str) -> Outcome:
     """The outcome of an attempt that failed before anything left the machine."""
-    return Outcome(failed=Failed(ERROR_TYPES[error_type], message), called=False)
+    return Outcome(failed=Failed(ERROR_TYPES[error_type], message), called=False, sent=False)
 
 
 def defect(error: Exception) -> Outcome:
@@ -75,9 +83,13 @@ def judge(
 
 def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None) -> Outcome:
     request_id = reply.headers.get("x-request-id")
-    if reply.broken is not None or reply.status != 200:
-        why = _broken(reply, deadline) if reply.broken else _refused(reply, codes)
-        return Outcome(None, why, Usage(), reply.status, request_id, latency_ms=reply.latency_ms, raw_head=_head(reply))
+    broken = _broken(reply, deadline) if reply.broken else None
+    if broken or reply.status != 200:
+        refused = None if reply.status in (None, 200) else _refused(reply, codes, broken)
+        return Outcome(
+            None, refused or broken, Usage(), reply.status, request_id, latency_ms=reply.latency_ms,
+            raw_head=_head(reply), sent=reply.sent,
+        )  # fmt: skip
     answer = _read(reply, api)
     result, failed = (None, answer) if isinstance(answer, Failed) else _understand(answer, model, codes)
     known = Answer() if isinstance(answer, Failed) else answer
@@ -88,28 +100,26 @@ def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, code
 
 
 def _broken(reply: Reply, deadline: float) -> Failed:
-    if reply.broken == "timeout":
-        message = f"Request timeout after {deadline:g} seconds"
-        return Failed(ERROR_TYPES["timeout"], message, error_class=reply.error_class)
-    if reply.broken == "too_large":
-        message = f"The response is larger than {BODY_CAP // 2**20} MiB"
-        return Failed(ERROR_TYPES["invalid_response_body"], message, error_class=reply.error_class)
-    message = f"{reply.error_class}: {reply.error_text}" if reply.error_text else str(reply.error_class)
-    return Failed(ERROR_TYPES["connection"], message, error_class=reply.error_class)
+    name, message = {
+        "timeout": ("timeout", f"Request timeout after {deadline:g} seconds"),
+        "too_large": ("invalid_response_body", f"The response is larger than {BODY_CAP // 2**20} MiB"),
+        "packed": ("invalid_response_body", f"The response body cannot be unpacked: {reply.error_text}"),
+    }.get(reply.broken or "", ("connection", f"{reply.error_class}: {reply.error_text}"))
+    return Failed(ERROR_TYPES[name], message.removesuffix(": None").removesuffix(": "), error_class=reply.error_class)
 
 
-def _refused(reply: Reply, codes: Mapping[str, str] | None) -> Failed:
-    """An HTTP status other than 200; the message is the provider's own where it gave one."""
+def _refused(reply: Reply, codes: Mapping[str, str] | None, broken: Failed | None) -> Failed:
+    """An HTTP status other than 200, which says enough where the body broke; the message is the provider's own."""
     body = _json_object(reply.body)
     inner = body.get("error") if isinstance(body.get("error"), dict) else body
     assert isinstance(inner, dict)
     error = ProviderError(
         reply.status, as_text(inner.get("code")), as_text(inner.get("type")), as_text(inner.get("param"))
     )
-    said = as_text(inner.get("message")) or as_text(body.get("error"))
+    said = broken.message if broken else as_text(inner.get("message")) or as_text(body.get("error"))
     message = f"Error code: {reply.status} - {said}" if said else f"Error code: {reply.status}"
     kind = ERROR_TYPES["input_too_large"] if _never_fits(reply, error) else recognise(error, codes)
-    return Failed(kind, message, error, retry_after_ms=retry_after_ms(reply.headers))
+    return Failed(kind, message, error, broken and broken.error_class, retry_after_ms(reply.headers))
 
 
 def _never_fits(reply: Reply, error: ProviderError) -> bool:

@@ -1,26 +1,29 @@
 """The call: the real SDK over real HTTP. Every fault of a server becomes a failure of one type; no key is ever told."""
 
 import asyncio
+import gzip
 import hashlib
-import json
 import logging
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 
+from enrichlog import llm
+from enrichlog.body import BODY_CAP
 from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.llm import Client
 from enrichlog.outcome import Outcome, judge
-from enrichlog.reply import BODY_CAP, Api, Reply
+from enrichlog.reply import Api, Reply
 from enrichlog.result import JobEnrichment
 from enrichlog.settings import Settings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
+from tests.byte_server import answering, chunked, http
 from tests.service import KEY, posting
 
 APIS: tuple[Api, ...] = get_args(Api)
@@ -44,11 +47,11 @@ EXPECTED = {
     Fault.OVERLOADED: ("server_error", "Error code: 503 - The engine is currently overloaded", 503),
     Fault.REDIRECT: ("model_not_found", "Error code: 307", 307),
     Fault.HANG: ("timeout", "Request timeout after 0.4 seconds", None),
-    Fault.DRIP: ("timeout", "Request timeout after 0.4 seconds", None),
-    Fault.RESET: ("connection", "ReadError: ", None),
+    Fault.DRIP: ("timeout", "Request timeout after 0.4 seconds", 200),
+    Fault.RESET: ("connection", "ReadError: ", 200),
     Fault.TRUNCATED_JSON: ("invalid_response_body", "The response body is not JSON: ", 200),
     Fault.HTML: ("invalid_response_body", "The response body is not JSON: ", 200),
-    Fault.HUGE: ("invalid_response_body", "The response is larger than 2 MiB", None),
+    Fault.HUGE: ("invalid_response_body", "The response is larger than 2 MiB", 200),
     Fault.FAILED: ("server_error", "The model failed to generate a response.", 200),
     Fault.WRONG_SCHEMA: ("schema_mismatch", EXTRACT + "title: Input should be a valid string", 200),
     Fault.INVALID_JSON: ("invalid_json", "JSONDecodeError: Expecting value: line 1 column 1 (char 0)", 200),
@@ -208,56 +211,6 @@ def test_one_client_makes_many_calls_at_once(simulator: Simulator) -> None:
 # -- a server of bytes ------------------------------------------------------------------------------------------------
 
 
-class Asked:
-    """What a server of bytes was sent."""
-
-    def __init__(self) -> None:
-        self.base_url = ""
-        self.headers: list[dict[str, str]] = []
-        self.bodies: list[Any] = []
-
-
-@contextmanager
-def answering(reply: bytes) -> Iterator[Asked]:
-    """A server that sends these bytes, head and body, to whoever asks."""
-    asked = Asked()
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # the library's name
-            body = self.rfile.read(int(self.headers["content-length"]))
-            asked.headers.append({name.lower(): value for name, value in self.headers.items()})
-            asked.bodies.append(json.loads(body))
-            self.close_connection = True
-            try:
-                self.wfile.write(reply)
-            except OSError:
-                return  # the client had enough
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    asked.base_url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
-        yield asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def http(body: bytes, *head: str, status: str = "200 OK") -> bytes:
-    lines = [f"HTTP/1.1 {status}", "content-type: application/json", *head]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def chunked(size: int) -> bytes:
-    piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
-    return http(piece * (size // 0x10000 + 1) + b"0\r\n\r\n", "transfer-encoding: chunked")
-
-
 def test_what_is_sent_is_the_request_and_asks_not_to_be_stored() -> None:
     with answering(http(b"{}", "content-length: 2")) as asked:
         ask(asked.base_url)
@@ -281,10 +234,106 @@ def test_a_body_that_says_it_is_too_long_is_not_read() -> None:
         assert ask(asked.base_url, deadline=5.0).broken == "too_large"
 
 
-def test_a_compressed_body_which_could_unpack_to_any_size_is_not_unpacked() -> None:
-    with answering(http(b"\x1f\x8b", "content-encoding: gzip", "content-length: 2")) as asked:
-        name, _ = why(ask(asked.base_url))
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "GZIP": gzip.compress,
+    "identity, gzip": gzip.compress,
+    "identity": bytes,
+    "": bytes,
+}
+OUT_OF_CREDIT = b'{"error": {"message": "No credit.", "code": "insufficient_quota"}}'
+
+
+def packed(body: bytes, encoding: str, *, status: str = "200 OK") -> bytes:
+    length = f"content-length: {len(body)}"
+    return http(body, f"content-encoding: {encoding}", length, "x-request-id: req_1", status=status)
+
+
+@pytest.mark.parametrize("encoding", PACKED)
+def test_a_body_that_comes_packed_though_nobody_asked_is_unpacked(encoding: str) -> None:
+    with answering(packed(PACKED[encoding](OUT_OF_CREDIT), encoding, status="429 Too Many Requests")) as asked:
+        reply = ask(asked.base_url)
+    assert why(reply) == ("quota_exceeded", "Error code: 429 - No credit.")
+    assert judged(reply).raw_head == OUT_OF_CREDIT.decode()
+
+
+def test_a_small_body_that_unpacks_beyond_the_cap_is_unpacked_no_further() -> None:
+    fits, bomb = (gzip.compress(b" " * size) for size in (BODY_CAP, 100 * BODY_CAP))
+    assert len(bomb) < BODY_CAP
+    with answering(packed(fits, "gzip")) as asked:
+        assert len(ask(asked.base_url, deadline=5.0).body) == BODY_CAP
+    with answering(packed(bomb, "gzip")) as asked:
+        reply = ask(asked.base_url, deadline=5.0)
+    assert why(reply) == ("invalid_response_body", "The response is larger than 2 MiB")
+    assert (reply.body, reply.status, judged(reply).request_id) == (b"", 200, "req_1")
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip"])
+def test_a_body_packed_in_a_way_nobody_asked_for_is_named_and_its_head_is_kept(encoding: str) -> None:
+    with answering(packed(b"{}", encoding)) as asked:
+        reply = ask(asked.base_url)
+    message = f"The response body cannot be unpacked: its content-encoding is {encoding}"
+    assert why(reply) == ("invalid_response_body", message)
+    assert (judged(reply).http_status, judged(reply).request_id) == (200, "req_1")
+    with answering(packed(b"{}", encoding, status="401 Unauthorized")) as asked:
+        assert why(ask(asked.base_url)) == ("authentication", f"Error code: 401 - {message}")
+
+
+def test_a_body_that_is_not_packed_as_it_says_cannot_be_unpacked() -> None:
+    with answering(packed(b"{}", "gzip")) as asked:
+        name, message = why(ask(asked.base_url))
     assert name == "invalid_response_body"
+    assert message.startswith("The response body cannot be unpacked: it is not gzip: ")
+
+
+# -- replies that break -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [Fault.DRIP, Fault.RESET, Fault.HUGE])
+def test_the_status_and_the_request_id_of_a_reply_are_known_though_its_body_broke(
+    simulator: Simulator, fault: Fault
+) -> None:
+    play(simulator, fault, drip=0.01)
+    outcome = judged(ask(simulator.base_url))
+    assert (outcome.http_status, outcome.request_id) == (200, f"req_{1:032x}")
+    assert outcome.simulated
+
+
+def test_an_error_whose_body_broke_goes_by_its_status() -> None:
+    cut = http(b'{"error"', "content-length: 900", "retry-after: 7", status="429 Too Many Requests")
+    with answering(cut) as asked:
+        failed = judged(ask(asked.base_url, deadline=2.0)).failed
+    assert failed is not None
+    assert (failed.kind.name, failed.retry_after_ms) == ("rate_limited", 7_000)
+    assert failed.message.startswith("Error code: 429 - ReadError: ")
+
+
+@pytest.mark.parametrize("fault", EXPECTED)
+def test_how_long_a_call_took_is_recorded_however_it_ended(
+    simulator: Simulator, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter((10.0, 11.5))
+    monkeypatch.setattr(llm, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    play(simulator, fault, drip=0.01)
+    assert judged(ask(simulator.base_url)).latency_ms == 1_500
+
+
+def test_nothing_was_sent_where_no_connection_could_be_made(simulator: Simulator) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    tls = simulator.base_url.replace("http:", "https:")
+    for url in (f"http://127.0.0.1:{port}/v1", "http://no-such-host.invalid/v1", tls, "no url", "ftp://x/v1"):
+        reply = ask(url, deadline=5.0)
+        assert (url, reply.broken, reply.sent, judged(reply).sent) == (url, "connection", False, False)
+
+
+@pytest.mark.parametrize("fault", [Fault.OK, Fault.HANG, Fault.RESET, Fault.DRIP, Fault.QUOTA])
+def test_what_was_sent_may_have_been_billed(simulator: Simulator, fault: Fault) -> None:
+    play(simulator, fault, drip=0.01)
+    reply = ask(simulator.base_url)
+    assert (reply.sent, judged(reply).sent) == (True, True)
 
 
 @pytest.mark.parametrize(

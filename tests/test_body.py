@@ -1,0 +1,44 @@
+"""The body of a reply: whatever is sent, no more than the cap is ever held."""
+
+import asyncio
+import gzip
+import tracemalloc
+from collections.abc import AsyncIterator
+
+import pytest
+
+from enrichlog.body import BODY_CAP, BodyTooLarge, read_body
+
+BOMB = gzip.compress(b" " * 100 * BODY_CAP)
+
+
+def read(*chunks: bytes, encoding: str = "gzip") -> bytes:
+    async def sent() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    async def whole() -> bytes:
+        return b"".join([piece async for piece in read_body(sent(), {"content-encoding": encoding})])
+
+    return asyncio.run(whole())
+
+
+def test_a_body_may_come_in_pieces_of_any_size() -> None:
+    text = gzip.compress(b"Data Engineer")
+    assert read(*(text[place : place + 1] for place in range(len(text)))) == b"Data Engineer"
+    assert read(text[:5], b"", text[5:]) == b"Data Engineer"
+
+
+def test_what_unpacks_to_a_hundred_times_the_cap_takes_no_more_memory_than_the_cap() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyTooLarge):
+            read(BOMB)
+        assert BODY_CAP < tracemalloc.get_traced_memory()[1] < 5 * BODY_CAP
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_follows_a_packed_body_counts_too() -> None:
+    with pytest.raises(BodyTooLarge):
+        read(gzip.compress(b"{}"), *[b"x" * (BODY_CAP // 4)] * 5)
