@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 
 from eventlog.database import Database
@@ -146,31 +145,3 @@ def test_an_erasure_is_of_earlier_events_of_its_own_stream_only(told: Database, 
     run(told, erase(job) + " AND version < 4")
     kept = [row["content"] is not None for row in stored(told, job) if row["type"] == "EnrichmentFailed"]
     assert kept == [False, True]
-
-
-@pytest.fixture
-def stranger(postgresql: Database) -> Iterator[psycopg.Connection]:
-    """Somebody with a login and nothing else, as `anon` and `authenticated` of a hosted database are."""
-    name = postgresql.url.rpartition("/")[2]
-    tell(postgresql, "job-1", requested())
-    with psycopg.connect(postgresql.url, autocommit=True) as owner:
-        owner.execute(f'CREATE ROLE "{name}"')
-        try:
-            with psycopg.connect(postgresql.url, autocommit=True) as connection:
-                connection.execute(f'SET ROLE "{name}"')
-                yield connection
-        finally:
-            owner.execute(f'DROP OWNED BY "{name}"')
-            owner.execute(f'DROP ROLE "{name}"')
-
-
-@pytest.mark.parametrize("table", ["events", "enrichment_status"])
-def test_a_role_that_was_granted_nothing_sees_nothing(stranger: psycopg.Connection, table: str) -> None:
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        stranger.execute(f'SELECT * FROM enrichlog."{table}"')
-    stranger.execute("RESET ROLE")
-    stranger.execute(f'GRANT USAGE ON SCHEMA enrichlog TO "{stranger.info.dbname}"')
-    stranger.execute(f'GRANT SELECT ON enrichlog."{table}" TO "{stranger.info.dbname}"')
-    assert stranger.execute(f'SELECT * FROM enrichlog."{table}"').fetchall() != []  # its owner sees it: the control
-    stranger.execute(f'SET ROLE "{stranger.info.dbname}"')
-    assert stranger.execute(f'SELECT * FROM enrichlog."{table}"').fetchall() == []

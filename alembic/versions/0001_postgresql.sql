@@ -136,8 +136,30 @@ ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_update;
 ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_delete;
 ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_truncate;
 
--- Nothing of ours is for roles that were not granted it by name; without a policy, row security shows them no row.
+-- Nothing of ours is for roles that were not granted it by name. A hosted database grants every new table to anon and
+-- authenticated, whom anybody on the internet can be; without a policy, row security shows them no row even so.
 REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC;
+REVOKE ALL ON job_postings, llm_enrichment, jobs_needing_retry FROM PUBLIC;
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'anon') THEN
+        REVOKE ALL ON SCHEMA {schema} FROM anon;
+        REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM anon;
+        REVOKE ALL ON job_postings, llm_enrichment, jobs_needing_retry FROM anon;
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'authenticated') THEN
+        REVOKE ALL ON SCHEMA {schema} FROM authenticated;
+        REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM authenticated;
+        REVOKE ALL ON job_postings, llm_enrichment, jobs_needing_retry FROM authenticated;
+    END IF;
+    IF current_setting('server_version_num')::integer >= 150000 THEN  -- earlier ones read a view as its owner
+        ALTER VIEW jobs_needing_retry SET (security_invoker = true);
+    END IF;
+END
+$$;
 ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}alembic_version ENABLE ROW LEVEL SECURITY;
+ALTER TABLE job_postings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE llm_enrichment ENABLE ROW LEVEL SECURITY;
