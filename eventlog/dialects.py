@@ -170,7 +170,8 @@ class SQLite:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return errors.DatabaseBusy(where=where, reason=str(cause))
             case sqlite3.SQLITE_READONLY:
-                return errors.DatabaseReadOnly(where=where)
+                remedy = "Give this user the right to write to it, and to its folder"
+                return errors.DatabaseReadOnly(where=where, remedy=remedy)
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return errors.NotADatabase(where=where)
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_FULL:
@@ -276,8 +277,11 @@ class PostgreSQL:
             return errors.DatabaseUnavailable(where=where, reason=reason)
         if state in ("55P03", "40P01", "40001"):
             return errors.DatabaseBusy(where=where, reason=reason)
-        if state in ("25006", "42501"):
-            return errors.DatabaseReadOnly(where=where)
+        if state == "25006":
+            remedy = "Connect to a server, and as a user, whose transactions may write"
+            return errors.DatabaseReadOnly(where=where, remedy=remedy)
+        if state == "42501":
+            return errors.RightMissing(where=where, reason=reason)
         return errors.DatabaseRefused(where=where, reason=reason)
 
 

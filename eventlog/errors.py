@@ -26,7 +26,11 @@ class DatabaseBusy(EnrichlogError):
 
 
 class DatabaseReadOnly(EnrichlogError):
-    """The database {where} is read-only. Give this user the right to write to it (a file's folder must be writable too)."""
+    """The database {where} is read-only. {remedy}."""
+
+
+class RightMissing(EnrichlogError):
+    """The database {where} refuses this user: {reason}. Connect as the role that ran enrichlog init, or have it grant this right by name."""
 
 
 class DatabaseRefused(EnrichlogError):

@@ -250,7 +250,7 @@ def test_a_read_only_file_can_be_looked_at_and_no_more(
             looked, acted = user("status"), user("enrich", "000", "--force")
     assert looked.code == 0
     assert (acted.code, acted.out) == (1, "")
-    assert f"The database {path} is read-only. Give this user the right to write" in acted.error
+    assert f"The database {path} is read-only. Give this user the right to write to it, and to" in acted.error
 
 
 def test_a_read_only_server_is_told_as_such(
@@ -260,7 +260,7 @@ def test_a_read_only_server_is_told_as_such(
     monkeypatch.setenv("PGOPTIONS", "-c default_transaction_read_only=on")
     said = user("enrich", "000", "--database", postgresql.url)
     assert said.code == 1
-    assert f"{postgresql.dialect.where()} is read-only. Give this user the right" in said.err.splitlines()[-1]
+    assert f"{postgresql.dialect.where()} is read-only. Connect to a server" in said.err.splitlines()[-1]
 
 
 def test_a_refused_connection_is_told_with_its_place(user: Command) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from eventlog import migration
 from eventlog.database import Database
+from eventlog.errors import RightMissing
 from tests.builders import failed, run, started, tell
 from tests.conftest import ServerDatabases
 from tests.postgres import GivenServer
@@ -116,3 +117,31 @@ def test_a_role_that_was_granted_everything_sees_no_row_without_a_policy(strange
     stranger.execute(f'SET ROLE "{name}"')
     for relation in relations:
         assert stranger.execute(f"SELECT * FROM {relation}").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("granted", "missing"),
+    [
+        ([], "permission denied for schema enrichlog"),
+        (["USAGE ON SCHEMA enrichlog"], "permission denied for table alembic_version"),
+        (["USAGE ON SCHEMA enrichlog", "ALL ON enrichlog.alembic_version"], "permission denied for table events"),
+    ],
+)
+def test_whoever_lacks_a_right_is_told_which_one_and_who_can_grant_it(
+    stranger: psycopg.Connection, postgresql: Database, granted: list[str], missing: str
+) -> None:
+    name = stranger.info.dbname
+    stranger.execute("RESET ROLE")
+    for right in granted:
+        stranger.execute(f'GRANT {right} TO "{name}"')
+    with pytest.raises(RightMissing, match=rf"{missing}\. Connect as the role that ran enrichlog init"):
+        as_stranger(postgresql, name)
+
+
+def as_stranger(database: Database, name: str) -> None:
+    """Do as a role what every command begins with."""
+    with database.write() as connection:
+        connection.exec_driver_sql(f'SET LOCAL ROLE "{name}"')
+        connection.exec_driver_sql("SELECT to_regclass('enrichlog.alembic_version')")
+        connection.exec_driver_sql("SELECT * FROM enrichlog.alembic_version")
+        connection.exec_driver_sql("SELECT * FROM enrichlog.events")
