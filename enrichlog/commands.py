@@ -16,7 +16,7 @@ from enrichlog.claims import Scope, count_due
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.errors import find
 from enrichlog.exceptions import NotConfirmed, UnknownProjection, UnwritableFile, UsageError
-from enrichlog.postings import count_unrequested
+from enrichlog.postings import count_unrequested, find_deleted
 from enrichlog.price import MICRODOLLARS
 from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import perform, require_key
@@ -27,7 +27,8 @@ from enrichlog.worker import Run
 from eventlog.database import Database
 from eventlog.integrity import Anchor, compare, verify_log
 from eventlog.log import head_position
-from projections.reconcile import PROJECTIONS, Drift, reconcile
+from projections.drift import Drift
+from projections.reconcile import PROJECTIONS, reconcile
 
 Confirm = Callable[[str], bool]
 DONE, STOPPED, FOUND = 0, 1, 3
@@ -238,7 +239,8 @@ def _reconcile(database: Database, names: Sequence[str], *, write: bool, quiet: 
     drifts = []
     for name in names or PROJECTIONS:
         with terminal.counting(name, total, quiet=quiet) as progress:
-            drifts.append(reconcile(database, PROJECTIONS[name], write=write, progress=progress))
+            drift = reconcile(database, PROJECTIONS[name], write=write, gone=find_deleted, progress=progress)
+        drifts.append(drift)
     return drifts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -30,7 +30,7 @@ from eventlog.database import Database
 from eventlog.events import EnrichmentRequested
 from eventlog.log import Appended, Proposal, append
 from eventlog.schema import Key, UtcDateTime, metadata
-from eventlog.streams import stream_of
+from eventlog.streams import split_stream, stream_of
 from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 
@@ -91,6 +91,14 @@ def load_postings(connection: Connection, job_ids: Sequence[str]) -> dict[str, P
     """The postings of these ids, as far as they are there."""
     found = connection.execute(select(job_postings).where(job_postings.c.id.in_(job_ids)))
     return {row.id: posting_of(row._mapping) for row in found}
+
+
+def find_deleted(connection: Connection, streams: Iterable[str]) -> set[str]:
+    """Which of these streams are of postings that are not there any more."""
+    wanted = {stream_id: split_stream(stream_id)[1] for stream_id in streams}
+    query = select(job_postings.c.id).where(job_postings.c.id.in_(set(wanted.values())))
+    there = set(connection.execute(query).scalars())
+    return {stream_id for stream_id, job_id in wanted.items() if job_id not in there}
 
 
 def store_postings(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from enrichlog.claims import Scope
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import InvalidSetting, MissingApiKey
+from enrichlog.postings import find_deleted
 from enrichlog.settings import Settings
 from enrichlog.worker import Notice, Run, Worker
 from eventlog.database import Database
@@ -91,4 +92,4 @@ def _show_what_was_locked(database: Database) -> None:
     """Write the rows that were skipped because another program had locked them."""
     streams = [stream_id for stream_id, reason in not_shown(database).items() if reason == LOCKED]
     if streams:
-        reconcile(database, PROJECTIONS["llm_enrichment"], write=True, streams=streams)
+        reconcile(database, PROJECTIONS["llm_enrichment"], write=True, streams=streams, gone=find_deleted)

@@ -13,7 +13,7 @@ from enrichlog.retry_plan import RetryPlan, advice
 from enrichlog.terminal import counted, money, say, spent, table
 from enrichlog.worker import Run
 from eventlog.integrity import LogReport
-from projections.reconcile import Drift
+from projections.drift import Drift
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
 _LEFT_ALL = "Nothing was tried. To take them all the same: enrichlog enrich JOB_ID --force"
@@ -105,8 +105,9 @@ def retry_plan(plan: RetryPlan, default: int) -> None:
 def drift(found: Drift, *, written: bool) -> None:
     """What comparing a projection with the log found."""
     counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
+    gone = f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else ""
     done = f"; {counted(found.written, 'row')} written" if written and found.total else ""
-    say(f"{found.projection}: {found.events:,} events of {found.streams:,} streams, {counts}{done}")
+    say(f"{found.projection}: {found.events:,} events of {found.streams:,} streams, {counts}{gone}{done}")
     for difference in found.examples:
         say(f"  {difference.stream_id} is {difference.kind}")
         for name, (old, new) in difference.columns.items() if difference.kind == "stale" else ():

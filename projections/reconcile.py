@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, exists, select
 
@@ -13,48 +12,29 @@ from eventlog.database import Database
 from eventlog.log import Recorded, recorded
 from eventlog.schema import events
 from projections import enrichment_status, llm_enrichment
-from projections.projection import Projection, Refusals, Row
+from projections.drift import Difference, Drift, difference
+from projections.projection import Projection, Row
 
-Kind = Literal["missing", "stale", "unexplained"]
+Gone = Callable[[Connection, Iterable[str]], set[str]]
+"""Finds the streams whose postings were deleted: a row of the users' that went with its posting is not missing."""
+
 PROJECTIONS: dict[str, Projection[Any]] = {
     projection.name: projection for projection in (enrichment_status.projection, llm_enrichment.projection)
 }
 STREAMS_PER_PAGE = 500
-EXAMPLES = 5
-EXACT_IN_A_FLOAT = 2**53
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A row that is not what its events add up to; for each column that differs (live value, folded value)."""
+class _Compared(NamedTuple):
+    """One page of streams as compared with the live rows."""
 
-    stream_id: str
-    kind: Kind
-    columns: dict[str, tuple[Any, Any]]
+    differences: list[Difference]
+    gone: set[str]
+    marked: set[str]
 
 
-@dataclass
-class Drift:
-    """What comparing one projection with the log found, and what was written."""
-
-    projection: str
-    events: int = 0
-    streams: int = 0
-    counts: dict[str, int] = field(default_factory=lambda: {"missing": 0, "stale": 0, "unexplained": 0})
-    examples: list[Difference] = field(default_factory=list)
-    written: int = 0
-    refused: Refusals = field(default_factory=dict)
-
-    @property
-    def total(self) -> int:
-        """How many rows differ."""
-        return sum(self.counts.values())
-
-    def note(self, difference: Difference) -> None:
-        """Count a difference, and keep it when it is among the first."""
-        self.counts[difference.kind] += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(difference)
+def none_gone(connection: Connection, streams: Iterable[str]) -> set[str]:
+    """No posting was deleted."""
+    return set()
 
 
 def reconcile(
@@ -63,6 +43,7 @@ def reconcile(
     *,
     write: bool,
     streams: Sequence[str] | None = None,
+    gone: Gone = none_gone,
     progress: Callable[[int], None] = lambda events: None,
 ) -> Drift:
     """Compare a projection with the log, and with `write` make its rows equal; readers never see less than before.
@@ -72,15 +53,13 @@ def reconcile(
     """
     drift = Drift(projection.name)
     for page in _pages(database, streams):
-        folded = {stream_id: _folded(projection, stream_id, events) for stream_id, events in page.items()}
-        with database.read() as connection:
-            live = projection.load(connection, folded)
-            marked = enrichment_status.marked(connection, folded) if projection.is_users else set()
-        differing = [d for stream_id, row in folded.items() if (d := _difference(stream_id, live.get(stream_id), row))]
-        for difference in differing:
-            drift.note(difference)
-        if write and (differing or marked):
-            _mend(database, projection, sorted(marked.union(one.stream_id for one in differing)), drift)
+        compared = _compare(database, projection, page, gone)
+        for found in compared.differences:
+            drift.note(found)
+        differing = compared.marked.union(one.stream_id for one in compared.differences)
+        if write and differing:
+            _mend(database, projection, sorted(differing), compared.gone, drift)
+        drift.gone += len(compared.gone)
         drift.streams += len(page)
         drift.events += sum(map(len, page.values()))
         progress(sum(map(len, page.values())))
@@ -115,6 +94,20 @@ def _pages(database: Database, streams: Sequence[str] | None) -> Iterator[dict[s
         after = found[-1]
 
 
+def _compare(
+    database: Database, projection: Projection[Any], page: dict[str, list[Recorded]], find_gone: Gone
+) -> _Compared:
+    folded = {stream_id: _folded(projection, stream_id, events) for stream_id, events in page.items()}
+    with database.read() as connection:
+        live = projection.load(connection, folded)
+        absent = [stream_id for stream_id, row in folded.items() if row is not None and stream_id not in live]
+        gone = find_gone(connection, absent) if projection.is_users and absent else set()
+        marked = enrichment_status.marked(connection, folded) if projection.is_users else set()
+    here = {stream_id: row for stream_id, row in folded.items() if stream_id not in gone}
+    differences = [d for stream_id, row in here.items() if (d := difference(stream_id, live.get(stream_id), row))]
+    return _Compared(differences, gone, marked)
+
+
 def _read(connection: Connection, streams: Sequence[str]) -> dict[str, list[Recorded]]:
     query = select(events).where(events.c.stream_id.in_(streams)).order_by(events.c.stream_id, events.c.version)
     rows = [recorded(row._mapping) for row in connection.execute(query)]
@@ -128,38 +121,16 @@ def _folded(projection: Projection[Any], stream_id: str, events: Sequence[Record
     return projection.row(stream_id, state)
 
 
-def _difference(stream_id: str, live: Row | None, folded: Row | None) -> Difference | None:
-    if folded is None:
-        shown = {name: (value, None) for name, value in (live or {}).items() if value is not None}
-        keys = {"job_posting_id", "enrichment", "stream_id"}
-        return Difference(stream_id, "unexplained", shown) if shown.keys() - keys else None
-    if live is None:
-        return Difference(stream_id, "missing", {name: (None, value) for name, value in folded.items()})
-    columns = {
-        name: (live[name], value) for name, value in folded.items() if _comparable(live[name]) != _comparable(value)
-    }
-    return Difference(stream_id, "stale", columns) if columns else None
-
-
-def _comparable(value: Any) -> Any:
-    """A value as it is compared: jsonb gives large floats back as whole numbers, which are equal only as floats."""
-    match value:
-        case dict():
-            return {key: _comparable(entry) for key, entry in value.items()}
-        case list():
-            return [_comparable(entry) for entry in value]
-        case int() if abs(value) > EXACT_IN_A_FLOAT:
-            return float(value)
-    return value
-
-
-def _mend(database: Database, projection: Projection[Any], streams: Sequence[str], drift: Drift) -> None:
+def _mend(
+    database: Database, projection: Projection[Any], streams: Sequence[str], gone: set[str], drift: Drift
+) -> None:
     """Write the rows of these streams under their locks, folded anew from what the log holds by then."""
     with database.write() as connection:
         enrichment_status.insert_missing(connection, database.dialect, streams)
         held = enrichment_status.lock(connection, streams)
         current = _read(connection, streams)  # a new statement: it sees what came before the lock
-        rows = {one: row for one, found in current.items() if (row := _folded(projection, one, found)) is not None}
+        here = {one: events for one, events in current.items() if one not in gone}
+        rows = {one: row for one, events in here.items() if (row := _folded(projection, one, events)) is not None}
         lost = [one for one in current if not held[one].version]  # their status rows are new here, and still empty
         statuses = {one: _folded(enrichment_status.projection, one, current[one]) for one in lost}
         enrichment_status.write(connection, [row for row in statuses.values() if row is not None])

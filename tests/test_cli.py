@@ -281,6 +281,17 @@ def test_a_row_that_was_deleted_is_found_and_given_back(two_failed: Command, dat
     assert two_failed.done("rebuild", "--dry-run").out.count("no difference") == 2
 
 
+def test_a_row_that_was_deleted_with_its_posting_is_gone_and_not_missing(
+    two_failed: Command, database: Database
+) -> None:
+    for table, key in (("job_postings", "id"), ("llm_enrichment", "job_posting_id")):
+        run(database, f"DELETE FROM {table} WHERE {key} = '003'")
+    said = two_failed.done("verify").out
+    assert "llm_enrichment: 9 events of 3 streams, no difference; 1 row gone with the posting\n" in said
+    assert two_failed.json("rebuild")["projections"][1]["gone"] == 1
+    assert run(database, "SELECT * FROM llm_enrichment WHERE job_posting_id = '003'") == []
+
+
 def test_a_changed_event_is_found_with_its_position(two_failed: Command, database: Database) -> None:
     drop_triggers(database)
     run(database, "UPDATE {ours}events SET facts = REPLACE(facts, 'gpt', 'GPT') WHERE position = 4")

@@ -17,7 +17,7 @@ RUN = {
     "simulated", "stopped", "signal", "done", "seconds", "left",
 }  # fmt: skip
 PLAN = {"max_attempts", "max_retries", "will_try", "by_error_type", "next_due", "why_nothing"}
-DRIFT = {"projection", "events", "streams", "counts", "examples", "written", "refused", "total"}
+DRIFT = {"projection", "events", "streams", "counts", "gone", "examples", "written", "refused", "total"}
 EVENT = {"position", "version", "type", "recorded_at", "payload"}
 
 
