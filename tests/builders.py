@@ -1,10 +1,13 @@
 """Small builders: events with only what a test cares about, a stopped clock, short ways to append and look."""
 
+import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
 from sqlalchemy import Table, select
 
 from eventlog.database import Database
@@ -18,7 +21,7 @@ from eventlog.events import (
     Event,
     FailureReclassified,
 )
-from eventlog.log import Appended, Inline, Outcome, Proposal, append
+from eventlog.log import Appended, Inline, Outcome, Proposal, append, read_log
 from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 from projections.llm_enrichment import llm_enrichment
@@ -26,6 +29,8 @@ from projections.llm_enrichment import llm_enrichment
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 BOUND = 20.0
 """Seconds that a test waits for what happens at once unless something is broken."""
+
+Session = psycopg.Connection[tuple[Any, ...]]
 
 
 class StoppedClock:
@@ -111,6 +116,34 @@ def run(database: Database, sql: str) -> list[dict[str, Any]]:
     with database.write() as connection:
         result = connection.execution_options(no_parameters=True).exec_driver_sql(sql.replace("{ours}", schema))
         return [dict(row._mapping) for row in result] if result.returns_rows else []
+
+
+def follow(database: Database, after: int = 0) -> list[int]:
+    """The positions of the log after this one."""
+    return [recorded.position for page in read_log(database, after) for recorded in page]
+
+
+@contextmanager
+def sessions(database: Database, count: int = 2) -> Iterator[list[Session]]:
+    """Plain connections of the driver, for doing things the obvious way."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(psycopg.connect(database.url)) for _ in range(count)]
+
+
+def ask(session: Session, query: LiteralString) -> list[Any]:
+    """The first column of what a query gives."""
+    return [row[0] for row in session.execute(query)]
+
+
+def wait_for_a_waiter(database: Database) -> None:
+    """Until a session of this database waits for a lock, of whatever kind; the server says so."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    never = threading.Event()
+    for _ in range(int(BOUND * 100)):
+        if run(database, waiting):
+            return
+        never.wait(0.01)
+    raise AssertionError("nobody came to wait")
 
 
 def row_of(database: Database, table: Table, stream_id: str) -> dict[str, Any] | None:

@@ -1,37 +1,27 @@
 """Each way of numbering and locking that looks obvious and fails, shown failing; and beside it what we do instead."""
 
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from typing import Any, LiteralString
+from typing import LiteralString
 
 import psycopg
 from sqlalchemy import event, text
 
 from eventlog.database import Database
-from eventlog.log import LogAlone, append, read_log
-from tests.builders import BOUND, appended, offer, proposal, requested, run, tell
+from eventlog.log import LogAlone, append
+from tests.builders import (
+    BOUND,
+    appended,
+    ask,
+    follow,
+    offer,
+    proposal,
+    requested,
+    run,
+    sessions,
+    tell,
+    wait_for_a_waiter,
+)
 from tests.postgres import GivenServer
-
-Session = psycopg.Connection[tuple[Any, ...]]
-
-
-@contextmanager
-def sessions(database: Database, count: int = 2) -> Iterator[list[Session]]:
-    """Plain connections of the driver, for doing things the obvious way."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(psycopg.connect(database.url)) for _ in range(count)]
-
-
-def ask(session: Session, query: LiteralString) -> list[Any]:
-    """The first column of what a query gives."""
-    return [row[0] for row in session.execute(query)]
-
-
-def follow(database: Database, after: int = 0) -> list[int]:
-    return [recorded.position for page in read_log(database, after) for recorded in page]
-
 
 # Numbers that a sequence gives are not in the order of the commits.
 
@@ -58,22 +48,6 @@ def test_an_append_that_is_not_committed_lets_no_later_position_be_seen(postgres
         (fast,) = appended(waiting.result(BOUND))
     assert fast.position == 2
     assert follow(postgresql) == [1, 2]
-
-
-def wait_for_a_waiter(database: Database, count: int = 1) -> None:
-    """Until that many sessions wait for an advisory lock; the server says so."""
-    waiting = "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    wait_until(lambda: run(database, waiting)[0]["n"] >= count)
-
-
-def wait_until(is_so: Any) -> None:
-    """Ask again and again, for a bounded time."""
-    never = threading.Event()
-    for _ in range(int(BOUND * 100)):
-        if is_so():
-            return
-        never.wait(0.01)
-    raise AssertionError("it did not come to that")
 
 
 def test_a_reader_that_follows_positions_misses_nothing_of_eight_writers(database: Database) -> None:

@@ -14,8 +14,7 @@ from eventlog.database import Database
 from eventlog.dialects import lock_key
 from eventlog.errors import DatabaseUnavailable
 from eventlog.log import LogAlone, append
-from tests.builders import BOUND, appended, offer, proposal, requested, run, tell
-from tests.test_concurrent_append import Session, follow, sessions
+from tests.builders import BOUND, Session, appended, follow, offer, proposal, requested, run, sessions, tell
 
 
 def deadlocks(first: Session, second: Session, statement_1: LiteralString, statement_2: LiteralString) -> bool:
