@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sqlalchemy import RowMapping, exists, literal, select, tuple_
+from sqlalchemy import LargeBinary, RowMapping, cast, exists, literal, select, tuple_
 
 from eventlog.chain import GENESIS, Sealed, digest_content, link
 from eventlog.database import Database
-from eventlog.errors import UnknownEventType
+from eventlog.errors import DatabaseRefused, UnknownEventType
 from eventlog.log import PAGE, recorded
 from eventlog.schema import events, part_of
 
 UNREADABLE = "it cannot be read: a column holds what was never appended"
+
+_READ_ERRORS = (ValueError, TypeError, LookupError, AttributeError, DatabaseRefused)  # DatabaseRefused: by the driver
+_TYPES = [(column.name, column.type.python_type, column.nullable) for column in events.columns]
 
 
 class Anchor(NamedTuple):
@@ -36,61 +39,70 @@ def verify_log(database: Database) -> LogReport:
 
     After a fault the chain goes on from the hash as stored, so that one change is reported once.
     """
-    position, previous, faults = 0, GENESIS, []
-    for row in _rows(database):
-        if isinstance(row, int):
-            faults.append((row, UNREADABLE))
-            position, previous = row, _hash_at(database, row)
+    last, previous, faults = 0, GENESIS, list[tuple[int, str]]()
+    for position, row in _rows(database):
+        if position < 1:
+            faults.append((position, "positions begin at 1"))
             continue
-        try:
-            reason = _fault(database, row, position, previous)
-        except (TypeError, AttributeError):  # a column of another type, as SQLite allows
-            reason = UNREADABLE
+        reason = UNREADABLE if row is None else _fault(database, row, last, previous)
         if reason:
-            faults.append((row["position"], reason))
-        position, previous = row["position"], row["hash"]
-    faults += _version_faults(database)
-    return LogReport(position, Anchor(position, previous.hex()), faults)
+            faults.append((position, reason))
+        last, previous = position, _hash_at(database, position) if row is None else row["hash"]
+    if all(reason != UNREADABLE for _, reason in faults):  # else versions cannot be told either
+        faults += _version_faults(database)
+    return LogReport(last, Anchor(last, previous.hex()), faults)
 
 
 def compare(database: Database, anchor: Anchor) -> tuple[int, str] | None:
     """The fault of the log at an anchor, as (position, what differs); None when the event there is the anchor's."""
-    found = database.page(select(events.c.hash).where(events.c.position == anchor.position))
+    found = _hash_at(database, anchor.position)
     if not found:
         return anchor.position, "it is missing, and an anchor says that it was there"
-    if bytes(found[0][0]).hex() != anchor.hash:
+    if found.hex() != anchor.hash:
         return anchor.position, "its hash is not that of the anchor"
     return None
 
 
-def _rows(database: Database) -> Iterator[RowMapping | int]:
-    """All rows in order of position; for one that cannot be read, its position alone."""
-    after = 0
-    while positions := _positions(database, after):
+def _rows(database: Database) -> Iterator[tuple[int, RowMapping | None]]:
+    """All positions in order, each with its row, or with None where that cannot be read."""
+    positions = _positions(database, None)
+    while positions:
         try:
-            yield from _page(database, after, positions[-1])
-        except (ValueError, TypeError):  # what a type cannot take: then one by one, to find which
-            for position in positions:
-                try:
-                    yield from _page(database, position - 1, position)
-                except (ValueError, TypeError):
-                    yield position
-        after = positions[-1]
+            rows = _page(database, positions[0], positions[-1])
+        except _READ_ERRORS:  # then one by one, to find which
+            rows = [row for position in positions for row in _readable(database, position)]
+        found = {row["position"]: row for row in rows}
+        yield from ((position, found.get(position)) for position in positions)
+        positions = _positions(database, positions[-1])
 
 
-def _positions(database: Database, after: int) -> list[int]:
-    query = select(events.c.position).where(events.c.position > after).order_by(events.c.position).limit(PAGE)
-    return [row[0] for row in database.page(query)]
+def _positions(database: Database, after: int | None) -> list[int]:
+    """The positions of the next page; the first has no lower bound, because what is wrong may stand below 1."""
+    query = select(events.c.position).order_by(events.c.position).limit(PAGE)
+    return [row[0] for row in database.page(query if after is None else query.where(events.c.position > after))]
 
 
-def _page(database: Database, after: int, last: int) -> list[RowMapping]:
-    query = select(events).where(events.c.position > after, events.c.position <= last).order_by(events.c.position)
-    return [row._mapping for row in database.page(query)]
+def _page(database: Database, first: int, last: int) -> list[RowMapping]:
+    """The rows of a page whose columns all have their types: SQLite keeps whatever it is given."""
+    query = select(events).where(events.c.position.between(first, last)).order_by(events.c.position)
+    return [row._mapping for row in database.page(query) if _has_the_types(row._mapping)]
+
+
+def _readable(database: Database, position: int) -> list[RowMapping]:
+    try:
+        return _page(database, position, position)
+    except _READ_ERRORS:
+        return []
+
+
+def _has_the_types(row: RowMapping) -> bool:
+    return all(nullable if (value := row[name]) is None else isinstance(value, kind) for name, kind, nullable in _TYPES)
 
 
 def _hash_at(database: Database, position: int) -> bytes:
-    found: bytes = database.page(select(events.c.hash).where(events.c.position == position))[0][0]
-    return found
+    """The hash as stored, whatever its type; empty when there is none."""
+    found = database.page(select(cast(events.c.hash, LargeBinary)).where(events.c.position == position))
+    return (found[0][0] if found else None) or b""
 
 
 def _fault(database: Database, row: RowMapping, last: int, previous: bytes) -> str | None:
@@ -110,6 +122,8 @@ def _fault(database: Database, row: RowMapping, last: int, previous: bytes) -> s
         recorded(row)
     except UnknownEventType as unknown:
         return str(unknown)
+    except _READ_ERRORS:  # chained, and yet no event
+        return UNREADABLE
     return None
 
 

@@ -126,14 +126,41 @@ def test_content_that_is_given_back_to_an_erased_event_is_found(told: Database) 
     assert [position for position, _ in verify_log(told).faults] == [4]
 
 
-@pytest.mark.parametrize("values", [{"recorded_at": "yesterday"}, {"facts": "no JSON"}, {"facts": b"\xff"}])
-def test_a_value_of_another_form_is_a_fault_and_not_a_crash(sqlite: Database, values: dict[str, Any]) -> None:
+@pytest.mark.parametrize("value", ["'text'", "x'ff'", "1.5", "CAST(x'ff' AS TEXT)"])
+def test_a_value_of_another_type_is_a_fault_and_not_a_crash(sqlite: Database, value: str) -> None:
     tell(sqlite, BOB, requested(), started(), failed())
+    anchor, found = verify_log(sqlite).anchor, dict[str, int]()
     drop_triggers(sqlite)
-    (column, value), *_ = values.items()
-    with sqlite.write() as connection:
-        connection.exec_driver_sql(f"UPDATE events SET {column} = ? WHERE position = 2", (value,))
-    assert verify_log(sqlite).faults[0][0] == 2
+    run(sqlite, "CREATE TABLE kept AS SELECT * FROM events")
+    run(sqlite, "PRAGMA ignore_check_constraints = 1")
+    for column in CHANGES:
+        run(sqlite, f"UPDATE events SET {column} = {value} WHERE position = 3")
+        found[column] = verify_log(sqlite).faults[0][0]
+        assert (compare(sqlite, anchor) is None) == (column != "hash")
+        run(sqlite, f"UPDATE events SET {column} = (SELECT {column} FROM kept WHERE position = 3) WHERE position = 3")
+    assert verify_log(sqlite).faults == []
+    assert found == dict.fromkeys(CHANGES, 3)
+
+
+def test_a_time_that_the_driver_cannot_read_is_a_fault_and_not_a_crash(postgresql: Database) -> None:
+    tell(postgresql, BOB, requested(), started())
+    drop_triggers(postgresql)
+    run(postgresql, "UPDATE {ours}events SET recorded_at = 'infinity' WHERE position = 1")
+    assert verify_log(postgresql).faults == [(1, integrity.UNREADABLE)]
+
+
+def test_facts_that_are_chained_and_yet_no_event_are_found(told: Database) -> None:
+    rechain(told, [*rows(told)[3:7], {**rows(told)[7], "facts": "no JSON"}])
+    assert verify_log(told).faults == [(8, integrity.UNREADABLE)]
+
+
+@pytest.mark.parametrize("position", [0, -1, -(2**63)])
+def test_an_event_below_the_first_position_is_found(told: Database, position: int) -> None:
+    drop_triggers(told)
+    drop_check = "ALTER TABLE {ours}events DROP CONSTRAINT events_numbered_from_one"
+    run(told, drop_check if told.dialect.name == "postgresql" else "PRAGMA ignore_check_constraints = 1")
+    change(told, 8, position=position)
+    assert verify_log(told).faults == [(position, "positions begin at 1")]
 
 
 def test_a_missing_event_is_found_where_the_log_goes_on(told: Database) -> None:
