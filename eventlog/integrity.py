@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import LargeBinary, RowMapping, cast, exists, literal, select, tuple_
 
-from eventlog.chain import GENESIS, Sealed, digest_content, link
+from eventlog.chain import GENESIS, SALT_BYTES, Sealed, digest_content, link
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused, UnknownEventType
 from eventlog.log import PAGE, recorded
@@ -116,7 +116,7 @@ def _fault(database: Database, row: RowMapping, last: int, previous: bytes) -> s
         return "its hash does not follow from the event before and its own header and facts"
     if sealed.salt is None and sealed.content is None and digest_content(None, None) != sealed.content_digest:
         return None if _is_erased(database, stream_id, row["position"]) else "its content is gone and was never erased"
-    if digest_content(sealed.salt, sealed.content) != sealed.content_digest or _came_later(sealed):
+    if not _is_salted(sealed) or digest_content(sealed.salt, sealed.content) != sealed.content_digest:
         return "its content is not what was appended"
     try:
         recorded(row)
@@ -125,11 +125,6 @@ def _fault(database: Database, row: RowMapping, last: int, previous: bytes) -> s
     except _READ_ERRORS:  # chained, and yet no event
         return UNREADABLE
     return None
-
-
-def _came_later(sealed: Sealed) -> bool:
-    """Content without a salt: nothing was appended with it, or it had been erased."""
-    return sealed.salt is None and sealed.content is not None
 
 
 def _version_faults(database: Database) -> list[tuple[int, str]]:
@@ -143,6 +138,12 @@ def _version_faults(database: Database) -> list[tuple[int, str]]:
                 faults.append((position, f"version {version} of {stream_id} stands where {expected} belongs"))
             last = (stream_id, version)
     return faults
+
+
+def _is_salted(sealed: Sealed) -> bool:
+    """Whether a whole salt stands before content, and none elsewhere: the digest cannot tell where one ends."""
+    salt_bytes = None if sealed.salt is None else len(sealed.salt)
+    return salt_bytes == (None if sealed.content is None else SALT_BYTES)
 
 
 def _is_erased(database: Database, stream_id: str, position: int) -> bool:

@@ -114,6 +114,16 @@ def test_content_or_salt_that_is_taken_away_alone_is_found(told: Database, colum
     assert [position for position, _ in verify_log(told).faults] == [4]
 
 
+@pytest.mark.parametrize("left", [None, '"}'])
+def test_content_that_is_moved_into_its_salt_is_found(told: Database, left: str | None) -> None:
+    row = rows(told)[3]
+    moved = row["content"].removesuffix(left or "").encode()
+    change(told, 4, content=left, salt=row["salt"] + moved)
+    after = rows(told)[3]
+    assert digest_content(after["salt"], after["content"]) == row["content_digest"]  # the digest alone: the control
+    assert verify_log(told).faults == [(4, "its content is not what was appended")]
+
+
 def test_content_that_is_given_to_an_event_without_is_found(told: Database) -> None:
     change(told, 2, content='{"reason":"forged"}')
     assert [position for position, _ in verify_log(told).faults] == [2]
