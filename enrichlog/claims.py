@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, select
 
 from enrichlog import attempt
+from enrichlog.actor import actor
 from enrichlog.attempt import Started
 from enrichlog.enrichment import Enrichment, Request, request_for
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.outcome import Outcome
-from enrichlog.postings import Posting, job_postings, load_postings
-from enrichlog.retry import allowance, types_allowed_at
+from enrichlog.postings import Posting, load_postings
+from enrichlog.retry import allowance
+from enrichlog.scope import Scope, bereft, scope_branches
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.errors import Conflict
-from eventlog.events import EnrichmentStarted
+from eventlog.events import EnrichmentRequested, EnrichmentStarted
 from eventlog.log import Proposal, append, recorded
 from eventlog.schema import events
-from projections.enrichment_status import Status, enrichment_status, status_of
+from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 
 LEASE_MARGIN_SECONDS = 60
 """A lease outlives the call's own deadline, so that no heartbeat is needed."""
 
 LEASE_RAN_OUT = "The worker {worker} did not come back before its lease ran out"
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Which postings a run takes: those due by `horizon`, or only what is requested of one batch, or of these ids.
-
-    A run takes each posting at most once, because what fails or changes during it is due after its horizon.
-    """
-
-    horizon: datetime
-    batch: str | None = None
-    job_ids: tuple[str, ...] | None = None
 
 
 class Claim(NamedTuple):
@@ -59,12 +47,13 @@ class Claim(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """What one claim took; `unaffordable` when money was the reason that it took no more.
+    """What one claim took, and the scope of the next; `unaffordable` when it took no more for want of money.
 
     `given_up` counts the postings that were picked and not begun: their workers died too often, or they are deleted.
     """
 
     taken: list[Claim]
+    rest: Scope
     unaffordable: bool = False
     given_up: int = 0
 
@@ -83,75 +72,28 @@ def claim(
     `money` (micro-dollars) is what their calls together may cost at the most. Orphans of postings that have been
     deleted are closed on the way.
     """
+    turn = scope.turn(limit)
     with database.write() as connection:
         now = database.dialect.clock(connection)
-        branches = scope_branches(enrichment.name, scope, now, settings.max_attempts)
-        picked = _pick(connection, [*branches, _bereft(enrichment.name, now)], limit)
+        branches = scope_branches(enrichment.name, turn, now, settings.max_attempts)
+        picked = _in_turn(_pick(connection, [*branches, bereft(enrichment.name, now)], limit), turn)
         postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
         wanted = [row for row in picked if row.job_id in postings and _may_go_on(row, settings.max_attempts)]
         given_up = [row for row in picked if row not in wanted]
-        prepared = [
-            _prepare(settings, enrichment, row.stream_id, status_of(row._mapping), postings[row.job_id], worker)
-            for row in wanted
-        ]
+        prepared = [_prepare(settings, enrichment, scope, row, postings[row.job_id], worker) for row in wanted]
         taken = _affordable(prepared, money)
-        closed = [_close_orphan(connection, row) for row in given_up + wanted[: len(taken)] if row.state == "running"]
-        positions = _append(connection, database, closed + [_start_proposal(one.started) for one in taken])
-    begun = [one.begun_at(position) for one, position in zip(taken, positions[len(closed) :], strict=True)]
-    return Claims(begun, unaffordable=len(taken) < len(prepared), given_up=len(given_up))
-
-
-def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:
-    """How many postings a run over this scope would take now."""
-    with database.read() as connection:
-        now = database.dialect.clock(connection)
-        branches = scope_branches(enrichment, scope, now, max_attempts)
-        counts = [select(func.count()).select_from(enrichment_status).where(branch) for branch in branches]
-        return sum(connection.execute(count).scalar_one() for count in counts)
+        begun, too_dear = wanted[: len(taken)], wanted[len(taken) :]
+        closed = [_close_orphan(connection, row) for row in given_up + begun if row.state == "running"]
+        starts = [event for row, one in zip(begun, taken, strict=True) for event in _begin(scope, row, one.started)]
+        positions = _append(connection, database, closed + starts)
+    placed = [one.begun_at(position) for one, position in zip(taken, positions, strict=True)]
+    turned = turn.job_ids.index(too_dear[0].job_id) if turn.job_ids and too_dear else len(turn.job_ids or ())
+    return Claims(placed, scope.rest(turned), unaffordable=bool(too_dear), given_up=len(given_up))
 
 
 def lease_seconds(settings: Settings) -> int:
     """How long a claim holds a posting."""
     return round(settings.deadline_seconds) + LEASE_MARGIN_SECONDS
-
-
-def scope_branches(enrichment: str, scope: Scope, now: datetime, max_attempts: int) -> list[ColumnElement[bool]]:
-    """The conditions of what a run takes, in the order it takes them; each is one range of the index of due rows.
-
-    Never tried or requested first, then attempts whose lease ran out, then failures by the budget they have used:
-    one branch for each value, so that no claim walks over postings that have used theirs up.
-    """
-    status = enrichment_status.c
-    ours, pending = and_(status.enrichment == enrichment, _HAS_POSTING), status.state == "pending"
-    due, orphaned = status.due_at <= scope.horizon, and_(status.state == "running", status.due_at <= now)
-    if scope.job_ids is not None:
-        named = and_(ours, status.job_id.in_(scope.job_ids))
-        return [and_(named, pending, due), and_(named, orphaned)]
-    if scope.batch is not None:
-        return [and_(ours, pending, status.batch == scope.batch)]
-    used = status.budget_used - status.grants
-    failed = and_(ours, status.state == "failed", due, status.retryable)
-    by_budget = [
-        and_(failed, used == budget if budget else used <= 0, _may_use(budget, max_attempts))
-        for budget in range(max_attempts)
-    ]
-    raised = and_(failed, used >= max_attempts, status.max_attempts > used)
-    return [and_(ours, pending, due), and_(ours, orphaned), *by_budget, raised]
-
-
-def _may_use(budget: int, max_attempts: int) -> ColumnElement[bool]:
-    status = enrichment_status.c
-    by_policy = and_(status.max_attempts.is_(None), status.error_type.in_(types_allowed_at(budget, max_attempts)))
-    return or_(status.max_attempts > budget, by_policy)
-
-
-def _bereft(enrichment: str, now: datetime) -> ColumnElement[bool]:
-    """Attempts whose lease ran out and whose posting has been deleted: nobody takes those again."""
-    status = enrichment_status.c
-    return and_(status.enrichment == enrichment, ~_HAS_POSTING, status.state == "running", status.due_at <= now)
-
-
-_HAS_POSTING = exists(select(job_postings.c.id).where(job_postings.c.id == enrichment_status.c.job_id))
 
 
 def _pick(connection: Connection, branches: Sequence[ColumnElement[bool]], limit: int) -> list[Row[Any]]:
@@ -166,15 +108,31 @@ def _pick(connection: Connection, branches: Sequence[ColumnElement[bool]], limit
     return picked
 
 
+def _in_turn(picked: Sequence[Row[Any]], turn: Scope) -> list[Row[Any]]:
+    """Those that are named in the order of their names."""
+    places = {job_id: place for place, job_id in enumerate(turn.job_ids or ())}
+    return sorted(picked, key=lambda row: places.get(row.job_id, len(places)))
+
+
 def _prepare(
-    settings: Settings, enrichment: Enrichment, stream_id: str, status: Status, posting: Posting, worker: str
+    settings: Settings, enrichment: Enrichment, scope: Scope, row: Row[Any], posting: Posting, worker: str
 ) -> Claim:
     limit, input_hash = settings.max_input_tokens, posting.input_hash
     request = request_for(enrichment, posting._asdict(), input_hash, limit, cut=settings.cut_input)
-    number, lease = status.attempts + 1, lease_seconds(settings)
+    number, lease = row.attempts + 1, lease_seconds(settings)
     event = attempt.start(enrichment, request, number=number, input_hash=input_hash, worker=worker, lease_seconds=lease)
-    started = Started(stream_id, event, failures=status.budget_used + status.deferrals)
+    failures = 0 if _is_forced(scope, row) else row.budget_used + row.deferrals
+    started = Started(row.stream_id, event, failures)
     return Claim(posting, started, request, attempt.precheck(posting.description, request, limit))
+
+
+def _is_forced(scope: Scope, row: Row[Any]) -> bool:
+    return _is_requested_here(scope, row) and scope.why == "force"
+
+
+def _is_requested_here(scope: Scope, row: Row[Any]) -> bool:
+    """Whether the posting is named and nothing else makes it due."""
+    return scope.job_ids is not None and row.state not in ("pending", "running")
 
 
 def _affordable(prepared: Sequence[Claim], money: int | None) -> list[Claim]:
@@ -183,8 +141,14 @@ def _affordable(prepared: Sequence[Claim], money: int | None) -> list[Claim]:
     return [one for one, total in zip(prepared, costs, strict=True) if money is None or total <= money]
 
 
-def _start_proposal(started: Started) -> Proposal:
-    return Proposal(started.stream_id, started.event, str(uuid.uuid5(uuid.UUID(started.event.attempt_id), "start")))
+def _begin(scope: Scope, row: Row[Any], started: Started) -> list[Proposal]:
+    """The start of an attempt, behind the request for it where there is none yet."""
+    attempt_id = uuid.UUID(started.event.attempt_id)
+    start = Proposal(started.stream_id, started.event, str(uuid.uuid5(attempt_id, "start")))
+    if not _is_requested_here(scope, row):
+        return [start]
+    event = EnrichmentRequested(why=scope.why, actor=actor(), batch=scope.batch)
+    return [Proposal(started.stream_id, event, str(uuid.uuid5(attempt_id, "request"))), start]
 
 
 def _may_go_on(row: Row[Any], max_attempts: int) -> bool:
@@ -208,12 +172,14 @@ def _close_orphan(connection: Connection, row: Row[Any]) -> Proposal:
 
 
 def _append(connection: Connection, database: Database, proposals: Sequence[Proposal]) -> list[int]:
-    """Append under the locks that picking took, and return the positions; a conflict would be a defect."""
+    """Append under the locks that picking took, and return the positions of starts; a conflict would be a defect."""
     if not proposals:
         return []
     positions = []
-    for outcome in append(connection, database.dialect, proposals, InlineReadModels(database.dialect)):
+    outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    for proposal, outcome in zip(proposals, outcomes, strict=True):
         if isinstance(outcome, Conflict):
             raise outcome
-        positions.append(outcome.position)
+        if isinstance(proposal.event, EnrichmentStarted):
+            positions.append(outcome.position)
     return positions

@@ -12,7 +12,6 @@ from typing import Any
 
 from enrichlog import export as exporting
 from enrichlog import reports, screens, terminal
-from enrichlog.claims import Scope, count_due
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.errors import find
 from enrichlog.exceptions import NotConfirmed, UnknownProjection, UnwritableFile, UsageError
@@ -20,6 +19,7 @@ from enrichlog.postings import count_unrequested, find_deleted
 from enrichlog.price import MICRODOLLARS
 from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import perform, require_key
+from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
 from enrichlog.targets import Chosen, choose, every_posting, open_scope, request, scope_of
 from enrichlog.terminal import counted
@@ -54,13 +54,10 @@ def enrich(
     if job_ids or everything:
         chosen = _chosen(settings, database, asked.name, job_ids, force=force)
         if everything and not yes:
-            _ask(confirm, _price_tag(database, asked.name, len(chosen.targets)))
+            count = len(chosen.targets)
+            _ask(confirm, _price_tag(database, asked.name, min(count, limit or count)))
         left = chosen.left
-        if everything:
-            open_scope(database, asked.name)
-            scope = request(database, asked.name, chosen.targets, "force").scope
-        else:
-            scope = scope_of(database, asked.name, chosen.targets, force=force)
+        scope = scope_of(database, asked.name, chosen.targets, force=force)
     else:
         scope = open_scope(database, asked.name)
     return _run(settings, database, asked, scope, left, limit, max_cost, fail_on_error=fail_on_error, as_json=as_json)

@@ -14,13 +14,13 @@ from sqlalchemy import select
 
 from enrichlog import reports
 from enrichlog.actor import actor
-from enrichlog.claims import scope_branches
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownJob
 from enrichlog.external import record_error, record_result
 from enrichlog.place import open_database
 from enrichlog.postings import find_posting, notice_posting, store_postings
 from enrichlog.runs import require_key
+from enrichlog.scope import scope_branches
 from enrichlog.settings import current as current_settings
 from enrichlog.single import attempt_now, fail_without_description, require_free
 from enrichlog.targets import open_scope

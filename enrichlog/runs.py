@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from enrichlog.claims import Scope
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import InvalidSetting, MissingApiKey
 from enrichlog.postings import find_deleted
+from enrichlog.scope import Scope
 from enrichlog.settings import Settings
 from enrichlog.worker import Notice, Run, Worker
 from eventlog.database import Database

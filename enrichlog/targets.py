@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Select, select
 
 from enrichlog.actor import actor
-from enrichlog.claims import Scope
 from enrichlog.postings import find_posting, job_postings, sync
 from enrichlog.retry import allowance
+from enrichlog.scope import Scope
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentRequested
@@ -92,14 +93,9 @@ def choose(database: Database, enrichment: str, job_ids: Sequence[str], max_atte
 
 
 def scope_of(database: Database, enrichment: str, targets: Sequence[Target], *, force: bool) -> Scope:
-    """The scope of a run over these postings; those that are not pending anyway are requested first.
-
-    Its horizon is taken after that: what changes while the run goes on is left to the next.
-    """
-    sync(database, enrichment, actor())
-    again = [target for target in targets if target.state not in ("pending", "running")]
-    horizon = request(database, enrichment, again, "force" if force else "retry").scope.horizon
-    return Scope(horizon, job_ids=tuple(target.job_id for target in targets))
+    """The scope of a run over these postings, each of which is requested when its turn comes."""
+    scope, named = open_scope(database, enrichment), tuple(target.job_id for target in targets)
+    return replace(scope, batch=str(uuid.uuid4()), job_ids=named, why="force" if force else "retry")
 
 
 def every_posting(database: Database, enrichment: str) -> list[Target]:

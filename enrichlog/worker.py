@@ -14,11 +14,12 @@ from typing import Protocol
 
 from enrichlog import attempt
 from enrichlog.attempt import End, end_proposal
-from enrichlog.claims import Claim, Claims, Scope, claim, lease_seconds
+from enrichlog.claims import Claim, Claims, claim, lease_seconds
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import NotRecorded
 from enrichlog.outcome import SIMULATOR, Outcome, defect, judge
 from enrichlog.reply import Api, Reply
+from enrichlog.scope import Scope
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
@@ -130,9 +131,10 @@ class Worker:
                 while not self._stopping():
                     idle = not self._running  # before the claim: what ends during it may make room, and free money
                     claims = await self._take(recorder, scope)
-                    if idle and not claims.found:
+                    if idle and not claims.found and claims.rest == scope:
                         self._end_of_scope(claims)
                         break
+                    scope = claims.rest
                     await self._room(filling=claims.found)
             finally:
                 await self._finish()
@@ -147,8 +149,8 @@ class Worker:
     async def _take(self, recorder: Recorder, scope: Scope) -> Claims:
         """Claim as many postings as calls can begin, and begin them."""
         limit = self._free() if self._left is None else min(self._free(), self._left)
-        if limit <= 0:
-            return Claims([])
+        if limit <= 0 or scope.is_exhausted:
+            return Claims([], scope)
         money = None if self._max_cost is None else self._max_cost - self._committed
         arguments = (self._database, self._settings, self._enrichment, scope, self.name, limit, money)
         claimed_at = self._monotonic()  # before the claim: the lease cannot have begun earlier
@@ -160,7 +162,7 @@ class Worker:
             raise
         if self._stopping():  # since then
             _release(recorder, claims.taken)
-            return Claims([])
+            return Claims([], scope)
         for one in claims.taken:
             self._committed += one.started.event.reserved_microdollars or 0
             task = asyncio.create_task(self._attempt(recorder, one, claimed_at))

@@ -13,13 +13,14 @@ from sqlalchemy import Connection, delete, insert, select, text
 
 from enrichlog import claims as claims_module
 from enrichlog.attempt import end, end_proposal
-from enrichlog.claims import Claim, Claims, Scope, claim, count_due, lease_seconds, scope_branches
+from enrichlog.claims import Claim, Claims, claim, lease_seconds
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.outcome import Outcome
+from enrichlog.outcome import Failed, Outcome
 from enrichlog.postings import Posting, job_postings, load_postings
 from enrichlog.retry import allowance, verdict
 from enrichlog.retry_plan import plan_retry
+from enrichlog.scope import Scope, count_due, scope_branches
 from enrichlog.settings import Settings, configure
 from enrichlog.targets import Target, request, scope_of
 from eventlog.database import Database
@@ -146,13 +147,59 @@ def test_a_named_posting_that_changes_during_the_run_is_left_to_the_next(
     if force:
         tell(timed, "job-1", started(input_hash=posting().input_hash), succeeded())
     scope = scope_of(timed, "job", [Target("1", state=state)], force=force)  # type: ignore[arg-type]
-    (one,) = claims(timed, settings, scope=scope).taken
+    ((one,), rest, *_) = claims(timed, settings, scope=scope)
     clock.advance(seconds=1)
     import_postings(timed, posting(description="Other work."))
     record(timed, settings, one, Outcome(result={}))
     assert status(timed, "job-1")["state"] == "pending"
-    assert taken(timed, settings, scope=scope) == []
+    assert taken(timed, settings, scope=rest) == []
     assert taken(timed, settings, scope=scope_of(timed, "job", [Target("1")], force=force)) == ["1"]
+
+
+def test_named_postings_have_their_turn_in_the_order_of_their_names_and_are_requested_then(
+    timed: Database, settings: Settings
+) -> None:
+    import_many(timed, 4)
+    for number in (0, 1, 2):
+        tell(timed, f"job-00{number}", started(), succeeded())
+    named = [Target("002"), Target("003"), Target("000"), Target("001")]
+    scope = scope_of(timed, "job", named, force=True)
+    first = claims(timed, settings, 3, scope=scope)
+    assert [one.posting.id for one in first.taken] == ["002", "003", "000"]
+    asked = [(one.stream_id, one.facts["why"]) for one in of_type(timed, "EnrichmentRequested")[4:]]
+    assert asked == [("job-002", "force"), ("job-000", "force")]  # the other was pending anyway
+    assert status(timed, "job-001")["state"] == "succeeded"
+    assert taken(timed, settings, 3, scope=first.rest) == ["001"]
+
+
+def test_a_named_posting_that_somebody_else_enriched_meanwhile_is_not_asked_about_again(
+    timed: Database, settings: Settings
+) -> None:
+    import_many(timed, 1)
+    scope = scope_of(timed, "job", [Target("000")], force=False)
+    tell(timed, "job-000", started(), succeeded())
+    assert taken(timed, settings, scope=scope) == []
+    assert taken(timed, settings, scope=scope_of(timed, "job", [Target("000")], force=True)) == ["000"]
+
+
+def test_a_forced_attempt_waits_like_the_first_of_a_new_budget(timed: Database, settings: Settings) -> None:
+    import_many(timed, 1)
+    fail(timed, "000", times=2)
+    for force, failures in ((False, 2), (True, 0)):
+        (one,) = claims(timed, settings, scope=scope_of(timed, "job", [Target("000")], force=force)).taken
+        assert one.started.failures == failures
+        record(timed, settings, one, Outcome(failed=Failed(ERROR_TYPES["quota_exceeded"], "no")))
+
+
+def test_money_that_is_not_enough_for_a_named_posting_keeps_its_turn(timed: Database, settings: Settings) -> None:
+    import_many(timed, 3)
+    scope = scope_of(timed, "job", [Target(f"00{number}") for number in range(3)], force=True)
+    (whole, *_), *_ = claims(timed, settings, scope=scope)
+    price = whole.started.event.reserved_microdollars or 0
+    record(timed, settings, whole, Outcome(result={}))
+    again = claims(timed, settings, scope=scope_of(timed, "job", [Target("000")], force=True), money=price - 1)
+    assert (again.taken, again.unaffordable, again.rest.turned) == ([], True, 0)
+    assert status(timed, "job-000")["state"] == "succeeded"  # and nothing is left behind that somebody would pay for
 
 
 def test_what_is_done_or_dismissed_or_of_another_enrichment_is_left(database: Database, settings: Settings) -> None:
@@ -285,11 +332,12 @@ def test_the_dead_attempt_of_a_posting_that_was_deleted_is_closed_and_no_other_b
     with timed.write() as connection:
         connection.execute(delete(job_postings))
     assert count_due(timed, "job", Scope(FAR), 5) == 0
-    assert claims(timed, settings) == Claims([], given_up=1)
+    closing = claims(timed, settings)
+    assert (closing.taken, closing.given_up, closing.found) == ([], 1, True)
     closed = whole_log(timed)[-1]
     assert (closed.type, closed.facts["error_type"]) == ("EnrichmentFailed", "interrupted")
     assert status(timed, "job-1")["state"] == "failed"
-    assert claims(timed, settings) == Claims([])
+    assert not claims(timed, settings).found
 
 
 # -- claimers beside each other ---------------------------------------------------------------------------------------
@@ -473,5 +521,5 @@ def test_no_more_is_claimed_than_the_money_is_enough_for(database: Database, set
 
 
 def test_an_orphan_that_cannot_be_afforded_is_not_closed(timed: Database, dead: Claim, settings: Settings) -> None:
-    assert claims(timed, settings, money=0) == Claims([], unaffordable=True)
+    assert claims(timed, settings, money=0)[::2] == ([], True)
     assert of_type(timed, "EnrichmentFailed") == []

@@ -162,6 +162,19 @@ def test_everything_is_forced_only_once_it_is_confirmed(
     assert len(of_type(database, "EnrichmentStarted")) == 6
 
 
+@pytest.mark.parametrize("limit", [("--limit", "1"), ("--max-cost", "0.0000001")])
+def test_a_forced_run_that_ends_early_leaves_nothing_to_pay_for_to_the_next(
+    enrichlog: Command, database: Database, limit: tuple[str, str]
+) -> None:
+    import_many(database, 3)
+    enrichlog.done("enrich")
+    enrichlog("enrich", "--force", "--all", "--yes", *limit)
+    assert enrichlog.json("status")["postings"] == {
+        "pending": 0, "running": 0, "succeeded": 3, "failed": 0, "dismissed": 0,
+    }  # fmt: skip
+    assert enrichlog.json("enrich")["done"] == 0
+
+
 def test_a_limit_of_money_stops_the_run_before_it_is_passed(enrichlog: Command, database: Database) -> None:
     import_many(database, 5)
     said = enrichlog("enrich", "--max-cost", "0.000001")

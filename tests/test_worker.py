@@ -17,12 +17,13 @@ import pytest
 from enrichlog import attempt
 from enrichlog import simulator as simulator_module
 from enrichlog import worker as worker_module
-from enrichlog.claims import Scope, claim
+from enrichlog.claims import claim
 from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.exceptions import MissingApiKey, UnknownPrice
 from enrichlog.posting_files import import_file
 from enrichlog.reply import Api, Reply
 from enrichlog.runs import perform
+from enrichlog.scope import Scope
 from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target, open_scope, request

@@ -1,0 +1,101 @@
+"""Scopes: which postings a run takes, as conditions on the index of what is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+
+from enrichlog.postings import job_postings
+from enrichlog.retry import types_allowed_at
+from eventlog.database import Database
+from projections.enrichment_status import enrichment_status
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which postings a run takes: those due by `horizon`, only what one batch requested, or those of `job_ids`.
+
+    A run takes each posting at most once: what fails or changes during it is due after its horizon, and the named ones
+    have their turn one after the other, of which `turned` counts those that had it. A named one that is not pending is
+    requested in the claim itself, with `why` and `batch`: a run that ends early leaves no request behind.
+    """
+
+    horizon: datetime
+    batch: str | None = None
+    job_ids: tuple[str, ...] | None = None
+    why: Literal["retry", "force"] = "retry"
+    turned: int = 0
+
+    def turn(self, limit: int) -> Scope:
+        """The scope of one claim of up to `limit` postings."""
+        if self.job_ids is None:
+            return self
+        return replace(self, job_ids=self.job_ids[self.turned : self.turned + limit], turned=0)
+
+    def rest(self, turned: int) -> Scope:
+        """What is left once so many more of those that are named have had their turn."""
+        return replace(self, turned=self.turned + turned)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether all that are named have had their turn."""
+        return self.job_ids is not None and self.turned >= len(self.job_ids)
+
+
+HAS_POSTING = exists(select(job_postings.c.id).where(job_postings.c.id == enrichment_status.c.job_id))
+
+
+def scope_branches(enrichment: str, scope: Scope, now: datetime, max_attempts: int) -> list[ColumnElement[bool]]:
+    """The conditions of what a run takes, in the order it takes them; each is one range of the index of due rows.
+
+    Never tried or requested first, then attempts whose lease ran out, then failures by the budget they have used:
+    one branch for each value, so that no claim walks over postings that have used theirs up.
+    """
+    status = enrichment_status.c
+    ours, pending = and_(status.enrichment == enrichment, HAS_POSTING), status.state == "pending"
+    due, orphaned = status.due_at <= scope.horizon, and_(status.state == "running", status.due_at <= now)
+    if scope.job_ids is not None:
+        named = and_(ours, status.job_id.in_(scope.job_ids))
+        free = status.state != "running" if scope.why == "force" else or_(pending, _may_be_retried())
+        return [and_(named, or_(free, orphaned))]
+    if scope.batch is not None:
+        return [and_(ours, pending, status.batch == scope.batch)]
+    used = status.budget_used - status.grants
+    failed = and_(ours, status.state == "failed", due, status.retryable)
+    by_budget = [
+        and_(failed, used == budget if budget else used <= 0, _may_use(budget, max_attempts))
+        for budget in range(max_attempts)
+    ]
+    raised = and_(failed, used >= max_attempts, status.max_attempts > used)
+    return [and_(ours, pending, due), and_(ours, orphaned), *by_budget, raised]
+
+
+def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:
+    """How many postings a run over this scope would take now."""
+    if scope.job_ids is not None:
+        return len(scope.job_ids) - scope.turned
+    with database.read() as connection:
+        now = database.dialect.clock(connection)
+        branches = scope_branches(enrichment, scope, now, max_attempts)
+        counts = [select(func.count()).select_from(enrichment_status).where(branch) for branch in branches]
+        return sum(connection.execute(count).scalar_one() for count in counts)
+
+
+def bereft(enrichment: str, now: datetime) -> ColumnElement[bool]:
+    """Attempts whose lease ran out and whose posting has been deleted: nobody takes those again."""
+    status = enrichment_status.c
+    return and_(status.enrichment == enrichment, ~HAS_POSTING, status.state == "running", status.due_at <= now)
+
+
+def _may_be_retried() -> ColumnElement[bool]:
+    """Failed still: somebody else may have succeeded since the posting was named."""
+    return and_(enrichment_status.c.state == "failed", enrichment_status.c.retryable)
+
+
+def _may_use(budget: int, max_attempts: int) -> ColumnElement[bool]:
+    status = enrichment_status.c
+    by_policy = and_(status.max_attempts.is_(None), status.error_type.in_(types_allowed_at(budget, max_attempts)))
+    return or_(status.max_attempts > budget, by_policy)
