@@ -101,7 +101,7 @@ class Request(NamedTuple):
     kept_characters: int | None = None
 
 
-def enrichment_of(settings: Settings, name: str = "job", model: str | None = None) -> Enrichment:
+def enrichment_of(settings: Settings, name: str = "job") -> Enrichment:
     """The enrichment of that name. Raises what is wrong with its prompt, result model or settings."""
     own = settings.for_enrichment(name)
     result_model = load_model(own.result_model or settings.result_model)
@@ -117,7 +117,7 @@ def enrichment_of(settings: Settings, name: str = "job", model: str | None = Non
         schema=strict_schema(result_model),
         schema_hash=schema_hash(result_model),
         schema_bytes=len(canonical.text(strict_schema(result_model)).encode()),
-        model=model or own.model or settings.model,
+        model=own.model or settings.model,
         parameters=parameters,
         api=settings.api,
         server=(settings.base_url or OPENAI_URL).rstrip("/"),

@@ -127,11 +127,16 @@ class Settings(BaseSettings):
             raise UnknownEnrichment(name=name, known=", ".join(("job", *self.enrichments)))
         own = self.enrichments.get(name, EnrichmentSettings())
         return EnrichmentSettings(
-            prompt=own.prompt or self.prompt,
-            result_model=own.result_model or self.result_model,
-            model=own.model or self.model,
+            prompt=self._of(own, "prompt"),
+            result_model=self._of(own, "result_model"),
+            model=self._of(own, "model"),
             parameters=self.parameters | (own.parameters or {}),
         )
+
+    def _of(self, own: EnrichmentSettings, name: str) -> Any:
+        """An enrichment's own value, unless a flag or the environment sets it for all."""
+        for_all = self.sources[name] not in (FILE, "default")
+        return getattr(self, name) if for_all else getattr(own, name) or getattr(self, name)
 
 
 class _UsualNames(PydanticBaseSettingsSource):

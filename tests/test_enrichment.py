@@ -225,7 +225,16 @@ def test_a_named_enrichment_has_its_own_and_the_rest_from_above(bare: Path) -> N
     assert (pay.name, pay.prompt.name, pay.result_model.__name__) == ("pay", "pay", "Salary")
     assert (pay.model, pay.parameters) == ("gpt-4o", {"temperature": 0.5, "seed": 2})
     assert (job.prompt.name, job.result_model.__name__) == ("job", "JobEnrichment")
-    assert enrichment_of(Settings(), "pay", model="gpt-4o-mini").model == "gpt-4o-mini"
+
+
+def test_a_flag_or_the_environment_wins_over_what_the_file_says_of_an_enrichment(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "enrichlog.toml").write_text('[enrichments.job]\nmodel = "gpt-4o"\n')
+    assert enrichment_of(Settings()).model == "gpt-4o"
+    monkeypatch.setenv("ENRICHLOG_MODEL", "gpt-4.1")
+    assert enrichment_of(Settings()).model == "gpt-4.1"
+    assert enrichment_of(Settings(model="gpt-4o-mini")).model == "gpt-4o-mini"
 
 
 def test_an_enrichment_that_nobody_configured_is_refused() -> None:
