@@ -119,16 +119,29 @@ _SCHEMA_PARAMS = ("text.format", "response_format")
 
 
 class ProviderError(NamedTuple):
-    """What a provider says went wrong, as far as it has structure. `status` is None inside a reply of status 200."""
+    """What a provider says went wrong, as far as it has structure. `status` is None inside a reply of status 200.
+
+    `limit_tokens` and `remaining_tokens` are of its limit per minute: all of it, and what is left of it.
+    """
 
     status: int | None
     code: str | None = None
     type: str | None = None
     param: str | None = None
+    limit_tokens: int | None = None
+    remaining_tokens: int | None = None
+
+    @property
+    def never_fits(self) -> bool:
+        """Whether this one request exceeds the limit although all of it was free: waiting does not help."""
+        all_free = self.limit_tokens is not None and self.limit_tokens == self.remaining_tokens
+        return self.status == 429 and self.type == "tokens" and all_free
 
 
 def recognise(error: ProviderError, codes: Mapping[str, str] | None = None) -> ErrorType:
     """The error type of a provider's error: its code and type first, then what it is about, then the HTTP status."""
+    if error.never_fits:
+        return ERROR_TYPES["input_too_large"]
     known = CODES | dict(codes or {})
     name = known.get(error.code or "") or known.get(error.type or "")
     if name is None and error.status == 400 and (error.param or "").startswith(_SCHEMA_PARAMS):
@@ -139,6 +152,8 @@ def recognise(error: ProviderError, codes: Mapping[str, str] | None = None) -> E
 def _by_status(status: int | None) -> str:
     if status is None or status >= 500:
         return "server_error"
+    if status < 300:
+        return "invalid_response_body"  # accepted, created, no content: there is no answer in it
     if status < 400:
         return "model_not_found"  # a redirect: the base URL is not that of the API
     return STATUSES.get(status, "bad_request")
