@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from enrichlog.errors import ProviderError
+from enrichlog.foreign import as_count, as_dict, as_fact, as_text
 from enrichlog.reply import Api
 
 _ENDED = (None, "completed", "incomplete")
@@ -41,33 +42,33 @@ def read_answer(body: Any, api: Api) -> Answer | None:
 
 
 def _read_responses(body: dict[str, Any]) -> Answer | None:
-    if body.get("status") is None and "output" not in body:
+    if body.get("status") is None and "output" not in body and not body.get("error"):
         return None
     messages = [entry for entry in _list(body.get("output")) if entry.get("type") == "message"]
     parts = [part for entry in messages for part in _list(entry.get("content"))]
     usage, details = as_dict(body.get("usage")), as_dict(body.get("incomplete_details"))
-    failed = as_dict(body.get("error")) if body.get("status") not in _ENDED or body.get("error") else None
+    has_failed = body.get("error") or body.get("status") not in _ENDED
     return Answer(
         text="".join(str(part.get("text") or "") for part in parts if part.get("type") == "output_text"),
         refusal=next((str(part.get("refusal")) for part in parts if part.get("type") == "refusal"), None),
-        finish_reason=as_text(details.get("reason")) or as_text(body.get("status")),
-        error=None if failed is None else ProviderError(None, as_text(failed.get("code"))),
-        error_text="" if failed is None else as_text(failed.get("message")) or f"the response is {body.get('status')}",
-        response_id=as_text(body.get("id")),
-        model=as_text(body.get("model")),
+        finish_reason=as_fact(details.get("reason")) or as_fact(body.get("status")),
+        error=provider_error(None, as_dict(body.get("error"))) if has_failed else None,
+        error_text=_said(body, f"the response is {body.get('status') or 'an error'}") if has_failed else "",
+        response_id=as_fact(body.get("id")),
+        model=as_fact(body.get("model")),
         usage=Usage(
-            _count(usage.get("input_tokens")),
-            _count(usage.get("output_tokens")),
-            _count(as_dict(usage.get("input_tokens_details")).get("cached_tokens")),
-            _count(as_dict(usage.get("output_tokens_details")).get("reasoning_tokens")),
+            as_count(usage.get("input_tokens")),
+            as_count(usage.get("output_tokens")),
+            as_count(as_dict(usage.get("input_tokens_details")).get("cached_tokens")),
+            as_count(as_dict(usage.get("output_tokens_details")).get("reasoning_tokens")),
         ),
     )
 
 
 def _read_chat(body: dict[str, Any]) -> Answer | None:
     choices = _list(body.get("choices"))
-    failed = as_dict(body.get("error")) if body.get("error") else None
-    if not choices and failed is None:
+    has_failed = bool(body.get("error"))
+    if not choices and not has_failed:
         return None
     choice = choices[0] if choices else {}
     message, usage = as_dict(choice.get("message")), as_dict(body.get("usage"))
@@ -75,33 +76,29 @@ def _read_chat(body: dict[str, Any]) -> Answer | None:
     return Answer(
         text=content if isinstance(content, str) else "".join(str(p.get("text") or "") for p in _list(content)),
         refusal=as_text(message.get("refusal")) or None,
-        finish_reason=as_text(choice.get("finish_reason")),
-        error=None if failed is None else ProviderError(None, as_text(failed.get("code")), as_text(failed.get("type"))),
-        error_text="" if failed is None else as_text(failed.get("message")) or "the response has an error",
-        response_id=as_text(body.get("id")),
-        model=as_text(body.get("model")),
+        finish_reason=as_fact(choice.get("finish_reason")),
+        error=provider_error(None, as_dict(body.get("error"))) if has_failed else None,
+        error_text=_said(body, "the response has an error") if has_failed else "",
+        response_id=as_fact(body.get("id")),
+        model=as_fact(body.get("model")),
         usage=Usage(
-            _count(usage.get("prompt_tokens")),
-            _count(usage.get("completion_tokens")),
-            _count(as_dict(usage.get("prompt_tokens_details")).get("cached_tokens")),
-            _count(as_dict(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+            as_count(usage.get("prompt_tokens")),
+            as_count(usage.get("completion_tokens")),
+            as_count(as_dict(usage.get("prompt_tokens_details")).get("cached_tokens")),
+            as_count(as_dict(usage.get("completion_tokens_details")).get("reasoning_tokens")),
         ),
     )
 
 
-def as_dict(value: Any) -> dict[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
+def _said(body: dict[str, Any], otherwise: str) -> str:
+    """The message of a body's error, which some servers send in its place."""
+    return as_text(as_dict(body.get("error")).get("message")) or as_text(body.get("error")) or otherwise
+
+
+def provider_error(status: int | None, said: dict[str, Any]) -> ProviderError:
+    """What went wrong, from the error object of a reply."""
+    return ProviderError(status, as_fact(said.get("code")), as_fact(said.get("type")), as_fact(said.get("param")))
 
 
 def _list(value: Any) -> list[dict[str, Any]]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def as_text(value: Any) -> str | None:
-    """The value as text, None for what is no scalar."""
-    return None if value is None or isinstance(value, dict | list) else str(value)
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None

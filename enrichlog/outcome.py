@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
@@ -12,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from enrichlog import output
-from enrichlog.answer import Answer, Usage, as_dict, as_text, read_answer
+from enrichlog.answer import Answer, Usage, provider_error, read_answer
 from enrichlog.body import BODY_CAP
 from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
+from enrichlog.foreign import as_count, as_dict, as_fact, as_text, decoded
 from enrichlog.reply import Api, Reply
 from enrichlog.retry_after import retry_after_ms
 from eventlog.canonical import storable
@@ -82,7 +82,7 @@ def judge(
 
 
 def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None) -> Outcome:
-    request_id = reply.headers.get("x-request-id")
+    request_id = as_fact(reply.headers.get("x-request-id"))
     broken = _broken(reply, deadline) if reply.broken else None
     if broken or reply.status != 200:
         refused = None if reply.status in (None, 200) else _refused(reply, codes, broken)
@@ -110,27 +110,23 @@ def _broken(reply: Reply, deadline: float) -> Failed:
 
 def _refused(reply: Reply, codes: Mapping[str, str] | None, broken: Failed | None) -> Failed:
     """An HTTP status other than 200, which says enough where the body broke; the message is the provider's own."""
-    body = _json_object(reply.body)
-    inner = body.get("error") if isinstance(body.get("error"), dict) else body
-    assert isinstance(inner, dict)
-    error = ProviderError(
-        reply.status, as_text(inner.get("code")), as_text(inner.get("type")), as_text(inner.get("param"))
-    )
+    body = _error_body(reply.body)
+    inner = as_dict(body.get("error")) or body
+    limit, remaining = (_tokens(reply.headers, name) for name in ("limit", "remaining"))
+    error = provider_error(reply.status, inner)._replace(limit_tokens=limit, remaining_tokens=remaining)
     said = broken.message if broken else as_text(inner.get("message")) or as_text(body.get("error"))
     message = f"Error code: {reply.status} - {said}" if said else f"Error code: {reply.status}"
-    kind = ERROR_TYPES["input_too_large"] if _never_fits(reply, error) else recognise(error, codes)
-    return Failed(kind, message, error, broken and broken.error_class, retry_after_ms(reply.headers))
+    return Failed(recognise(error, codes), message, error, broken and broken.error_class, retry_after_ms(reply.headers))
 
 
-def _never_fits(reply: Reply, error: ProviderError) -> bool:
-    """A limit on tokens that this one request exceeds although all of it was free: waiting does not help."""
-    limit, left = (reply.headers.get(f"x-ratelimit-{name}-tokens") for name in ("limit", "remaining"))
-    return reply.status == 429 and error.type == "tokens" and limit is not None and limit == left
+def _tokens(headers: Mapping[str, str], name: str) -> int | None:
+    text = headers.get(f"x-ratelimit-{name}-tokens", "")
+    return as_count(int(text)) if text.isdecimal() and len(text) < 20 else None
 
 
 def _read(reply: Reply, api: Api) -> Answer | Failed:
     try:
-        body = _decoded(reply.body)
+        body = decoded(reply.body)
     except orjson.JSONDecodeError as error:
         message = f"The response body is not JSON: {error}"
         return Failed(ERROR_TYPES["invalid_response_body"], message, error_class="JSONDecodeError")
@@ -196,17 +192,10 @@ def _head(reply: Reply) -> str | None:
     return redact(reply.body.decode("utf-8", "replace"))[:RAW_HEAD_CHARACTERS] or None
 
 
-def _decoded(body: bytes) -> Any:
+def _error_body(body: bytes) -> dict[str, Any]:
+    """The object in the body of an error, which may be the first of a list; empty when there is none."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        with suppress(ValueError, RecursionError):  # lone surrogates and NaN, which cost nobody an answer
-            return json.loads(body)
-        raise error
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        return as_dict(orjson.loads(body))
+        value = decoded(body)
     except orjson.JSONDecodeError:
         return {}
+    return as_dict(value[0] if isinstance(value, list) and value else value)

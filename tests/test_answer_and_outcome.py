@@ -209,6 +209,18 @@ def test_an_error_within_a_reply_of_status_200_goes_by_its_code() -> None:
     assert why(judged(reply({"error": poor}), "chat")) == ("quota_exceeded", "No credit.")
 
 
+@pytest.mark.parametrize("api", APIS)
+def test_a_body_that_is_only_an_error_goes_by_its_code_and_type(api: Api) -> None:
+    poor = {"message": "No credit.", "type": "insufficient_quota", "code": "credit_balance_exhausted_too"}
+    outcome = judged(reply({"error": poor}), api)
+    assert why(outcome) == ("quota_exceeded", "No credit.")
+    assert outcome.failed is not None
+    assert outcome.failed.error == ProviderError(None, "credit_balance_exhausted_too", "insufficient_quota")
+    assert why(judged(reply({"error": "no credit"}), api)) == ("server_error", "no credit")
+    otherwise = {"responses": "the response is an error", "chat": "the response has an error"}[api]
+    assert why(judged(reply({"error": {"code": 1}}), api)) == ("server_error", otherwise)
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>Sign in</html>", b'{"id": "resp_1", "outp', b"\xff\xfe", b"[" * 100_000])
 @pytest.mark.parametrize("api", APIS)
 def test_a_body_that_is_not_json_is_the_providers_fault(api: Api, body: bytes) -> None:
@@ -379,6 +391,13 @@ SCHEMA = {"message": "Invalid schema.", "type": "invalid_request_error", "param"
         (404, {"error": "model 'x' not found"}, "model_not_found", "Error code: 404 - model 'x' not found"),
         (400, {"message": "No such field.", "code": 1}, "bad_request", "Error code: 400 - No such field."),
         (307, "", "model_not_found", "Error code: 307"),
+        (202, {"id": "batch_1"}, "invalid_response_body", "Error code: 202"),
+        (204, "", "invalid_response_body", "Error code: 204"),
+        (429, [{"error": {"code": 429, "message": "Resource exhausted."}}], "rate_limited",
+         "Error code: 429 - Resource exhausted."),
+        (429, [], "rate_limited", "Error code: 429"),
+        (429, '{"error": {"message": "No credit \\ud83d", "code": "insufficient_quota"}}', "quota_exceeded",
+         "Error code: 429 - No credit \ud83d"),
         (503, {"error": {"message": {"deep": 1}}}, "server_error", "Error code: 503"),
     ],
 )  # fmt: skip
@@ -400,6 +419,39 @@ def test_a_rate_limit_says_how_long_to_wait() -> None:
     outcome = judged(reply({"error": RATE}, 429, headers={"retry-after-ms": "1500", "retry-after": "2"}))
     assert outcome.failed is not None
     assert outcome.failed.retry_after_ms == 1500
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "known"),
+    [("30000", "12", (30_000, 12)), ("0", "0", (0, 0)), ("-1", "1.5", (None, None)), ("", "many", (None, None)),
+     ("9" * 400, str(2**53), (None, None))],
+)  # fmt: skip
+def test_the_limit_of_tokens_is_kept_where_it_is_a_number(
+    limit: str, remaining: str, known: tuple[int | None, int | None]
+) -> None:
+    told = {"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": remaining}
+    failed = judged(reply({"error": RATE}, 429, headers=told)).failed
+    assert failed is not None
+    assert (failed.error.limit_tokens, failed.error.remaining_tokens) == known
+
+
+LONG = "x" * 189 + f" {KEY} " + "y" * 5_000
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_names_and_codes_that_others_chose_are_kept_short_and_without_a_part_of_a_key(api: Api) -> None:
+    said = {"code": LONG, "type": LONG, "param": LONG, "message": LONG}
+    build = response if api == "responses" else completion
+    within = judged(reply(build(id=LONG, model=LONG, error=said), headers={"x-request-id": LONG}), api)
+    outside = judged(reply({"error": said}, 400, headers={"x-request-id": LONG}), api)
+    unfinished = {"status": LONG} if api == "responses" else {"choices": [{"finish_reason": LONG}]}
+    reason = judged(reply(build(**unfinished)), api).finish_reason
+    kept = [within.request_id, within.response_id, within.response_model, outside.request_id, reason]
+    for failed in (within.failed, outside.failed):
+        assert failed is not None
+        kept += [failed.error.code, failed.error.type, failed.error.param]
+        assert failed.message.endswith(LONG)  # the message is kept whole
+    assert set(kept) == {"x" * 189 + " [redacted]"}
 
 
 def test_a_request_beyond_the_whole_limit_of_tokens_is_too_large_for_ever() -> None:
