@@ -129,15 +129,18 @@ def enrichment_of(settings: Settings, name: str = "job") -> Enrichment:
 def request_for(
     enrichment: Enrichment, posting: Mapping[str, str | None], input_hash: str, limit: int, *, cut: bool
 ) -> Request:
-    """The request for a posting. Over `limit` tokens the description is cut when `cut` says so."""
-    text = enrichment.prompt.render(posting, input_hash)
-    tokens, characters, kept = _estimate(enrichment, text), len(posting.get("description") or ""), None
-    if tokens > limit and cut:
-        kept = max(0, characters - (tokens - limit) * BYTES_PER_TOKEN)
-        shorter = {**posting, "description": (posting.get("description") or "")[:kept]}
-        text = enrichment.prompt.render(shorter, input_hash)
-        tokens = _estimate(enrichment, text)
-    return Request(_body(enrichment, text), tokens, characters, kept)
+    """The request for a posting. Over `limit` tokens the description is cut when `cut` says so, never to nothing."""
+    description = posting.get("description") or ""
+
+    def asked(kept: str) -> Request:
+        text = enrichment.prompt.render({**posting, "description": kept}, input_hash)
+        return Request(_body(enrichment, text), -(-_bytes(enrichment, text) // BYTES_PER_TOKEN), len(description))
+
+    whole = asked(description)
+    if whole.input_tokens <= limit or not cut:
+        return whole
+    kept = _cut(enrichment, posting, input_hash, limit * BYTES_PER_TOKEN)
+    return asked(kept)._replace(kept_characters=len(kept)) if kept.strip() else whole
 
 
 def _output_cap_of(api: Api) -> str:
@@ -149,9 +152,21 @@ def fingerprint(api_key: str) -> str:
     return hashlib.sha256(api_key.strip().encode()).hexdigest()[:12]
 
 
-def _estimate(enrichment: Enrichment, text: str) -> int:
-    sent = len(text.encode("utf-8", "replace")) + len(enrichment.prompt.instructions.encode()) + enrichment.schema_bytes
-    return -(-sent // BYTES_PER_TOKEN)
+def _cut(enrichment: Enrichment, posting: Mapping[str, str | None], input_hash: str, most: int) -> str:
+    """As much of the description as fits where the whole input may have `most` bytes; a template may show it twice."""
+    description = (posting.get("description") or "").encode("utf-8", "replace")
+    without, whole = (
+        _bytes(enrichment, enrichment.prompt.render({**posting, "description": text}, input_hash))
+        for text in ("", description.decode())
+    )
+    times = (whole - without) // len(description) if description else 0
+    room = max(0, most - without) // times if times else 0
+    return description[:room].decode("utf-8", "ignore")  # a character that does not fit as a whole is left out
+
+
+def _bytes(enrichment: Enrichment, text: str) -> int:
+    """How large an input is: with the instructions and the schema, which are sent with every posting."""
+    return len(text.encode("utf-8", "replace")) + len(enrichment.prompt.instructions.encode()) + enrichment.schema_bytes
 
 
 def _body(enrichment: Enrichment, text: str) -> dict[str, object]:

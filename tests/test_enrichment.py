@@ -113,17 +113,55 @@ def test_a_cut_input_keeps_its_end_mark() -> None:
     assert str(request(LONG, limit=1_000, cut=True).body).count(mark) == 2
 
 
-@given(st.text(max_size=6_000), st.integers(1_000, 2_000))
-def test_a_cut_input_fits(description: str, limit: int) -> None:
-    one = posting(description=description * 3)
-    cut = request_for(DEFAULT, one._asdict(), one.input_hash, limit, cut=True)
-    assert cut.input_tokens <= limit
+LETTERS = st.sampled_from(["a", "é", "Б", "語", "🙂", "aé語🙂 \n"])
+TEMPLATES = st.sampled_from(["{{posting}}", "{{description}}", "{{posting}}\n{{description}} {{description}}"])
 
 
-def test_instructions_beyond_the_limit_cannot_be_cut() -> None:
-    one = request(LONG, limit=10, cut=True)
-    assert one.kept_characters == 0
-    assert attempt.precheck(LONG.description, one, 10) is not None
+@given(LETTERS, st.integers(0, 20_000), st.integers(1_000, 2_000), TEMPLATES)
+def test_a_cut_input_keeps_as_much_as_fits(letters: str, times: int, limit: int, template: str) -> None:
+    asked = DEFAULT._replace(prompt=DEFAULT.prompt._replace(template=template))
+    text = "x" + letters * times
+
+    def tokens(kept: str) -> int:
+        return request_for(asked, {"description": kept}, "h", limit, cut=False).input_tokens
+
+    cut = request_for(asked, {"description": text}, "h", limit, cut=True)
+    if cut.kept_characters is None:
+        assert cut.input_tokens == tokens(text) <= limit
+    else:
+        assert (
+            cut.input_tokens == tokens(text[: cut.kept_characters]) <= limit < tokens(text[: cut.kept_characters + 1])
+        )
+
+
+@pytest.mark.parametrize("letter", ["a", "Б", "語", "🙂"])
+def test_any_language_keeps_the_same_share_of_its_text(letter: str) -> None:
+    one = posting(description=letter * 40_000)
+    room, whole = (request(one, limit, cut=True).input_tokens for limit in (5_000, 10**6))
+    empty = request(posting(description="")).input_tokens
+    kept = request(one, 5_000, cut=True).kept_characters or 0
+    assert kept / 40_000 == pytest.approx((room - empty) / (whole - empty), rel=0.01)
+
+
+@pytest.mark.parametrize("limit", [1, 10])
+def test_what_cannot_be_cut_to_any_text_is_too_large_and_is_not_sent(limit: int) -> None:
+    one = request(LONG, limit=limit, cut=True)
+    assert one.kept_characters is None
+    outcome = attempt.precheck(LONG.description, one, limit)
+    assert outcome is not None
+    assert outcome.failed is not None
+    assert (outcome.failed.kind.name, outcome.called) == ("input_too_large", False)
+
+
+def test_what_would_be_left_of_only_white_space_is_too_large() -> None:
+    one = posting(description=" " * 20_000 + "x" * 20_000)
+    assert request(one, limit=2_000, cut=True).kept_characters is None
+
+
+def test_a_prompt_that_does_not_show_the_description_cannot_be_cut() -> None:
+    asked = DEFAULT._replace(prompt=DEFAULT.prompt._replace(template="{{title}}"))
+    one = request_for(asked, {"title": "x" * 9_000, "description": "Work."}, "h", 1_000, cut=True)
+    assert one.kept_characters is None
 
 
 @pytest.mark.parametrize("description", ["", " \n\t", "\u00a0"])
