@@ -7,6 +7,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import to_jsonable_python
@@ -44,6 +45,16 @@ def _enrichment_name(name: str) -> str:
     return name
 
 
+def _base_url(url: str | None) -> str | None:
+    """The URL of a server; set and empty is not set."""
+    url = (url or "").strip()
+    parts = urlsplit(url)
+    is_server = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not re.search(r"\s", url)
+    if url and not is_server:
+        raise ValueError("it is not the URL of a server, such as http://localhost:11434/v1")
+    return url or None
+
+
 class EnrichmentSettings(BaseModel):
     """What can be set for each enrichment apart; unset is taken from the settings above it."""
 
@@ -67,7 +78,9 @@ class Settings(BaseSettings):
         "enrichlog", pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="PostgreSQL schema of the tables that are ours"
     )
     api_key: SecretStr | None = Field(None, description="key of the API")
-    base_url: str | None = Field(None, description="URL of an OpenAI-compatible server")
+    base_url: Annotated[str | None, AfterValidator(_base_url)] = Field(
+        None, description="URL of an OpenAI-compatible server"
+    )
     api: Api = Field("responses", description="responses, or chat for compatible servers")
     prices_of: str | None = Field(None, description="provider whose prices apply, when the URL does not tell")
     model: str = Field("gpt-4o-mini", description="model to ask")

@@ -62,16 +62,16 @@ def test_the_variables_that_people_have_already_are_read_and_ours_win(
         value = getattr(current(), field)
         return getattr(value, "get_secret_value", lambda: value)(), current().sources[field]
 
-    write(f'{field} = "from-file"')
-    monkeypatch.setenv(usual, "from-usual")
-    assert shown() == ("from-usual", usual)
-    monkeypatch.setenv(ours, "from-ours")
+    write(f'{field} = "http://from-file"')
+    monkeypatch.setenv(usual, "http://from-usual")
+    assert shown() == ("http://from-usual", usual)
+    monkeypatch.setenv(ours, "http://from-ours")
     reset()
-    assert shown() == ("from-ours", ours)
+    assert shown() == ("http://from-ours", ours)
     monkeypatch.delenv(ours)
     monkeypatch.setenv(usual, "")  # set and empty is not set
     reset()
-    assert shown() == ("from-file", "enrichlog.toml")
+    assert shown() == ("http://from-file", "enrichlog.toml")
 
 
 def test_a_value_within_a_table_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +153,28 @@ def test_a_file_that_is_not_toml_is_named_with_the_place(bare: Path) -> None:
     write("model = gpt\n")
     assert refused().startswith(f"The setting enrichlog.toml from {bare / FILE} is not usable: ")
     assert "line 1, column" in refused()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:11434", "localhost", "/v1", "ftp://x/v1", "http://", "http:///v1", "http://[::1", "http://host:port/v1",
+     "http://host:99999/v1", "http://host:0/v1", "http://two words/v1", "http://host/v1\nhttp://other/v1", "no url"],
+)  # fmt: skip
+def test_a_base_url_that_is_none_is_refused_where_it_was_set(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    assert refused().startswith("The setting base_url from OPENAI_BASE_URL is not usable: ")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:11434/v1", "https://host.example", "http://[::1]:8000/v1/", "https://me:pw@host/v1?key=a"]
+)
+def test_a_base_url_is_taken_as_it_is_without_the_white_space_around_it(url: str) -> None:
+    assert load(base_url=f" {url}\n").base_url == url
+
+
+def test_a_base_url_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENRICHLOG_BASE_URL", " ")
+    assert current().base_url is None
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
