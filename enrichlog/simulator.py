@@ -657,6 +657,11 @@ def _read_body(path: str, body: dict[str, Any]) -> Question | Problem:
     texts = list(_texts(body[texts_of]))
     if not texts:
         return Problem(400, f"Invalid type for '{texts_of}'.", code="invalid_type", param=(texts_of, texts_of))
+    form = _form_in(body)
+    if form.get("strict") is True and (fault := not_strict(form.get("schema"))):
+        message = f"Invalid schema for response_format '{form.get('name')}': {fault}"
+        param = "response_format" if path == CHAT else "text.format.schema"
+        return Problem(400, message, code="invalid_json_schema", param=(param, param))
     asked = next((text for role, text in reversed(texts) if role == "user"), texts[-1][1])
     return Question(
         path=path,
@@ -664,7 +669,7 @@ def _read_body(path: str, body: dict[str, Any]) -> Question | Problem:
         text=asked,
         sha256=_sha256(asked),
         characters=sum(len(text) for _, text in texts) + len(str(body.get("instructions") or "")),
-        schema=_schema_in(body),
+        schema=form.get("schema"),
         most_tokens=body.get("max_output_tokens") or body.get("max_completion_tokens") or body.get("max_tokens"),
     )
 
@@ -681,13 +686,31 @@ def _texts(messages: Any) -> Iterator[tuple[str, str]]:
             yield str(message.get("role")), "\n".join(texts)
 
 
-def _schema_in(body: Mapping[str, Any]) -> Any:
-    """The JSON schema of the answer, None where none is asked for."""
+def _form_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the answer must look like: a schema, its name, whether it is strict; empty where nothing is asked for."""
     try:
         form = body["response_format"]["json_schema"] if "response_format" in body else body["text"]["format"]
-        return form["schema"]
     except (KeyError, TypeError):
-        return None
+        return {}
+    return form if isinstance(form, dict) else {}
+
+
+def not_strict(schema: Any) -> str | None:
+    """What providers refuse of a schema in strict mode, of the faults that people meet; None when there is none."""
+    parts = [schema]
+    while parts:  # and no recursion: a schema may nest deeper than that goes
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += part
+        if not isinstance(part, dict):
+            continue
+        if "oneOf" in part:
+            return "'oneOf' is not permitted."
+        if part.get("type") == "object" and part.get("additionalProperties") not in (None, False):
+            return "'additionalProperties' is required to be supplied and to be false."
+        for name, inner in part.items():  # the keys of the two are names that somebody chose
+            parts += inner.values() if name in ("properties", "$defs") and isinstance(inner, dict) else [inner]
+    return None
 
 
 def reply_to(question: Question, fault: Fault, script: Script, key: str, number: int) -> Reply:

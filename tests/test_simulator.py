@@ -36,6 +36,7 @@ from enrichlog.simulator import (
     Unanswerable,
     fill,
     main,
+    not_strict,
     read_posting,
 )
 
@@ -295,6 +296,42 @@ def test_an_answer_is_valid_for_other_peoples_models_too(simulator: Simulator, a
 def test_a_schema_that_no_answer_fits_is_refused(schema: Any) -> None:
     with pytest.raises(Unanswerable):
         fill(schema, read_posting(POSTING))
+
+
+NUMBER = {"type": "integer"}
+NOT_STRICT = [
+    {"type": "object", "properties": {"pay": {"oneOf": [NUMBER, {"type": "null"}]}}},
+    {"type": "object", "properties": {"pay": {"$ref": "#/$defs/Pay"}}, "$defs": {"Pay": {"oneOf": [NUMBER]}}},
+    {"type": "object", "properties": {"pays": {"type": "object", "additionalProperties": NUMBER}}},
+    {"type": "object", "properties": {"pays": {"anyOf": [{"type": "object", "additionalProperties": True}]}}},
+]
+
+
+@both_apis
+@pytest.mark.parametrize("schema", NOT_STRICT)
+def test_a_schema_that_strict_mode_does_not_take_is_refused_as_providers_do(
+    simulator: Simulator, api: Api, schema: dict[str, Any]
+) -> None:
+    form = {"name": "job", "schema": schema}
+    for strict, expected in ((True, 400), (False, 200)):
+        asked: dict[str, Any] = {"type": "json_schema", **form, "strict": strict}
+        body: dict[str, Any] = {"model": "m", "input": POSTING, "text": {"format": asked}}
+        if api == "chat":
+            asked = {"type": "json_schema", "json_schema": {**form, "strict": strict}}
+            body = {"model": "m", "messages": [{"role": "user", "content": POSTING}], "response_format": asked}
+        path = {"responses": "/v1/responses", "chat": "/v1/chat/completions"}[api]
+        status, reply = request(simulator, "POST", path, json.dumps(body).encode())
+        assert status == expected
+        if strict:
+            param = {"responses": "text.format.schema", "chat": "response_format"}[api]
+            assert (reply["error"]["code"], reply["error"]["param"]) == ("invalid_json_schema", param)
+            assert reply["error"]["message"].startswith("Invalid schema for response_format 'job': '")
+
+
+def test_fields_with_the_names_of_keywords_are_fields_in_strict_mode_too() -> None:
+    names = {"oneOf": NUMBER, "additionalProperties": NUMBER, "type": NUMBER}
+    assert not_strict({"type": "object", "properties": names, "additionalProperties": False}) is None
+    assert not_strict(to_strict_json_schema(Job)) is None
 
 
 @both_apis
