@@ -76,9 +76,13 @@ def defect(error: Exception) -> Outcome:
 def judge(
     reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None = None
 ) -> Outcome:
-    """What a reply means. `model` is the result model, `deadline` the call's in seconds."""
+    """What a reply means. `model` is the result model, `deadline` the call's in seconds.
+
+    The message of a failure is without secrets: it is also told where nothing is stored, as why a run stopped.
+    """
     outcome = _judge(reply, api, model, deadline, codes)
-    return outcome._replace(simulated=reply.headers.get("server") == SIMULATOR)
+    failed = outcome.failed and outcome.failed._replace(message=redact(outcome.failed.message))
+    return outcome._replace(failed=failed, simulated=reply.headers.get("server") == SIMULATOR)
 
 
 def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None) -> Outcome:

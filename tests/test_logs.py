@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from enrichlog.logs import OURS, THEIRS, set_up_logging
 from enrichlog.settings import load
-from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
+from projections.llm_enrichment import llm_enrichment
+from tests.byte_server import answering, http
 from tests.command_line import Command, environment, forget
 from tests.service import KEY, import_many, texts_of_log
 
 OWN_KEY = "no-usual-prefix-93ba11f2"
+QUOTED_KEY = 'no"usual\\prefix-93ba11f2'
 PASSWORD = "hunter2-is-secret"
 
 
@@ -29,6 +32,19 @@ def logging_as_before() -> Iterator[None]:
 def log_everything(words: str, *arguments: object) -> None:
     for name in (*OURS, *THEIRS):
         logging.getLogger(name).error(words, *arguments)
+
+
+def parts_of(key: str) -> list[str]:
+    """The key without its last characters, as it is and as it stands in JSON texts one within another."""
+    forms = [key[:-3]]
+    for _ in range(3):
+        forms.append(json.dumps(forms[-1])[1:-1])
+    return forms
+
+
+def texts_of_table(database: Database) -> str:
+    """What the users' table shows of every posting."""
+    return " ".join(str(row.enrichment_error) for row in database.page(select(llm_enrichment)))
 
 
 # -- what is shown ----------------------------------------------------------------------------------------------------
@@ -105,21 +121,30 @@ def test_no_record_of_any_logger_tells_a_secret(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_whole_run_at_debug_level_tells_no_secret(
-    enrichlog: Command, database: Database, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, form: str
+@pytest.mark.parametrize("key", [OWN_KEY, QUOTED_KEY])
+def test_a_whole_run_at_debug_level_tells_no_secret_though_the_server_echoes_it(
+    enrichlog: Command, database: Database, monkeypatch: pytest.MonkeyPatch, key: str, form: str
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", f"{OWN_KEY}\n")
     import_many(database, 2)
-    simulator.play(Script(rules=[Rule("Work number", (Fault.UNAUTHORIZED, Fault.OK))]))
+    echoed = f"Incorrect API key provided: {key}. {'.' * 1_900} {key} {key} {key}"  # also where a stored head ends
+    body = json.dumps({"error": {"message": echoed, "code": key, "param": key}}).encode()
+    head = (f"content-length: {len(body)}", f"x-request-id: {key}")
     options = ("--log-level", "debug", "--log-format", form)
-    said = [
-        enrichlog("enrich", "--concurrency", "1", *options), enrichlog("retry", "--yes", *options),
-        enrichlog("config", *options), enrichlog("config", "--json", *options), enrichlog("export", "events", *options),
-        enrichlog("failed", *options), enrichlog("history", "000", *options),
-    ]  # fmt: skip
-    assert [one.code for one in said] == [1, *[0] * 6]
-    assert all(OWN_KEY not in one.out + one.err for one in said)
-    assert OWN_KEY not in texts_of_log(database)
+    with answering(http(body, *head, status="401 Unauthorized")) as asked:
+        monkeypatch.setenv("OPENAI_BASE_URL", asked.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", f"{key}\n")
+        said = [
+            enrichlog("enrich", "--concurrency", "1", *options), enrichlog("retry", "--yes", *options),
+            enrichlog("config", *options), enrichlog("config", "--json", *options),
+            enrichlog("export", "events", *options), enrichlog("failed", *options),
+            enrichlog("failed", "--json", *options), enrichlog("history", "000", *options),
+            enrichlog("history", "000", "--json", *options),
+        ]  # fmt: skip
+    assert {head["authorization"] for head in asked.headers} == {f"Bearer {key}"}  # it was there to be told
+    assert [one.code for one in said] == [1, 1, *[0] * 7]
+    told = "".join(one.out + one.err for one in said) + texts_of_log(database) + texts_of_table(database)
+    assert "Incorrect API key provided: [redacted]." in told
+    assert not [part for part in parts_of(key) if part in told]
 
 
 def test_a_key_that_ends_in_a_line_break_is_sent_without_it(
