@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx2  # the SDK's own HTTP library
@@ -44,6 +46,7 @@ class Client:
             max_retries=0,  # the log does the retrying
             http_client=openai.DefaultAioHttpClient(
                 follow_redirects=False,  # a 307 would send the posting to another host
+                trust_env=not _is_loopback(base_url),  # a proxy cannot reach a server of this machine
                 timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
                 limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
                 event_hooks={"response": [self._receive]},
@@ -115,6 +118,14 @@ class _Body(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()  # type: ignore[attr-defined]
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _not_connected(cause: BaseException) -> Reply:

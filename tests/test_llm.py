@@ -208,6 +208,20 @@ def test_one_client_makes_many_calls_at_once(simulator: Simulator) -> None:
     assert time.monotonic() - began < 3.0  # six, one after the other
 
 
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_a_proxy_is_used_for_other_machines_and_never_for_this_one(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with answering(http(b"{}", "content-length: 2")) as proxy:
+        monkeypatch.setenv(variable, proxy.base_url.removesuffix("/v1"))
+        ask(simulator.base_url)
+        assert (len(simulator.journal), len(proxy.bodies)) == (1, 0)
+        ask("http://elsewhere.invalid/v1")  # the control
+        assert len(proxy.bodies) == 1
+
+
 # -- a server of bytes ------------------------------------------------------------------------------------------------
 
 
