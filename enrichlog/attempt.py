@@ -82,6 +82,8 @@ def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds
         provider_error_type=failed.error.type,
         error_class=failed.error_class,
         retry_after_ms=failed.retry_after_ms,
+        limit_tokens=failed.error.limit_tokens,
+        remaining_tokens=failed.error.remaining_tokens,
         message=failed.message,
         raw_head=outcome.raw_head,
     )
@@ -139,7 +141,7 @@ def _known(enrichment: Enrichment, outcome: Outcome) -> dict[str, Any]:
 def _spent(enrichment: Enrichment, outcome: Outcome) -> int | None:
     """What the call cost, in micro-dollars: nothing when it was refused; None when price or tokens are not known."""
     usage = outcome.usage
-    if outcome.http_status in REFUSED:
+    if outcome.http_status in REFUSED or (outcome.called and not outcome.sent):
         return 0
     if not outcome.called or usage.input_tokens is None or usage.output_tokens is None:
         return None

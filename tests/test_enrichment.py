@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enrichlog import attempt
+from enrichlog.answer import Usage
 from enrichlog.attempt import Started
 from enrichlog.enrichment import Enrichment, Request, enrichment_of, fingerprint, request_for
 from enrichlog.exceptions import InvalidPrompt, InvalidResultModel, UnknownEnrichment
@@ -207,6 +208,24 @@ def test_start_and_end_carry_the_same_facts_of_the_request() -> None:
 )
 def test_the_servers_address_is_recorded_without_what_may_be_a_secret_in_it(base_url: str, address: str) -> None:
     assert start(request(posting()), base_url=base_url).endpoint == address
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cost"),
+    [
+        (Outcome(http_status=429), 0),
+        (Outcome(sent=False), 0),
+        (Outcome(http_status=500), None),
+        (Outcome(http_status=None), None),
+        (Outcome(http_status=200), None),
+        (Outcome(http_status=200, usage=Usage(1_000_000, 0)), 150_000),
+    ],
+)
+def test_a_call_that_was_refused_or_never_sent_costs_nothing_and_what_nobody_knows_is_null(
+    outcome: Outcome, cost: int | None
+) -> None:
+    begun = Started("job-1", start(request(posting())))
+    assert attempt.end(enrichment(), begun, outcome._replace(result={})).cost_microdollars == cost
 
 
 def test_keys_are_told_apart_without_being_told() -> None:
