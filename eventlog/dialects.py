@@ -25,6 +25,9 @@ Clock = Callable[[], datetime]
 EVENT_COLUMNS = tuple(column.name for column in events.columns)
 BUSY_PATIENCE_SECONDS = 30.0
 
+# Both together: who freezes is cut off before those who wait for it give up. Sealing a batch takes its time.
+_BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '30s'"
+
 
 class Head(NamedTuple):
     """Where the log ends, and the database's time as read after the log lock."""
@@ -46,8 +49,8 @@ class Dialect(Protocol):
     def create_place(self) -> None: ...
     def qualified(self, table: str) -> str: ...
     def clock(self, connection: Connection) -> datetime: ...
-    def begin_append(self, connection: Connection) -> datetime:
-        """The time, read under the locks of the streams; whoever freezes from here on is cut off after 30 seconds."""
+    def begin_write(self, connection: Connection) -> None:
+        """Bound how long this transaction waits for others, and how long they wait for it should its process freeze."""
         ...
 
     def lock_log(self, connection: Connection) -> None: ...
@@ -117,11 +120,11 @@ class SQLite:
     def clock(self, connection: Connection) -> datetime:
         return self._clock()  # the file's clock is that of the machine it is on
 
+    def begin_write(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE has waited already."""
+
     def lock_log(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
-
-    def begin_append(self, connection: Connection) -> datetime:
-        return self._clock()
 
     def head(self, connection: Connection) -> Head:
         last = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
@@ -190,10 +193,9 @@ class PostgreSQL:
         self.schema, self._ours = schema, quoted(schema)
         self._clock = clock
         self._pool_size = pool_size
-        self._lock_log = (
-            "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '2s'; "
-            f"SELECT pg_advisory_xact_lock({lock_key(schema)})"
-        )
+        # The users' table has left a shorter wait for locks behind it.
+        tightened = f"{_BOUNDED}; SET LOCAL idle_in_transaction_session_timeout = '2s'"
+        self._lock_log = f"{tightened}; SELECT pg_advisory_xact_lock({lock_key(schema)})"
         head = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
         self._head = f"SELECT position, hash, clock_timestamp() FROM (SELECT 1) one LEFT JOIN ({head}) last ON true"
         # %b: in binary; the text form of an array has every quote in our JSON escaped, which took most of the insert.
@@ -230,10 +232,8 @@ class PostgreSQL:
         now: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         return now.astimezone(UTC)
 
-    def begin_append(self, connection: Connection) -> datetime:
-        frozen = "set_config('idle_in_transaction_session_timeout', '30s', true)"  # sealing a batch takes its time
-        now: datetime = connection.exec_driver_sql(f"SELECT clock_timestamp(), {frozen}").one()[0]
-        return self._clock() if self._clock else now.astimezone(UTC)
+    def begin_write(self, connection: Connection) -> None:
+        connection.exec_driver_sql(_BOUNDED)
 
     def lock_log(self, connection: Connection) -> None:
         """Take the log lock: sent on its own, so that the statement after it sees all that was committed before."""

@@ -109,7 +109,7 @@ def append(
     free = [proposal for proposal in proposals if proposal.stream_id not in streams]
     batch = _Batch(connection)
     if held:
-        batch.decide(streams, held, dialect.begin_append(connection))
+        batch.decide(streams, held, dialect.clock(connection))
         streams.write(connection)  # 2. their read models
     dialect.lock_log(connection)  # 3. the log lock
     head = dialect.head(connection)

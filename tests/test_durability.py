@@ -94,10 +94,10 @@ def test_no_prepared_statement_is_left_on_a_session_that_a_pooler_may_give_to_ot
 
 def test_settings_of_one_append_do_not_stay_on_its_session(postgresql: Database) -> None:
     names = ("lock_timeout", "idle_in_transaction_session_timeout")
-    with postgresql.write() as connection:
+    with postgresql.read() as connection:
         before = [connection.execute(text(f"SHOW {name}")).scalar() for name in names]
     offer(postgresql, proposal("job-1", requested()))
-    with postgresql.write() as connection:
+    with postgresql.read() as connection:
         assert [connection.execute(text(f"SHOW {name}")).scalar() for name in names] == before
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
         assert connection.execute(text(locks)).scalar() == 0

@@ -8,13 +8,18 @@ from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
+from eventlog import dialects
 from eventlog.database import Database
 from eventlog.dialects import lock_key
-from eventlog.errors import DatabaseUnavailable
+from eventlog.errors import DatabaseBusy, DatabaseUnavailable
 from eventlog.log import LogAlone, append
-from tests.builders import BOUND, Session, appended, follow, offer, proposal, requested, run, sessions, tell
+from projections import enrichment_status
+from projections.inline import InlineReadModels
+from tests.builders import (
+    BOUND, Session, appended, failed, follow, offer, proposal, requested, run, sessions, started, tell,
+)  # fmt: skip
 
 
 def deadlocks(first: Session, second: Session, statement_1: LiteralString, statement_2: LiteralString) -> bool:
@@ -69,7 +74,50 @@ def test_appenders_that_hold_the_same_streams_in_opposite_order_do_not_deadlock(
     assert follow(database) == list(range(1, 4 * 15 * 7 + 1))
 
 
-# A process that freezes while it holds the log lock.
+# A process that freezes while it holds rows of streams, or the log lock.
+
+
+def bounds(connection: Connection) -> list[str]:
+    """How long this transaction may wait for a lock, and how long it may stand still."""
+    names = ("lock_timeout", "idle_in_transaction_session_timeout")
+    return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
+
+
+def test_every_transaction_that_writes_is_bounded_from_its_beginning(postgresql: Database) -> None:
+    with postgresql.read() as reader, postgresql.write() as writer:
+        assert bounds(reader) != ["30s", "30s"]  # as the server has it: the control
+        assert bounds(writer) == ["30s", "30s"]
+
+
+def test_the_log_lock_is_waited_for_as_long_after_the_users_table_and_held_for_less(postgresql: Database) -> None:
+    dialect, seen = postgresql.dialect, list[list[str]]()
+    event.listen(postgresql.engine, "release_savepoint", lambda connection, *_: seen.append(bounds(connection)))
+    tell(postgresql, "job-1", requested(), started())
+    with postgresql.write() as connection:
+        append(connection, dialect, [proposal("job-1", failed())], InlineReadModels(dialect))
+        assert bounds(connection) == ["30s", "2s"]
+    assert ["100ms", "30s"] in seen  # what the users' table leaves behind: the control
+
+
+def test_whoever_freezes_with_the_row_of_a_stream_is_cut_off(postgresql: Database) -> None:
+    tell(postgresql, "job-1", requested())
+    with ThreadPoolExecutor(1) as other, pytest.raises(DatabaseUnavailable), postgresql.write() as frozen:  # noqa: PT012 (it freezes inside)
+        frozen.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '100ms'")  # the 30 seconds, shortened
+        enrichment_status.lock(frozen, ["job-1"])
+        (outcome,) = appended(other.submit(offer, postgresql, proposal("job-1", started())).result(BOUND))
+    assert (outcome.version, follow(postgresql)) == (2, [1, 2])
+
+
+def test_whoever_waits_for_the_row_of_a_stream_too_long_is_told_that_it_is_busy(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(postgresql, "job-1", requested())
+    monkeypatch.setattr(dialects, "_BOUNDED", "SET LOCAL lock_timeout = '1ms'")
+    with sessions(postgresql, 1) as (obvious,):
+        obvious.execute("SELECT FROM enrichlog.enrichment_status FOR UPDATE")
+        with pytest.raises(DatabaseBusy, match="lock timeout"):
+            tell(postgresql, "job-1", started())
+    tell(postgresql, "job-1", started())
 
 
 def test_whoever_freezes_with_the_log_lock_is_cut_off(postgresql: Database) -> None:
