@@ -24,6 +24,7 @@ from eventlog.schema import OURS, events
 Clock = Callable[[], datetime]
 EVENT_COLUMNS = tuple(column.name for column in events.columns)
 BUSY_PATIENCE_SECONDS = 30.0
+READ_PATIENCE_MILLISECONDS = 5_000
 
 # Both together: who freezes is cut off before those who wait for it give up. Sealing a batch takes its time.
 _BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '30s'"
@@ -86,7 +87,7 @@ class SQLite:
             URL.create("sqlite", database=str(self.path)),
             execution_options={"schema_translate_map": {OURS: None}},
             hide_parameters=True,  # texts of postings and results stay out of logs and errors
-            connect_args={"timeout": 5.0, "isolation_level": None},  # None: transactions begin where we say
+            connect_args={"isolation_level": None},  # None: transactions begin where we say
         )
         event.listen(engine, "connect", self._prepare)
         event.listen(engine, "begin", _begin_sqlite)
@@ -316,7 +317,9 @@ def _array_types() -> list[str]:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    """Only reads wait inside SQLite: between processes that write its wait is unfair, so they have `_patiently`."""
     writes = connection.get_execution_options().get("writes", False)
+    connection.connection.cursor().execute(f"PRAGMA busy_timeout={0 if writes else READ_PATIENCE_MILLISECONDS}")
     _patiently(connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

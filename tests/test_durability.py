@@ -60,14 +60,20 @@ def test_writers_take_sqlites_lock_at_once_and_readers_take_none(sqlite: Databas
             other.execute("BEGIN IMMEDIATE")
 
 
+def test_readers_wait_inside_sqlite_and_writers_do_not(sqlite: Database) -> None:
+    waits = []
+    for transaction in (sqlite.read, sqlite.write, sqlite.read):  # all three on the same connection
+        with transaction() as connection:
+            waits.append(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one())
+    assert waits == [5_000, 0, 5_000]
+
+
 def test_whoever_waits_for_sqlites_lock_too_long_is_told_who_holds_it(
     sqlite: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dialects, "BUSY_PATIENCE_SECONDS", 0.0)
     with closing(sqlite3.connect(sqlite.dialect.where(), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with sqlite.engine.connect() as connection:  # not to wait inside SQLite either
-            connection.exec_driver_sql("PRAGMA busy_timeout=0")
         with pytest.raises(errors.DatabaseBusy, match="Another program holds it"):
             tell(sqlite, "job-1", requested())
     tell(sqlite, "job-1", requested())

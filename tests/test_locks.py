@@ -149,9 +149,8 @@ def reading(path: Path) -> sqlite3.Connection:
 
 
 def truncating(connection: sqlite3.Connection, *_: object) -> None:
-    """Have this connection use the rollback journal, and not wait inside SQLite."""
+    """Have this connection use the rollback journal."""
     connection.execute("PRAGMA journal_mode=TRUNCATE")
-    connection.execute("PRAGMA busy_timeout=0")
 
 
 def test_a_reader_makes_a_plain_commit_fail(sqlite: Database) -> None:
