@@ -43,9 +43,13 @@ def _measure(kind: Kind, database: Database) -> None:
 
 
 def _ours(database: Database) -> float:
+    def append() -> int:
+        recorder.append(proposal())
+        return 1
+
     def produce(_: int) -> float:
         barrier.wait()
-        return rate(lambda: len(recorder.append(proposal())), SECONDS)
+        return rate(append, SECONDS)
 
     barrier = threading.Barrier(PRODUCERS)
     with Recorder(database) as recorder, ThreadPoolExecutor(PRODUCERS) as threads:

@@ -175,7 +175,7 @@ class Worker:
         """Ask and record: whatever happens becomes the attempt's end."""
         end = await self._ask(claimed, claimed_at)
         try:
-            (recorded,) = await asyncio.wrap_future(recorder.submit(end_proposal(claimed.started, end)))
+            recorded = await asyncio.wrap_future(recorder.submit(end_proposal(claimed.started, end)))
         except EnrichlogError as error:  # the outcome could not be recorded: go no further
             self._error = self._error or error
             self.stop(str(error))

@@ -20,10 +20,12 @@ logger = logging.getLogger(__name__)
 BATCH = 1_000
 PATIENCE_SECONDS = 60.0
 
+_AWAY = (DatabaseBusy, DatabaseUnavailable)
+
 
 class _Submission(NamedTuple):
-    proposals: tuple[Proposal, ...]
-    acknowledged: Future[list[Appended]]
+    proposal: Proposal
+    acknowledged: Future[Appended]
 
 
 class Recorder:
@@ -50,18 +52,18 @@ class Recorder:
             self._waiting.put(None)
         self._thread.join()
 
-    def submit(self, *proposals: Proposal) -> Future[list[Appended]]:
-        """Have these appended together, in order. The future raises `Conflict` or the database's error."""
-        submission = _Submission(proposals, Future())
+    def submit(self, proposal: Proposal) -> Future[Appended]:
+        """Have this appended. The future raises `Conflict` or the database's error."""
+        submission = _Submission(proposal, Future())
         with self._closing:  # nothing may come behind the mark of the end: nobody would take it
             if self._closed:
                 raise NotAppended(reason="the recorder has ended")
             self._waiting.put(submission)
         return submission.acknowledged
 
-    def append(self, *proposals: Proposal) -> list[Appended]:
+    def append(self, proposal: Proposal) -> Appended:
         """Submit, and wait until it is durable."""
-        return self.submit(*proposals).result()
+        return self.submit(proposal).result()
 
     def _run(self) -> None:
         open_ = True
@@ -86,28 +88,40 @@ class Recorder:
 
     def _commit(self, batch: Sequence[_Submission]) -> None:
         """Append a batch; when something in it is refused, each finds out for itself whether it was meant."""
+        deadline = time.monotonic() + self._patience  # one for the batch, however often it is tried
         try:
-            outcomes = self._append([proposal for one in batch for proposal in one.proposals])
-        except (DatabaseBusy, DatabaseUnavailable) as away:
-            for one in batch:
-                _fail(one, away)
-        except Exception as refused:  # whatever it is: a producer must never wait for an answer that cannot come
-            if len(batch) == 1:
-                _fail(batch[0], refused)
-            else:
-                for one in batch:
-                    self._commit([one])
+            outcomes = self._append(batch, deadline)
+        except _AWAY as away:
+            _fail(batch, away)
+        except Exception:  # whatever it is: a producer must never wait for an answer that cannot come
+            self._commit_one_by_one(batch, deadline)
         else:
             _acknowledge(batch, outcomes)
 
-    def _append(self, proposals: Sequence[Proposal]) -> list[Outcome]:
+    def _commit_one_by_one(self, batch: Sequence[_Submission], deadline: float) -> None:
+        """Try each alone. One that was alone already is tried a second time.
+
+        A UNIQUE constraint fires when somebody else commits the same first: now that is there to be found.
+        """
+        for number, one in enumerate(batch):
+            try:
+                outcomes = self._append([one], deadline)
+            except _AWAY as away:
+                _fail(batch[number:], away)
+                return
+            except Exception as refused:
+                _fail([one], refused)
+            else:
+                _acknowledge([one], outcomes)
+
+    def _append(self, batch: Sequence[_Submission], deadline: float) -> list[Outcome]:
         """Append in one transaction; a database that is busy or away is tried again with a jittered wait."""
-        deadline, pause = time.monotonic() + self._patience, 0.05
+        proposals, pause = [one.proposal for one in batch], 0.05
         while True:
             try:
                 with self._database.write() as connection:
                     return append(connection, self._database.dialect, proposals, self._inline)
-            except (DatabaseBusy, DatabaseUnavailable) as away:
+            except _AWAY as away:
                 if time.monotonic() + pause > deadline:
                     raise
                 logger.warning("%s Trying again.", away)
@@ -116,17 +130,14 @@ class Recorder:
 
 
 def _acknowledge(batch: Sequence[_Submission], outcomes: Sequence[Outcome]) -> None:
-    position = 0
-    for one in batch:
-        mine = outcomes[position : position + len(one.proposals)]
-        position += len(one.proposals)
-        conflict = next((outcome for outcome in mine if isinstance(outcome, Conflict)), None)
-        if conflict is not None:
-            _fail(one, conflict)
+    for one, outcome in zip(batch, outcomes, strict=True):
+        if isinstance(outcome, Conflict):
+            _fail([one], outcome)
         elif one.acknowledged.set_running_or_notify_cancel():  # else nobody waits for it any more
-            one.acknowledged.set_result([outcome for outcome in mine if isinstance(outcome, Appended)])
+            one.acknowledged.set_result(outcome)
 
 
-def _fail(one: _Submission, error: Exception) -> None:
-    if one.acknowledged.set_running_or_notify_cancel():
-        one.acknowledged.set_exception(error)
+def _fail(batch: Sequence[_Submission], error: Exception) -> None:
+    for one in batch:
+        if one.acknowledged.set_running_or_notify_cancel():
+            one.acknowledged.set_exception(error)

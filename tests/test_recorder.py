@@ -3,19 +3,21 @@
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
 
+import eventlog.recorder
 from eventlog.database import Database
 from eventlog.errors import Conflict, DatabaseRefused, DatabaseUnavailable, NotAppended
 from eventlog.events import EnrichmentDismissed
-from eventlog.log import Appended, Proposal, Streams, read_log
+from eventlog.log import Appended, Proposal, Streams, append, read_log
 from eventlog.recorder import Recorder
 from projections.inline import InlineReadModels
 from tests.builders import BOUND, failed, proposal, requested, run, started, succeeded, tell
+from tests.test_concurrent_append import wait_for_a_waiter
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_each_of_many_producers_gets_the_acknowledgement_of_its_own_event(
         wanted = [(name, version) for name in names for version in (1, 2)]
         events = [requested() if version == 1 else started() for _, version in wanted]
         return [
-            (name, version, recorder.append(proposal(name, told))[0])
+            (name, version, recorder.append(proposal(name, told)))
             for (name, version), told in zip(wanted, events, strict=True)
         ]
 
@@ -62,14 +64,19 @@ def test_what_waits_together_is_committed_together(database: Database, recorder:
     waiting = [recorder.submit(one) for one in requests(500)]
     commits = count_commits(database)
     with recorder:
-        assert [future.result(BOUND)[0].position for future in waiting] == list(range(1, 501))
+        assert [future.result(BOUND).position for future in waiting] == list(range(1, 501))
     assert len(commits) == 1
 
 
-def test_several_events_submitted_together_are_acknowledged_together(recorder: Recorder) -> None:
+def test_no_more_than_a_batch_is_committed_together(
+    database: Database, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventlog.recorder, "BATCH", 10)
+    waiting = [recorder.submit(one) for one in requests(25)]
+    commits = count_commits(database)
     with recorder:
-        outcomes = recorder.append(proposal("job-1", requested()), proposal("job-1", started()))
-    assert [(one.position, one.version) for one in outcomes] == [(1, 1), (2, 2)]
+        assert [future.result(BOUND).position for future in waiting] == list(range(1, 26))
+    assert len(commits) == 3
 
 
 def test_a_conflict_reaches_only_its_own_producer(database: Database, recorder: Recorder) -> None:
@@ -78,7 +85,7 @@ def test_a_conflict_reaches_only_its_own_producer(database: Database, recorder: 
     commits = count_commits(database)
     with recorder:
         assert isinstance(waiting[1].exception(BOUND), Conflict)
-        assert [waiting[n].result(BOUND)[0].stream_id for n in (0, 2)] == ["job-0", "job-2"]
+        assert [waiting[n].result(BOUND).stream_id for n in (0, 2)] == ["job-0", "job-2"]
     assert len(commits) == 1  # one transaction, in which the conflict wrote nothing
 
 
@@ -88,10 +95,30 @@ def test_a_refusal_by_the_database_reaches_only_its_own_producer(database: Datab
     waiting = [recorder.submit(one) for one in [*requests(3), proposal("job-3", started()), *requests(6)[4:]]]
     with recorder:
         refused = waiting.pop(3).exception(BOUND)
-        assert [future.result(BOUND)[0].version for future in waiting] == [1] * 5
+        assert [future.result(BOUND).version for future in waiting] == [1] * 5
     assert isinstance(refused, DatabaseRefused)
     assert "version" in str(refused)
     assert streams(database) == ["job-3", "job-3", "job-0", "job-1", "job-2", "job-4", "job-5"]
+
+
+@pytest.mark.parametrize("company", [0, 3])
+def test_an_event_that_another_process_appends_at_the_same_time_is_recognised(
+    postgresql: Database, company: int
+) -> None:
+    other, rollbacks = Database(postgresql.url), list[object]()
+    event.listen(postgresql.engine, "rollback", rollbacks.append)
+    recorder = Recorder(postgresql, InlineReadModels(postgresql.dialect))
+    same = recorder.submit(proposal("job-b", requested(), event_id="same"))
+    waiting = [recorder.submit(one) for one in requests(company)]
+    with ExitStack() as running:
+        with other.write() as connection:
+            append(connection, other.dialect, [proposal("job-a", requested(), event_id="same")])
+            running.enter_context(recorder)
+            wait_for_a_waiter(postgresql)  # looked for before the other one is committed, inserted after
+        assert same.result(BOUND).stream_id == "job-a"
+        assert [future.result(BOUND).version for future in waiting] == [1] * company
+    other.close()
+    assert len(rollbacks) == 1  # the UNIQUE constraint fired: the control
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -119,7 +146,7 @@ def test_a_defect_in_one_event_reaches_only_its_own_producer(
     defective = waiting.pop(place)
     with recorder:
         assert isinstance(defective.exception(BOUND), ZeroDivisionError)
-        assert [future.result(BOUND)[0].version for future in waiting] == [1] * 3
+        assert [future.result(BOUND).version for future in waiting] == [1] * 3
 
 
 def test_a_result_nested_beyond_reason_is_refused_alone(database: Database, recorder: Recorder) -> None:
@@ -129,7 +156,7 @@ def test_a_result_nested_beyond_reason_is_refused_alone(database: Database, reco
     flat = recorder.submit(proposal("job-1", succeeded()))
     with recorder:
         assert isinstance(deep.exception(BOUND), NotAppended)
-        assert flat.result(BOUND)[0].version == 3
+        assert flat.result(BOUND).version == 3
 
 
 def test_a_producer_that_no_longer_waits_does_not_stop_the_others(database: Database, recorder: Recorder) -> None:
@@ -171,7 +198,7 @@ def test_what_was_under_way_when_the_connections_were_cut_is_written_once(postgr
         others = "pid <> pg_backend_pid() AND datname = current_database()"
         assert run(postgresql, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
         gate.go_on.set()
-        assert [future.result(BOUND)[0].version for future in waiting] == [1] * 20
+        assert [future.result(BOUND).version for future in waiting] == [1] * 20
     assert sorted(streams(postgresql)) == sorted(f"job-{n}" for n in range(20))
 
 
@@ -196,7 +223,7 @@ def test_what_was_committed_before_the_connection_broke_is_recognised(database: 
         recorder.submit(one) for one in [*requests(5), proposal("job-0", started()), proposal("job-0", failed())]
     ]
     with recorder:
-        positions = [future.result(BOUND)[0].position for future in waiting]
+        positions = [future.result(BOUND).position for future in waiting]
     losing.close()
     assert (losing.lost, positions) == (2, list(range(1, 8)))
     assert len(streams(database)) == 7
@@ -215,10 +242,51 @@ class _Away(Database):
 def test_a_database_that_stays_away_is_reported_to_all_after_one_patience(database: Database) -> None:
     away = _Away(database.url)
     recorder = Recorder(away, patience=0.0)
-    waiting: list[Future[list[Appended]]] = [recorder.submit(one) for one in requests(50)]
+    waiting: list[Future[Appended]] = [recorder.submit(one) for one in requests(50)]
     with recorder:
         assert {type(future.exception(BOUND)) for future in waiting} == {DatabaseUnavailable}
     assert away.tried == 1  # not one patience for each of the fifty
+
+
+class _Hours:
+    """A clock that only waiting moves on."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class _RefusesOnce(_Away):
+    """A database that is away, comes back to refuse a batch, and stays away."""
+
+    def __init__(self, url: str, back_at: int) -> None:
+        super().__init__(url)
+        self.back_at = back_at
+
+    def write(self) -> Any:
+        if self.tried == self.back_at:
+            self.tried += 1
+            raise DatabaseRefused(where="nowhere", reason="one of them")
+        return super().write()
+
+
+@pytest.mark.parametrize("back_at", [0, 5, 12])
+def test_a_batch_that_is_tried_one_by_one_has_no_other_patience(
+    database: Database, monkeypatch: pytest.MonkeyPatch, back_at: int
+) -> None:
+    hours = _Hours()
+    monkeypatch.setattr(eventlog.recorder, "time", hours)
+    away = _RefusesOnce(database.url, back_at)
+    recorder = Recorder(away, patience=60.0)
+    waiting = [recorder.submit(one) for one in requests(50)]
+    with recorder:
+        assert {type(future.exception(BOUND)) for future in waiting} == {DatabaseUnavailable}
+    assert 50.0 < hours.now <= 60.0
+    assert away.tried < 50  # and once it has run out the rest are not tried
 
 
 def test_what_is_submitted_after_the_recorder_has_ended_is_refused(recorder: Recorder) -> None:
