@@ -100,16 +100,15 @@ def append(
     """Append events in one short transaction, the caller's. The only place that does.
 
     Returns one outcome for each proposal, in order: a `Conflict` is a value here, so that in a batch it reaches its
-    own caller and nobody else. Raises what the database raises; then nothing of the transaction may be committed.
+    own caller and nobody else. Raises `NotAppended` and what the database raises; then nothing of the transaction may
+    be committed.
     """
-    streams = (inline or LogAlone()).hold(
-        connection, proposals
-    )  # 1. lock the rows of the streams, decide by their state
+    streams = (inline or LogAlone()).hold(connection, proposals)  # 1. lock the rows of the streams
     held = [proposal for proposal in proposals if proposal.stream_id in streams]
     free = [proposal for proposal in proposals if proposal.stream_id not in streams]
     batch = _Batch(connection)
     if held:
-        batch.decide(streams, held, dialect.clock(connection))
+        batch.decide(streams, held, dialect.clock(connection))  # by their state
         streams.write(connection)  # 2. their read models
     dialect.lock_log(connection)  # 3. the log lock
     head = dialect.head(connection)
