@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import sqlalchemy.dialects.postgresql as postgresql
 import sqlalchemy.dialects.sqlite as sqlite
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from eventlog import errors
@@ -204,7 +205,7 @@ class PostgreSQL:
         self._insert = f"INSERT INTO {self.qualified('events')} ({columns}) SELECT * FROM unnest({arrays})"
 
     def engine(self) -> Engine:
-        return create_engine(
+        engine = create_engine(
             self.url,
             execution_options={"schema_translate_map": {OURS: self.schema}},
             hide_parameters=True,
@@ -212,8 +213,15 @@ class PostgreSQL:
             isolation_level="READ COMMITTED",
             pool_size=self._pool_size,
             # No prepared statements: behind a pooler in transaction mode the next one may meet another session.
-            connect_args={"prepare_threshold": None, "connect_timeout": 10},
+            connect_args={"prepare_threshold": None, "connect_timeout": 10, "client_encoding": "utf8"},
         )
+        event.listen(engine, "connect", self._prepare)
+        return engine
+
+    def _prepare(self, dbapi_connection: DBAPIConnection, _record: object) -> None:
+        """Have times come as the driver reads them, whatever a role's default; a pooler keeps it for each client."""
+        dbapi_connection.cursor().execute("SET datestyle = ISO")
+        dbapi_connection.commit()
 
     def where(self) -> str:
         return self.url.set(drivername="postgresql", query={}, password=None).render_as_string()
@@ -274,10 +282,10 @@ class PostgreSQL:
         state, where = getattr(error.orig, "sqlstate", None) or "", self.where()
         reason = str(error.orig).strip().split("\n", 1)[0]
         lost = isinstance(error, OperationalError | InterfaceError) and not state
+        if state in ("55P03", "40P01", "40001", "57014"):  # the last: it took longer than the role's statement_timeout
+            return errors.DatabaseBusy(where=where, reason=reason)
         if error.connection_invalidated or state[:2] in ("08", "28", "3D", "57", "53") or lost:
             return errors.DatabaseUnavailable(where=where, reason=reason)
-        if state in ("55P03", "40P01", "40001"):
-            return errors.DatabaseBusy(where=where, reason=reason)
         if state == "25006":
             remedy = "Connect to a server, and as a user, whose transactions may write"
             return errors.DatabaseReadOnly(where=where, remedy=remedy)

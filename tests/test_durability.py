@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -10,8 +11,10 @@ from sqlalchemy import text
 
 from eventlog import dialects, errors
 from eventlog.database import Database
-from eventlog.dialects import PostgreSQL, SQLite, dialect_for
-from tests.builders import offer, proposal, requested, tell
+from eventlog.dialects import PostgreSQL, SQLite, dialect_for, lock_key
+from eventlog.integrity import verify_log
+from eventlog.log import read_stream
+from tests.builders import appended, failed, offer, proposal, requested, run, shown, started, tell
 from tests.postgres import GivenServer
 
 SECRET = "geheim-4711"
@@ -84,6 +87,39 @@ def test_postgresql_waits_for_the_disk_and_reads_what_is_committed(postgresql: D
         for connection in (stack.enter_context(postgresql.read()), stack.enter_context(postgresql.write())):
             assert connection.execute(text("SHOW transaction_isolation")).scalar() == "read committed"
             assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
+
+
+@pytest.mark.parametrize(
+    "default",
+    [
+        "datestyle = 'SQL, DMY'", "datestyle = 'German'", "client_encoding = 'LATIN1'", "client_encoding = 'SQL_ASCII'",
+        "timezone = 'America/St_Johns'", "bytea_output = 'escape'", "standard_conforming_strings = off",
+        "default_transaction_isolation = 'serializable'", "search_path = 'enrichlog, public'",
+    ],
+)  # fmt: skip
+def test_a_roles_defaults_change_nothing(postgresql: Database, default: str) -> None:
+    set_default(postgresql, default)
+    message = "Größe 😀 € \\ ' \" {}"
+    *_, end = appended(tell(postgresql, "job-1", requested(), started(), failed(message=message)))
+    assert abs(datetime.now(UTC) - end.recorded_at) < timedelta(minutes=5)
+    *_, read = read_stream(postgresql, "job-1")
+    assert (read.recorded_at, read.content) == (end.recorded_at, {"message": message})
+    assert shown(postgresql, "job-1") is not None
+    assert verify_log(postgresql).faults == []
+
+
+def test_a_statement_that_takes_longer_than_the_role_may_is_told_as_busy(postgresql: Database) -> None:
+    set_default(postgresql, "statement_timeout = '50ms'")
+    with psycopg.connect(postgresql.url) as obvious:
+        obvious.execute("SELECT pg_advisory_xact_lock(%s)", [lock_key("enrichlog")])
+        with pytest.raises(errors.DatabaseBusy, match="statement timeout"):
+            tell(postgresql, "job-1", requested())
+
+
+def set_default(database: Database, default: str) -> None:
+    """Have every later session of this database begin with a setting, as a role or its database may."""
+    run(database, f'ALTER DATABASE "{database.url.rpartition("/")[2]}" SET {default}')
+    database.close()
 
 
 def test_no_prepared_statement_is_left_on_a_session_that_a_pooler_may_give_to_others(postgresql: Database) -> None:
@@ -180,11 +216,7 @@ def test_a_file_in_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_read_only_database_is_named(postgresql: Database, sqlite: Database) -> None:
-    with postgresql.engine.connect() as connection:
-        name = postgresql.url.rpartition("/")[2]
-        connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-        connection.commit()
-    postgresql.close()
+    set_default(postgresql, "default_transaction_read_only = on")
     with pytest.raises(errors.DatabaseReadOnly):
         tell(postgresql, "job-1", requested())
     with sqlite.engine.connect() as connection:
