@@ -51,6 +51,10 @@ class Dialect(Protocol):
     def create_place(self) -> None: ...
     def qualified(self, table: str) -> str: ...
     def clock(self, connection: Connection) -> datetime: ...
+    def see_one_moment(self, connection: Connection) -> None:
+        """Have all statements of a transaction that begins see the same moment of the log and its read models."""
+        ...
+
     def begin_write(self, connection: Connection) -> None:
         """Bound how long this transaction waits for others, and how long they wait for it should its process freeze."""
         ...
@@ -121,6 +125,9 @@ class SQLite:
 
     def clock(self, connection: Connection) -> datetime:
         return self._clock()  # the file's clock is that of the machine it is on
+
+    def see_one_moment(self, connection: Connection) -> None:
+        """Every transaction does."""
 
     def begin_write(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has waited already."""
@@ -240,6 +247,9 @@ class PostgreSQL:
             return self._clock()
         now: datetime = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         return now.astimezone(UTC)
+
+    def see_one_moment(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
     def begin_write(self, connection: Connection) -> None:
         connection.exec_driver_sql(_BOUNDED)

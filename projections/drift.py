@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,11 +43,20 @@ class Drift:
         """How many rows differ."""
         return sum(self.counts.values())
 
-    def note(self, difference: Difference) -> None:
-        """Count a difference, and keep it when it is among the first."""
-        self.counts[difference.kind] += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(difference)
+    def note(self, differences: Sequence[Difference], *, gone: int) -> None:
+        """Count differences, and keep those that are among the first."""
+        self.gone += gone
+        for difference in differences:
+            self.counts[difference.kind] += 1
+        self._keep(differences)
+
+    def note_unexplained(self, first: Sequence[str], count: int) -> None:
+        """Count rows of streams that the log does not have; the first of them serve as examples."""
+        self.counts["unexplained"] += count
+        self._keep([Difference(stream_id, "unexplained", {}) for stream_id in first])
+
+    def _keep(self, differences: Sequence[Difference]) -> None:
+        self.examples += differences[: EXAMPLES - len(self.examples)]
 
 
 def difference(stream_id: str, live: Row | None, folded: Row | None) -> Difference | None:

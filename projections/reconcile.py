@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, delete, exists, func, select
 
 from eventlog.database import Database
 from eventlog.log import Recorded, recorded
 from eventlog.schema import events
 from projections import enrichment_status, llm_enrichment
-from projections.drift import Difference, Drift, difference
+from projections.drift import EXAMPLES, Difference, Drift, difference
 from projections.projection import Projection, Row
 
 Gone = Callable[[Connection, Iterable[str]], set[str]]
@@ -24,11 +24,11 @@ PROJECTIONS: dict[str, Projection[Any]] = {
 STREAMS_PER_PAGE = 500
 
 
-class _Compared(NamedTuple):
-    """One page of streams as compared with the live rows."""
+class _Page(NamedTuple):
+    """Some streams as they are at one moment: their events, their live rows, and which the users' table lacks."""
 
-    differences: list[Difference]
-    gone: set[str]
+    events: dict[str, list[Recorded]]
+    live: dict[str, Row]
     marked: set[str]
 
 
@@ -52,17 +52,19 @@ def reconcile(
     explains is reported; it is removed from our own table and never from the users'.
     """
     drift = Drift(projection.name)
-    for page in _pages(database, streams):
-        compared = _compare(database, projection, page, gone)
-        for found in compared.differences:
-            drift.note(found)
-        differing = compared.marked.union(one.stream_id for one in compared.differences)
+    for names in _names(database, streams):
+        page = _read_page(database, projection, names)
+        folded = {stream_id: _folded(projection, stream_id, events) for stream_id, events in page.events.items()}
+        left = _find_gone(database, folded, page.live, gone) if projection.is_users else set()
+        differences = _compare({one: row for one, row in folded.items() if one not in left}, page.live)
+        drift.note(differences, gone=len(left))
+        differing = page.marked.union(one.stream_id for one in differences)
         if write and differing:
-            _mend(database, projection, sorted(differing), compared.gone, drift)
-        drift.gone += len(compared.gone)
-        drift.streams += len(page)
-        drift.events += sum(map(len, page.values()))
-        progress(sum(map(len, page.values())))
+            _mend(database, projection, sorted(differing), left, drift)
+        count = sum(map(len, page.events.values()))
+        drift.streams += len(page.events)
+        drift.events += count
+        progress(count)
     if streams is None:
         _report_unexplained(database, projection, drift, write=write)
     return drift
@@ -75,37 +77,36 @@ def not_shown(database: Database) -> dict[str, str]:
     return {str(stream_id): str(reason) for stream_id, reason in database.page(query.order_by(table.stream_id))}
 
 
-def _pages(database: Database, streams: Sequence[str] | None) -> Iterator[dict[str, list[Recorded]]]:
+def _names(database: Database, streams: Sequence[str] | None) -> Iterator[Sequence[str]]:
+    """The streams, a page at a time: these, or all that have rows of their own."""
     if streams is not None:
-        for start in range(0, len(streams), STREAMS_PER_PAGE):
-            with database.read() as connection:
-                yield _read(connection, streams[start : start + STREAMS_PER_PAGE])
+        yield from (streams[start : start + STREAMS_PER_PAGE] for start in range(0, len(streams), STREAMS_PER_PAGE))
         return
+    name = events.c.stream_id
+    query = select(name).distinct().where(~name.startswith("$")).order_by(name).limit(STREAMS_PER_PAGE)
     after = ""
-    names = select(events.c.stream_id).distinct().order_by(events.c.stream_id).limit(STREAMS_PER_PAGE)
-    names = names.where(~events.c.stream_id.startswith("$"))
-    while True:
-        with database.read() as connection:
-            found = list(connection.execute(names.where(events.c.stream_id > after)).scalars())
-            if not found:
-                return
-            page = _read(connection, found)
-        yield page
+    while found := [row.stream_id for row in database.page(query.where(name > after))]:
+        yield found
         after = found[-1]
 
 
-def _compare(
-    database: Database, projection: Projection[Any], page: dict[str, list[Recorded]], find_gone: Gone
-) -> _Compared:
-    folded = {stream_id: _folded(projection, stream_id, events) for stream_id, events in page.items()}
+def _read_page(database: Database, projection: Projection[Any], names: Sequence[str]) -> _Page:
     with database.read() as connection:
-        live = projection.load(connection, folded)
-        absent = [stream_id for stream_id, row in folded.items() if row is not None and stream_id not in live]
-        gone = find_gone(connection, absent) if projection.is_users and absent else set()
-        marked = enrichment_status.marked(connection, folded) if projection.is_users else set()
-    here = {stream_id: row for stream_id, row in folded.items() if stream_id not in gone}
-    differences = [d for stream_id, row in here.items() if (d := difference(stream_id, live.get(stream_id), row))]
-    return _Compared(differences, gone, marked)
+        database.dialect.see_one_moment(connection)  # else an append between two statements looks like a difference
+        marked = enrichment_status.marked(connection, names) if projection.is_users else set()
+        return _Page(_read(connection, names), projection.load(connection, names), marked)
+
+
+def _find_gone(database: Database, folded: Mapping[str, Row | None], live: Mapping[str, Row], gone: Gone) -> set[str]:
+    absent = [stream_id for stream_id, row in folded.items() if row is not None and stream_id not in live]
+    if not absent:
+        return set()
+    with database.read() as connection:
+        return gone(connection, absent)
+
+
+def _compare(folded: Mapping[str, Row | None], live: Mapping[str, Row]) -> list[Difference]:
+    return [d for stream_id, row in folded.items() if (d := difference(stream_id, live.get(stream_id), row))]
 
 
 def _read(connection: Connection, streams: Sequence[str]) -> dict[str, list[Recorded]]:
@@ -146,9 +147,11 @@ def _report_unexplained(database: Database, projection: Projection[Any], drift: 
     table, ours = projection.table, not projection.is_users
     name = table.c.stream_id if ours else table.c.enrichment + "-" + table.c.job_posting_id
     orphans = ~exists(select(events.c.position).where(events.c.stream_id == name))
-    for row in database.page(select(table).where(orphans).order_by(name).limit(10_000)):
-        drift.note(Difference(projection.stream_of_row(row._mapping), "unexplained", {}))
-    if write and ours and drift.counts["unexplained"]:
+    count = database.page(select(func.count()).select_from(table).where(orphans))[0][0]
+    first = database.page(select(table).where(orphans).order_by(name).limit(EXAMPLES))
+    streams = [projection.stream_of_row(row._mapping) for row in first]
+    drift.note_unexplained(streams, count)
+    if write and ours and count:
         with database.write() as connection:  # locked first: by a new statement, what an append brought is seen
             connection.execute(select(table).where(orphans).with_for_update())
             connection.execute(delete(table).where(orphans))

@@ -1,0 +1,174 @@
+"""Rebuild and verify while appends go on: nothing newer is overwritten, nothing that is right looks wrong."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from eventlog import dialects
+from eventlog.database import Database
+from eventlog.errors import DatabaseBusy
+from eventlog.log import append
+from projections import enrichment_status, reconcile
+from projections.inline import InlineReadModels
+from projections.reconcile import PROJECTIONS
+from tests.builders import (
+    BOUND,
+    failed,
+    proposal,
+    requested,
+    run,
+    shown,
+    started,
+    status,
+    succeeded,
+    tell,
+    wait_for_a_waiter,
+)
+
+STATUS, SHOWN = PROJECTIONS.values()
+DAMAGE = {
+    "enrichment_status": "UPDATE {ours}enrichment_status SET fold_version = 0",
+    "llm_enrichment": "DELETE FROM llm_enrichment",
+}
+
+
+@pytest.fixture(params=PROJECTIONS)
+def damaged(request: pytest.FixtureRequest) -> Any:
+    """Each of the read models in turn, for a test that damages it."""
+    return PROJECTIONS[request.param]
+
+
+@pytest.fixture
+def other(database: Database) -> Iterator[Database]:
+    """The same database, as another program has it open."""
+    other = Database(database.url)
+    yield other
+    other.close()
+
+
+def fail_once(database: Database) -> None:
+    tell(database, "job-1", requested(), started(), failed(message="old"))
+
+
+def check_that_the_newer_row_stayed(database: Database) -> None:
+    row = shown(database, "job-1")
+    assert row is not None
+    assert (row["result"], row["enrichment_error"]) == ({"attempt": 2}, None)
+    assert (status(database, "job-1")["version"], status(database, "job-1")["state"]) == (5, "succeeded")
+    assert [reconcile.reconcile(database, one, write=False).total for one in (STATUS, SHOWN)] == [0, 0]
+
+
+def test_an_append_between_comparing_and_mending_is_not_overwritten(
+    database: Database, other: Database, damaged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mend(*arguments: Any) -> None:
+        tell(other, "job-1", started(2), succeeded(2))
+        mend_now(*arguments)
+
+    mend_now: Callable[..., None] = reconcile._mend
+    monkeypatch.setattr(reconcile, "_mend", mend)
+    fail_once(database)
+    run(database, DAMAGE[damaged.name])
+    assert reconcile.reconcile(database, damaged, write=True).written == 1
+    check_that_the_newer_row_stayed(database)
+
+
+def test_an_append_in_the_last_moment_before_the_lock_is_not_overwritten(
+    postgresql: Database, damaged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        tell(postgresql, "job-1", started(2), succeeded(2))
+        return lock_now(*arguments)
+
+    lock_now = enrichment_status.lock
+    fail_once(postgresql)
+    run(postgresql, DAMAGE[damaged.name])
+    monkeypatch.setattr(enrichment_status, "lock", lock)
+    assert reconcile.reconcile(postgresql, damaged, write=True).written == 1
+    check_that_the_newer_row_stayed(postgresql)
+
+
+def test_an_append_that_a_mend_waits_for_is_not_overwritten(postgresql: Database, damaged: Any) -> None:
+    fail_once(postgresql)
+    run(postgresql, DAMAGE[damaged.name])
+    with ThreadPoolExecutor(1) as thread:
+        with postgresql.write() as live:
+            proposals = [proposal("job-1", started(2)), proposal("job-1", succeeded(2))]
+            append(live, postgresql.dialect, proposals, InlineReadModels(postgresql.dialect))
+            rebuilding = thread.submit(reconcile.reconcile, postgresql, damaged, write=True)
+            wait_for_a_waiter(postgresql)
+        assert rebuilding.result(BOUND).written == 1
+    check_that_the_newer_row_stayed(postgresql)
+
+
+def test_an_update_that_is_guarded_by_the_version_overwrites_the_newer_row_it_waited_for(postgresql: Database) -> None:
+    fail_once(postgresql)
+    unmoved = "EXISTS (SELECT FROM {ours}enrichment_status WHERE stream_id = 'job-1' AND version <= 3)"
+    obvious = f"UPDATE llm_enrichment SET enrichment_error = 'old', result = NULL WHERE {unmoved}"
+    with ThreadPoolExecutor(1) as thread:
+        with postgresql.write() as live:
+            proposals = [proposal("job-1", started(2)), proposal("job-1", succeeded(2))]
+            append(live, postgresql.dialect, proposals, InlineReadModels(postgresql.dialect))
+            overwriting = thread.submit(run, postgresql, obvious)
+            wait_for_a_waiter(postgresql)
+        overwriting.result(BOUND)
+    row = shown(postgresql, "job-1")
+    assert row is not None
+    assert (status(postgresql, "job-1")["version"], row["enrichment_error"], row["result"]) == (5, "old", None)
+
+
+def test_a_mend_holds_the_locks_of_its_streams_while_it_writes(
+    database: Database, other: Database, damaged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_held(stream_id: str) -> bool:
+        mine = select(STATUS.table).where(STATUS.table.c.stream_id == stream_id).with_for_update(nowait=True)
+        try:
+            with other.write() as connection:
+                connection.execute(mine)
+        except DatabaseBusy:
+            return True
+        return False
+
+    def store(*arguments: Any) -> Any:
+        held.append(is_held("job-1"))
+        return damaged.store(*arguments)
+
+    held: list[bool] = []
+    monkeypatch.setattr(dialects, "BUSY_PATIENCE_SECONDS", 0.0)
+    if database.dialect.name == "sqlite":
+        with other.engine.connect() as connection:  # not to wait inside SQLite either
+            connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    fail_once(database)
+    run(database, DAMAGE[damaged.name])
+    assert not is_held("job-1")  # the control
+    reconcile.reconcile(database, replace(damaged, store=store), write=True)
+    assert held == [True]
+    assert not is_held("job-1")
+
+
+def test_an_append_in_the_middle_of_a_comparison_is_no_difference(postgresql: Database, damaged: Any) -> None:
+    def load(*arguments: Any) -> Any:  # on SQLite whoever reads a file sees it as it was when the reading began
+        tell(postgresql, "job-1", started(2), succeeded(2))
+        return damaged.load(*arguments)
+
+    fail_once(postgresql)
+    found = reconcile.reconcile(postgresql, replace(damaged, load=load), write=False)
+    assert (found.events, found.total) == (3, 0)
+    check_that_the_newer_row_stayed(postgresql)
+
+
+def test_a_row_that_an_append_is_about_to_explain_is_not_removed(postgresql: Database) -> None:
+    with postgresql.write() as connection:
+        enrichment_status.insert_missing(connection, postgresql.dialect, ["job-1"])
+    with ThreadPoolExecutor(1) as thread:
+        with postgresql.write() as live:
+            append(live, postgresql.dialect, [proposal("job-1", requested())], InlineReadModels(postgresql.dialect))
+            rebuilding = thread.submit(reconcile.reconcile, postgresql, STATUS, write=True)
+            wait_for_a_waiter(postgresql)
+        rebuilding.result(BOUND)
+    assert status(postgresql, "job-1")["version"] == 1
