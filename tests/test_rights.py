@@ -83,6 +83,19 @@ def test_our_schema_is_closed_where_every_new_schema_is_open(hosted: Database, g
     assert may("theirs") == [True, True]  # the control
 
 
+def test_in_a_schema_that_others_use_only_what_is_ours_is_closed(server_databases: ServerDatabases) -> None:
+    database = Database(server_databases.empty(), schema="public")
+    run(database, "CREATE TABLE theirs (id int); GRANT ALL ON theirs TO PUBLIC; GRANT ALL ON SCHEMA public TO PUBLIC")
+    run(database, "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC")
+    migration.migrate(database)
+    assert rights(database, "public", "theirs") == VERBS
+    (schema,) = run(database, "SELECT has_schema_privilege('public', 'public', 'USAGE, CREATE') AS open")
+    assert schema["open"]
+    assert [rights(database, "public", name.removeprefix("enrichlog.")) for name in [*TABLES, VIEW]] == [[]] * 6
+    database.close()
+    server_databases.drop(database.url)
+
+
 @pytest.fixture
 def stranger(postgresql: Database) -> Iterator[psycopg.Connection]:
     """Somebody with a login and nothing else; each of our tables has a row, and so has the view."""

@@ -138,21 +138,21 @@ ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_truncate;
 
 -- Nothing of ours is for roles that were not granted it by name. A hosted database grants every new table to anon and
 -- authenticated, whom anybody on the internet can be; without a policy, row security shows them no row even so.
-REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM PUBLIC;
-REVOKE ALL ON job_postings, llm_enrichment, jobs_needing_retry FROM PUBLIC;
+-- The schema public is not ours to close: others' tables are in it.
 DO $$
+DECLARE
+    grantee text;
 BEGIN
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'anon') THEN
-        REVOKE ALL ON SCHEMA {schema} FROM anon;
-        REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM anon;
-        REVOKE ALL ON job_postings, llm_enrichment, jobs_needing_retry FROM anon;
-    END IF;
-    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'authenticated') THEN
-        REVOKE ALL ON SCHEMA {schema} FROM authenticated;
-        REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM authenticated;
-        REVOKE ALL ON job_postings, llm_enrichment, jobs_needing_retry FROM authenticated;
-    END IF;
+    FOR grantee IN
+        SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
+    LOOP
+        EXECUTE $revoke$
+            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}alembic_version,
+                job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
+        IF $name${schema}$name$ <> '"public"' THEN
+            EXECUTE $revoke$ REVOKE ALL ON SCHEMA {schema} FROM $revoke$ || grantee;
+        END IF;
+    END LOOP;
     IF current_setting('server_version_num')::integer >= 150000 THEN  -- earlier ones read a view as its owner
         ALTER VIEW jobs_needing_retry SET (security_invoker = true);
     END IF;
