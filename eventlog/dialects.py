@@ -65,6 +65,10 @@ class Dialect(Protocol):
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert: ...
     def enter_users_table(self, connection: Connection) -> None: ...
     def leave_users_table(self, connection: Connection) -> None: ...
+    def is_locked(self, error: DBAPIError) -> bool:
+        """Whether a lock was not to be had, so that the statement can be tried again as it is."""
+        ...
+
     def require_transaction(self, connection: Connection) -> None:
         """Raises `DatabaseRefused` when a trigger of the users' has ended our transaction: what follows would stay."""
         ...
@@ -153,6 +157,9 @@ class SQLite:
 
     def leave_users_table(self, connection: Connection) -> None:
         """Constraints are checked as each statement ends."""
+
+    def is_locked(self, error: DBAPIError) -> bool:
+        return False  # whoever writes has the whole file
 
     def require_transaction(self, connection: Connection) -> None:
         if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
@@ -274,6 +281,9 @@ class PostgreSQL:
 
     def leave_users_table(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # a deferred one would refuse the whole COMMIT
+
+    def is_locked(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) == "55P03"
 
     def require_transaction(self, connection: Connection) -> None:
         """No trigger can end a transaction here."""

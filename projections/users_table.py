@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, select, tuple_
+from sqlalchemy import BindParameter, Connection, Insert, Table, Update, bindparam, select, tuple_, update
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.dialects import Dialect
 from projections.projection import Refusals, Row
 
 LOCKED = "the row was locked by another program"
+NOT_TAKEN = "the table did not take the row: a trigger passed over it"
+
+
+class _Wanted(NamedTuple):
+    """A row to be written, and whether the table has it already."""
+
+    stream_id: str
+    row: Row
+    is_there: bool
+
+
+class _PassedOver(Exception):
+    """The table took fewer rows than it was sent, and said nothing."""
 
 
 def write_rows(connection: Connection, dialect: Dialect, table: Table, rows: Mapping[str, Row]) -> Refusals:
@@ -23,33 +37,43 @@ def write_rows(connection: Connection, dialect: Dialect, table: Table, rows: Map
         return {}
     try:
         with connection.begin_nested():
-            dialect.enter_users_table(connection)
-            locked = _locked_by_others(connection, table, rows)
+            dialect.enter_users_table(connection)  # for all that follows
+            is_free = _lock(connection, table, rows)
     except DBAPIError as refusal:
         return dict.fromkeys(rows, _reason(connection, dialect, refusal))
-    free = [(stream_id, row) for stream_id, row in rows.items() if stream_id not in locked]
-    return dict.fromkeys(locked, LOCKED) | _write_or_bisect(connection, dialect, table, free)
+    locked = [stream_id for stream_id, free in is_free.items() if not free]
+    wanted = [_Wanted(one, row, one in is_free) for one, row in rows.items() if is_free.get(one, True)]
+    return dict.fromkeys(locked, LOCKED) | _write_or_bisect(connection, dialect, table, wanted)
 
 
-def _write_or_bisect(
-    connection: Connection, dialect: Dialect, table: Table, rows: Sequence[tuple[str, Row]]
-) -> Refusals:
-    """One savepoint round all of them; on refusal round each half."""
+def _lock(connection: Connection, table: Table, rows: Mapping[str, Row]) -> dict[str, bool]:
+    """Lock the rows that are there; for each whether that could be done, since nobody else has it locked."""
+    keys = list(table.primary_key.columns)
+    wanted = {tuple(row[column.name] for column in keys): stream_id for stream_id, row in rows.items()}
+    mine = select(*keys).where(tuple_(*keys).in_(wanted))
+    free = mine.with_for_update(skip_locked=True).cte("free")
+    found = connection.execute(mine.add_columns(tuple_(*keys).in_(select(*free.c))))
+    return {wanted[tuple(key)]: bool(is_free) for *key, is_free in found}
+
+
+def _write_or_bisect(connection: Connection, dialect: Dialect, table: Table, rows: Sequence[_Wanted]) -> Refusals:
+    """One savepoint round all of them; on refusal round each half, but nobody waits for a lock twice."""
     if not rows:
         return {}
     try:
         with connection.begin_nested():
-            dialect.enter_users_table(connection)
-            _upsert(connection, dialect, table, [row for _, row in rows])
+            _write(connection, dialect, table, rows)
             dialect.leave_users_table(connection)
+        return {}
+    except _PassedOver:
+        reason = NOT_TAKEN
     except DBAPIError as refusal:
         reason = _reason(connection, dialect, refusal)
-        if len(rows) == 1:
-            return {rows[0][0]: reason}
-        middle = len(rows) // 2
-        refusals = _write_or_bisect(connection, dialect, table, rows[:middle])
-        return refusals | _write_or_bisect(connection, dialect, table, rows[middle:])
-    return {}
+    if len(rows) == 1 or reason == LOCKED:
+        return dict.fromkeys((one.stream_id for one in rows), reason)
+    middle = len(rows) // 2
+    refusals = _write_or_bisect(connection, dialect, table, rows[:middle])
+    return refusals | _write_or_bisect(connection, dialect, table, rows[middle:])
 
 
 def _reason(connection: Connection, dialect: Dialect, refusal: DBAPIError) -> str:
@@ -57,25 +81,35 @@ def _reason(connection: Connection, dialect: Dialect, refusal: DBAPIError) -> st
     if refusal.connection_invalidated:
         raise refusal
     dialect.require_transaction(connection)
-    return str(refusal.orig).strip()
+    return LOCKED if dialect.is_locked(refusal) else str(refusal.orig).strip()
 
 
-def _upsert(connection: Connection, dialect: Dialect, table: Table, rows: Sequence[Row]) -> None:
-    """Rows that set the same columns go in one statement."""
-    alike: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        alike[tuple(row)].append(row)
-    keys = list(table.primary_key.columns)
-    for columns, group in alike.items():
-        insert = dialect.insert(table)
-        values = {name: insert.excluded[name] for name in columns if name not in table.primary_key.columns}
-        connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=values), group)
+def _write(connection: Connection, dialect: Dialect, table: Table, rows: Sequence[_Wanted]) -> None:
+    """Rows that set the same columns go in one statement. Raises `_PassedOver`."""
+    alike: dict[tuple[bool, tuple[str, ...]], list[Row]] = defaultdict(list)
+    for one in rows:
+        alike[one.is_there, tuple(one.row)].append(one.row)
+    for (is_there, columns), group in alike.items():
+        statement = _update(table, columns) if is_there else _insert(dialect, table, columns)
+        values = [{f"_{name}": value for name, value in row.items()} for row in group]
+        if connection.execute(statement, values, execution_options={"preserve_rowcount": True}).rowcount < len(group):
+            raise _PassedOver
 
 
-def _locked_by_others(connection: Connection, table: Table, rows: Mapping[str, Row]) -> list[str]:
-    keys = list(table.primary_key.columns)
-    wanted = {tuple(row[column.name] for column in keys): stream_id for stream_id, row in rows.items()}
-    mine = select(*keys).where(tuple_(*keys).in_(wanted))
-    free = mine.with_for_update(skip_locked=True).cte("free")
-    locked = mine.where(tuple_(*keys).not_in(select(*free.c)))
-    return [wanted[tuple(key)] for key in connection.execute(locked)]
+def _update(table: Table, columns: Sequence[str]) -> Update:
+    """Not an insert that becomes an update: constraints would look at a row of these columns alone, and refuse it."""
+    bound = _bound(table, columns)
+    where = [column == bound.pop(column.name) for column in table.primary_key.columns]
+    return update(table).where(*where).values(bound)
+
+
+def _insert(dialect: Dialect, table: Table, columns: Sequence[str]) -> Insert:
+    """An update when somebody else has inserted the row since it was looked for."""
+    insert = dialect.insert(table).values(_bound(table, columns))
+    keys = table.primary_key.columns
+    values = {name: insert.excluded[name] for name in columns if name not in keys}
+    return insert.on_conflict_do_update(index_elements=list(keys), set_=values)
+
+
+def _bound(table: Table, columns: Sequence[str]) -> dict[str, BindParameter[Any]]:
+    return {name: bindparam(f"_{name}", type_=table.c[name].type) for name in columns}

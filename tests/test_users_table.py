@@ -6,7 +6,7 @@ import pytest
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
 from eventlog.log import Proposal, read_log
-from projections.users_table import LOCKED
+from projections.users_table import NOT_TAKEN
 from tests.builders import appended, failed, offer, proposal, requested, run, shown, started, status, succeeded, tell
 
 REFUSED, OTHERS = "job-refused", [f"job-{n}" for n in range(49)]
@@ -43,12 +43,14 @@ def check_that_one_row_was_refused(database: Database, batch: list[Proposal], re
     assert [status(database, name)["projection_error"] for name in OTHERS[:3]] == [None] * 3
 
 
+def on_sqlite(database: Database) -> bool:
+    return database.dialect.name == "sqlite"
+
+
 def refuse_by_a_check(database: Database) -> None:
     """Their own rule for a column; SQLite takes one only with a new column."""
-    rule = "CHECK (enrichment_error <> 'unlike')"
-    on_sqlite = f"ADD COLUMN theirs text CONSTRAINT no_unlike {rule}"
-    change = on_sqlite if database.dialect.name == "sqlite" else f"ADD CONSTRAINT no_unlike {rule}"
-    run(database, f"ALTER TABLE llm_enrichment {change}")
+    rule = "CONSTRAINT no_unlike CHECK (enrichment_error <> 'unlike')"
+    run(database, f"ALTER TABLE llm_enrichment ADD {'COLUMN theirs text' if on_sqlite(database) else ''} {rule}")
 
 
 def test_a_check_refuses_one_row(running: Database) -> None:
@@ -66,7 +68,7 @@ def test_a_check_would_refuse_the_whole_batch_of_whoever_writes_all_rows_at_once
 
 def refuse_by_a_trigger(database: Database, action: str = "ABORT") -> None:
     """A trigger of theirs that raises."""
-    if database.dialect.name == "sqlite":
+    if on_sqlite(database):
         body = f"SELECT RAISE({action}, 'they do not want this')"
         when = "BEFORE INSERT ON llm_enrichment WHEN NEW.enrichment_error = 'unlike'"
         run(database, f"CREATE TRIGGER theirs {when} BEGIN {body}; END")
@@ -90,6 +92,48 @@ def test_a_trigger_that_keeps_what_its_statement_did_so_far_refuses_one_row(sqli
     for event in (requested(), started()):
         offer(sqlite, *(proposal(name, event) for name in [*OTHERS, REFUSED]))
     check_that_one_row_was_refused(sqlite, ends(unlike()), "they do not want this")
+
+
+def pass_over_by_a_trigger(database: Database, verb: str) -> None:
+    """A trigger of theirs that has the database skip a row, and says nothing."""
+    when = f"BEFORE {verb} ON llm_enrichment FOR EACH ROW WHEN (NEW.enrichment_error = 'unlike')"
+    if on_sqlite(database):
+        run(database, f"CREATE TRIGGER theirs {when} BEGIN SELECT RAISE(IGNORE); END")
+        return
+    run(database, "CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    run(database, f"CREATE TRIGGER theirs {when} EXECUTE FUNCTION theirs()")
+
+
+def test_a_row_that_a_trigger_passes_over_in_silence_is_noticed(running: Database) -> None:
+    pass_over_by_a_trigger(running, "INSERT")
+    check_that_one_row_was_refused(running, ends(unlike()), "a trigger passed over it")
+
+
+def test_a_change_that_a_trigger_passes_over_in_silence_is_noticed(database: Database) -> None:
+    pass_over_by_a_trigger(database, "UPDATE")
+    for name in ("job-0", REFUSED):
+        tell(database, name, requested(), started(), failed(message="before"), started(2))
+    appended(
+        offer(
+            database, *(proposal(name, failed(2, message="unlike")) for name in [REFUSED]), proposal("job-0", failed(2))
+        )
+    )
+    assert status(database, REFUSED)["projection_error"] == NOT_TAKEN
+    assert status(database, "job-0")["projection_error"] is None
+
+
+def test_a_rule_that_the_old_row_and_the_new_one_keep_refuses_no_change_of_some_columns(database: Database) -> None:
+    rule = "CONSTRAINT something CHECK (result IS NOT NULL OR enrichment_error IS NOT NULL)"
+    run(database, f"ALTER TABLE llm_enrichment ADD {'COLUMN theirs text' if on_sqlite(database) else ''} {rule}")
+    tell(database, "job-0", requested(), started(), failed())
+    with pytest.raises(DatabaseRefused, match="something"):  # what only would become an update is looked at whole
+        run(database, "INSERT INTO llm_enrichment (job_posting_id, enrichment) VALUES ('0', 'job') "
+            "ON CONFLICT (job_posting_id, enrichment) DO UPDATE SET enrichment_completed_at = NULL")  # fmt: skip
+    tell(database, "job-0", requested("retry"))
+    row = shown(database, "job-0")
+    assert row is not None
+    assert row["enrichment_completed_at"] is None
+    assert status(database, "job-0")["projection_error"] is None
 
 
 def test_a_trigger_that_rolls_everything_back_leaves_nothing_half_written(sqlite: Database) -> None:
@@ -165,28 +209,3 @@ def test_the_mark_goes_when_the_row_can_be_written_again(running: Database) -> N
     tell(running, REFUSED, succeeded(2))
     assert status(running, REFUSED)["projection_error"] is None
     assert shown(running, REFUSED) is not None
-
-
-def test_a_row_that_somebody_else_has_locked_is_passed_over_and_marked(postgresql: Database) -> None:
-    for name in ("job-0", REFUSED):
-        tell(postgresql, name, requested(), started(), failed(message="before"))
-        tell(postgresql, name, started(2))
-    with psycopg.connect(postgresql.url) as somebody:
-        somebody.execute("SELECT * FROM llm_enrichment WHERE job_posting_id = 'refused' FOR UPDATE")
-        appended(offer(postgresql, *(proposal(name, failed(2, message="after")) for name in ("job-0", REFUSED))))
-        somebody.execute("SELECT 1")  # it still holds the row: the append did not wait for it
-        rows = [shown(postgresql, name) for name in ("job-0", REFUSED)]
-    assert [row and row["enrichment_error"] for row in rows] == ["after", "before"]
-    assert status(postgresql, REFUSED)["projection_error"] == LOCKED
-    assert status(postgresql, "job-0")["projection_error"] is None
-
-
-def test_a_row_that_somebody_else_is_about_to_insert_holds_nobody_up_for_long(postgresql: Database) -> None:
-    tell(postgresql, REFUSED, requested(), started())
-    tell(postgresql, "job-0", requested(), started())
-    with psycopg.connect(postgresql.url, options="-c idle_in_transaction_session_timeout=3s") as somebody:
-        somebody.execute("INSERT INTO llm_enrichment (job_posting_id) VALUES ('refused')")
-        appended(offer(postgresql, proposal("job-0", failed(message="alike")), unlike()))
-        somebody.execute("SELECT 1")  # it was not cut off: the append took less than 3 seconds
-        assert shown(postgresql, "job-0") is not None
-        assert status(postgresql, REFUSED)["projection_error"]
