@@ -18,7 +18,18 @@ from eventlog.log import LogAlone, append
 from projections import enrichment_status
 from projections.inline import InlineReadModels
 from tests.builders import (
-    BOUND, Session, appended, failed, follow, offer, proposal, requested, run, sessions, started, tell,
+    BOUND,
+    Session,
+    appended,
+    failed,
+    follow,
+    offer,
+    proposal,
+    requested,
+    run,
+    sessions,
+    started,
+    tell,
 )  # fmt: skip
 
 

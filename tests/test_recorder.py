@@ -16,8 +16,7 @@ from eventlog.events import EnrichmentDismissed
 from eventlog.log import Appended, Proposal, Streams, append, read_log
 from eventlog.recorder import Recorder
 from projections.inline import InlineReadModels
-from tests.builders import BOUND, failed, proposal, requested, run, started, succeeded, tell
-from tests.test_concurrent_append import wait_for_a_waiter
+from tests.builders import BOUND, failed, proposal, requested, run, started, succeeded, tell, wait_for_a_waiter
 
 
 @pytest.fixture
