@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from sqlalchemy import select
+
 from enrichlog import reports
 from enrichlog.actor import actor
 from enrichlog.errors import ERROR_TYPES
@@ -12,11 +14,18 @@ from enrichlog.postings import notice_posting
 from enrichlog.single import record_pair
 from eventlog.database import Database
 from eventlog.events import EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
+from eventlog.log import read_page
+from eventlog.schema import events
 from eventlog.streams import stream_of
 
 
 def record_result(database: Database, enrichment: str, job_id: str, result: dict[str, Any]) -> None:
-    """Record a result that was found elsewhere. Raises `UnknownJob`, and `Conflict` while an attempt is in flight."""
+    """Record a result that was found elsewhere; nothing right after the call of ours that found it.
+
+    Raises `UnknownJob`, and `Conflict` while an attempt is in flight.
+    """
+    if _ends_with(database, enrichment, job_id, "result", result):
+        return
     start = _start(database, enrichment, job_id)
     end = EnrichmentSucceeded(
         attempt_id=start.attempt_id, attempt=start.attempt, origin="external", called=False, result=result
@@ -25,7 +34,12 @@ def record_result(database: Database, enrichment: str, job_id: str, result: dict
 
 
 def record_error(database: Database, enrichment: str, job_id: str, message: str) -> None:
-    """Record that an attempt elsewhere failed. Raises `UnknownJob`, and `Conflict` while an attempt is in flight."""
+    """Record that an attempt elsewhere failed; nothing right after the call of ours that failed with this message.
+
+    Raises `UnknownJob`, and `Conflict` while an attempt is in flight.
+    """
+    if _ends_with(database, enrichment, job_id, "message", message):
+        return
     start = _start(database, enrichment, job_id)
     kind = ERROR_TYPES["other"]  # a message alone has no structure to recognise it by
     end = EnrichmentFailed(
@@ -33,6 +47,14 @@ def record_error(database: Database, enrichment: str, job_id: str, message: str)
         error_type=kind.name, retryable=kind.retryable, counts=kind.counts, cap=kind.cap, wait_ms=0,
     )  # fmt: skip
     record_pair(database, stream_of(enrichment, job_id), start, end)
+
+
+def _ends_with(database: Database, enrichment: str, job_id: str, name: str, value: object) -> bool:
+    """Whether a call of ours is the last that happened to the posting, and ended with this."""
+    stream = select(events).where(events.c.stream_id == stream_of(enrichment, job_id))
+    for last in read_page(database, stream.order_by(events.c.version.desc()).limit(1)):
+        return last.facts.get("origin") == "call" and (last.content or {}).get(name) == value
+    return False
 
 
 def _start(database: Database, enrichment: str, job_id: str) -> EnrichmentStarted:

@@ -27,7 +27,6 @@ from enrichlog.targets import open_scope
 from eventlog.errors import Conflict, EnrichlogError
 from eventlog.log import Recorded
 from projections.enrichment_status import enrichment_status
-from projections.llm_enrichment import ERROR_CHARACTERS
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def process_job_enrichment(job_id: str, force: bool = False) -> Result:
 
 
 def save_enrichment_to_db(job_id: str, enrichment_data: Any) -> bool:
-    """Record a result that was found elsewhere, as an attempt marked external; nothing when it is recorded already.
+    """Record a result that was found elsewhere, as an attempt marked external; nothing right after our call found it.
 
     False when the posting is unknown, an attempt of it is in flight, or the data is no dictionary; the log says which.
     """
@@ -87,22 +86,16 @@ def save_enrichment_to_db(job_id: str, enrichment_data: Any) -> bool:
         logger.warning("The enrichment of %s was not saved: a result is a dictionary", job_id)
         return False
     database = open_database(current_settings())
-    row = reports.shown(database, NAME, job_id)
-    if row is not None and row["enrichment_error"] is None and row["result"] == enrichment_data:
-        return True
     return _saved(job_id, lambda: record_result(database, NAME, job_id, enrichment_data))
 
 
-def save_enrichment_error_to_db(job_id: str, error_message: str) -> bool:
-    """Record a failure that was met elsewhere, as an attempt marked external; nothing when it is recorded already.
+def save_enrichment_error_to_db(job_id: str, error_message: str | BaseException) -> bool:
+    """Record a failure that was met elsewhere, as an attempt marked external; nothing right after our call met it.
 
     False when the posting is unknown or an attempt of it is in flight; the log says which.
     """
     database = open_database(current_settings())
-    message = error_message or "No message was given"
-    row = reports.shown(database, NAME, job_id)
-    if row is not None and row["enrichment_error"] == message[:ERROR_CHARACTERS]:
-        return True
+    message = str(error_message or "") or "No message was given"
     return _saved(job_id, lambda: record_error(database, NAME, job_id, message))
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import enrichlog
 from enrichlog import (
+    attempt,
     batch_enrich_jobs,
     enrich_job_with_llm,
     get_unenriched_jobs,
@@ -22,6 +23,7 @@ from enrichlog import (
     single,
 )
 from enrichlog.exceptions import MissingApiKey, UnknownJob
+from enrichlog.outcome import not_called
 from enrichlog.place import database_of
 from enrichlog.runs import perform
 from enrichlog.settings import Settings, configure, reset
@@ -263,14 +265,11 @@ def test_a_result_from_elsewhere_is_an_external_pair(database: Database, simulat
     row = shown(database, "job-000")
     assert row is not None
     assert (row["result"], row["enrichment_error"], simulator.journal) == ({"title": "Found"}, None, [])
-    assert save_enrichment_to_db("000", {"title": "Found"}) is True
-    assert types(database) == CALLED
     assert process_job_enrichment("000")["skipped"] is True
 
 
 def test_a_failure_from_elsewhere_is_an_external_pair_and_keeps_the_result(database: Database) -> None:
     save_enrichment_to_db("000", {"title": "Found"})
-    assert save_enrichment_error_to_db("000", "it broke") is True
     assert save_enrichment_error_to_db("000", "it broke") is True
     row = shown(database, "job-000")
     assert row is not None
@@ -278,6 +277,39 @@ def test_a_failure_from_elsewhere_is_an_external_pair_and_keeps_the_result(datab
     assert row["enrichment_completed_at"] is not None
     assert types(database) == [*CALLED, *CALLED_IN_VAIN[1:]]
     assert status(database, "job-000")["error_type"] == "other"
+
+
+def test_each_save_that_no_call_of_ours_went_before_is_an_attempt(database: Database) -> None:
+    for _ in range(3):
+        assert save_enrichment_error_to_db("000", "it broke") is True
+        assert save_enrichment_to_db("001", {"title": "Found"}) is True
+    assert types(database) == [*CALLED_IN_VAIN, *CALLED_IN_VAIN[1:] * 2]
+    assert types(database, "001") == [*CALLED, *CALLED[1:] * 2]
+
+
+def test_a_result_like_the_old_one_is_recorded_for_a_posting_that_has_changed(database: Database) -> None:
+    data, _ = enrich_job_with_llm("000", "Work number 000.")
+    import_postings(database, posting("000", description="Other work."))
+    assert status(database, "job-000")["state"] == "pending"
+    assert save_enrichment_to_db("000", data) is True
+    assert status(database, "job-000")["state"] == "succeeded"
+    assert types(database) == [*CALLED, *CALLED]
+
+
+def test_a_long_error_of_a_call_is_recognised_although_the_table_shows_less_of_it(
+    database: Database, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "precheck", lambda *_: not_called("bad_request", "no " * 2_000))
+    _, error = enrich_job_with_llm("000", "Work number 000.")
+    assert error == "no " * 2_000
+    assert save_enrichment_error_to_db("000", error) is True
+    assert types(database) == CALLED_IN_VAIN
+
+
+@pytest.mark.parametrize(("error", "message"), [(ValueError("it broke"), "it broke"), ("", "No message was given")])
+def test_an_exception_is_saved_as_its_text(database: Database, error: str | Exception, message: str) -> None:
+    assert save_enrichment_error_to_db("000", error) is True
+    assert (shown(database, "job-000") or {})["enrichment_error"] == message
 
 
 def test_what_cannot_be_saved_is_false_and_logged(database: Database, caplog: pytest.LogCaptureFixture) -> None:
