@@ -15,7 +15,7 @@ from sqlalchemy import select
 from enrichlog import reports
 from enrichlog.actor import actor
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.exceptions import UnknownJob
+from enrichlog.exceptions import UnknownJob, UsageError
 from enrichlog.external import record_error, record_result
 from enrichlog.place import open_database
 from enrichlog.postings import find_posting, notice_posting, store_postings
@@ -125,22 +125,17 @@ def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jo
     """Enrich postings one after the other, with a pause (seconds) between calls.
 
     Returns {"total", "successful", "failed", "rate_limited", "results"}. It ends early when going on is useless, such
-    as on an exhausted quota or without a database: the rest was not tried then, and `stopped` says why. Progress is
-    logged every `batch_size` postings.
+    as on an exhausted quota or without a database: the last result's `error` says why, and the log warns of it; the
+    rest was not tried. Progress is logged every `batch_size` postings. Raises `UsageError`.
     """
+    if batch_size < 1 or delay_between_jobs < 0:
+        raise UsageError(reason="A batch needs a batch_size of 1 or more and a delay_between_jobs of 0 or more.")
     results: list[Result] = []
-    stopped = None
     for number, job_id in enumerate(job_ids, 1):
-        try:
-            result = process_job_enrichment(job_id)
-        except EnrichlogError as error:
-            result = _failure(job_id, str(error), None)
-            stopped = None if isinstance(error, UnknownJob | Conflict) else str(error)
+        result, is_useless = _one_of_many(job_id)
         results.append(result)
-        kind = ERROR_TYPES.get(result.get("error_type") or "")
-        if kind is not None and kind.stops:
-            stopped = result["error"]
-        if stopped is not None:
+        if is_useless:
+            logger.warning("The batch ended after %d of %d postings: %s", number, len(job_ids), result["error"])
             break
         if number % batch_size == 0:
             logger.info("%d of %d postings done", number, len(job_ids))
@@ -149,7 +144,17 @@ def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jo
     limited = sum(result.get("error_type") in ("rate_limited", "quota_exceeded") for result in results)
     successful = sum(result["success"] for result in results)
     counts = {"total": len(job_ids), "successful": successful, "failed": len(results) - successful}
-    return {**counts, "rate_limited": limited, "results": results, "stopped": stopped}
+    return {**counts, "rate_limited": limited, "results": results}
+
+
+def _one_of_many(job_id: str) -> tuple[Result, bool]:
+    """What became of a posting, and whether going on with others is useless after that."""
+    try:
+        result = process_job_enrichment(job_id)
+    except EnrichlogError as error:
+        return _failure(job_id, str(error), None), not isinstance(error, UnknownJob | Conflict)
+    kind = ERROR_TYPES.get(result.get("error_type") or "")
+    return result, kind is not None and kind.stops
 
 
 def _told(job_id: str, end: Recorded) -> Result:

@@ -22,7 +22,7 @@ from enrichlog import (
     save_enrichment_to_db,
     single,
 )
-from enrichlog.exceptions import MissingApiKey, UnknownJob
+from enrichlog.exceptions import MissingApiKey, UnknownJob, UsageError
 from enrichlog.outcome import not_called
 from enrichlog.place import database_of
 from enrichlog.runs import perform
@@ -341,9 +341,9 @@ def test_unenriched_are_the_new_ones_then_those_whose_wait_is_over(database: Dat
 def test_a_batch_counts_and_tells_each_posting(database: Database, simulator: Simulator) -> None:
     play(simulator, Fault.OK, Fault.REFUSAL, Fault.OK)
     done = batch_enrich_jobs(["000", "001", "nobody", "002"], batch_size=2, delay_between_jobs=0)
-    counts = {name: done[name] for name in ("total", "successful", "failed", "rate_limited")}
-    assert counts == {"total": 4, "successful": 2, "failed": 2, "rate_limited": 0}
-    assert [(one["job_id"], one["success"]) for one in done["results"]] == [
+    results = done.pop("results")
+    assert done == {"total": 4, "successful": 2, "failed": 2, "rate_limited": 0}
+    assert [(one["job_id"], one["success"]) for one in results] == [
         ("000", True), ("001", False), ("nobody", False), ("002", True),
     ]  # fmt: skip
 
@@ -354,11 +354,14 @@ def test_a_rate_limit_is_counted_and_the_batch_goes_on(simulator: Simulator) -> 
     assert (done["successful"], done["failed"], done["rate_limited"]) == (1, 1, 1)
 
 
-def test_an_exhausted_quota_stops_a_batch(database: Database, simulator: Simulator) -> None:
+def test_an_exhausted_quota_stops_a_batch(
+    database: Database, simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
     play(simulator, Fault.OK, Fault.QUOTA)
     done = batch_enrich_jobs(["000", "001", "002"], delay_between_jobs=0)
     assert (done["total"], done["successful"], done["failed"], done["rate_limited"]) == (3, 1, 1, 1)
-    assert done["stopped"].startswith("Error code: 429")
+    assert done["results"][-1]["error"].startswith("Error code: 429")
+    assert "The batch ended after 2 of 3 postings: Error code: 429" in caplog.text
     assert (len(simulator.journal), types(database, "002")) == (2, ["EnrichmentRequested"])
 
 
@@ -366,8 +369,18 @@ def test_a_batch_that_cannot_ask_anybody_stops_at_once(database: Database, servi
     reset()
     configure(database=database.url)
     done = batch_enrich_jobs(["000", "001", "002"])  # with a second between calls, were there any
-    assert len(done["results"]) == 1
-    assert done["stopped"].startswith("There is no API key.")
+    (result,) = done["results"]
+    assert result["error"].startswith("There is no API key.")
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": -1}, {"delay_between_jobs": -0.1}])
+def test_a_batch_that_makes_no_sense_is_refused_before_anybody_is_asked(
+    database: Database, simulator: Simulator, options: dict[str, Any]
+) -> None:
+    before = contents(database)
+    with pytest.raises(UsageError, match="A batch needs a batch_size of 1 or more"):
+        batch_enrich_jobs(["000"], **options)
+    assert (contents(database), simulator.journal) == (before, [])
 
 
 # -- where it is called -----------------------------------------------------------------------------------------------
