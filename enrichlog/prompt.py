@@ -27,8 +27,14 @@ class Prompt(NamedTuple):
     template: str
 
     def render(self, posting: Mapping[str, str | None], input_hash: str) -> str:
-        """What is sent for a posting. `{{posting}}` is its text between marks that the text itself cannot contain."""
-        values = {name: posting.get(name) or "" for name in FIELDS} | {"posting": _delimited(posting, input_hash)}
+        """What is sent for a posting.
+
+        `{{posting}}` and `{{description}}` stand between marks that the text itself cannot contain.
+        """
+        values = {name: posting.get(name) or "" for name in FIELDS} | {
+            "posting": _delimited(_whole(posting), input_hash),
+            "description": _delimited(posting.get("description") or "", input_hash),
+        }
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.template)
 
 
@@ -37,7 +43,8 @@ def load_prompt(path: Path = DEFAULT) -> Prompt:
     """Read a prompt file. Raises `InvalidPrompt`.
 
     The file is `---`, lines `name: …` and `version: …`, `---`, the instructions, `---`, and the template with
-    placeholders such as `{{title}}`; without a second part the template is `{{posting}}`.
+    placeholders such as `{{title}}`; without a second part the template is `{{posting}}`. It may send `{{id}}`,
+    `{{url}}` and `{{language}}` too, but a change of those alone is no reason to ask about a posting again.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -75,7 +82,11 @@ def _check_placeholders(path: Path, template: str) -> None:
         )
 
 
-def _delimited(posting: Mapping[str, str | None], input_hash: str) -> str:
-    mark = f"posting {input_hash[:16]}"
+def _whole(posting: Mapping[str, str | None]) -> str:
     head = [f"{name.capitalize()}: {posting[name]}" for name in ("title", "company", "location") if posting.get(name)]
-    return "\n".join((f"[begin {mark}]", *head, "", posting.get("description") or "", f"[end {mark}]"))
+    return "\n".join((*head, "", posting.get("description") or ""))
+
+
+def _delimited(text: str, input_hash: str) -> str:
+    mark = f"posting {input_hash[:16]}"
+    return f"[begin {mark}]\n{text}\n[end {mark}]"
