@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +37,6 @@ class Prompt(NamedTuple):
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.template)
 
 
-@lru_cache(maxsize=32)
 def load_prompt(path: Path = DEFAULT) -> Prompt:
     """Read a prompt file. Raises `InvalidPrompt`.
 

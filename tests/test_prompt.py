@@ -17,7 +17,6 @@ BEGIN, END = "[begin posting 0123456789abcdef]", "[end posting 0123456789abcdef]
 def load(folder: Path, text: str, name: str = "mine.md") -> Prompt:
     path = folder / name
     path.write_text(text, encoding="utf-8")
-    load_prompt.cache_clear()
     return load_prompt(path)
 
 
@@ -66,6 +65,14 @@ def test_a_template_without_any_placeholder_is_refused(tmp_path: Path) -> None:
 def test_braces_that_are_no_placeholder_are_left_as_they_are(tmp_path: Path) -> None:
     prompt = load(tmp_path, 'Answer {"pay": 1}.\n---\n{"title": {{title}}}')
     assert prompt.render({"title": "Engineer"}, HASH) == '{"title": Engineer}'
+
+
+def test_a_prompt_that_is_edited_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "mine.md"
+    path.write_text("Find the pay.", encoding="utf-8")
+    first = load_prompt(path)
+    path.write_text("Find the team.", encoding="utf-8")
+    assert (first.instructions, load_prompt(path).instructions) == ("Find the pay.", "Find the team.")
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
