@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -53,8 +53,26 @@ def run_anywhere(coroutine: Coroutine[Any, Any, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
+    return _run_beside(coroutine)
+
+
+def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a thread; Ctrl-C comes here, is handed on, and is raised once the other thread has ended."""
+    begun: Future[Callable[[], object]] = Future()
+
+    async def told() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await coroutine
+
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()
+        try:
+            return thread.submit(asyncio.run, told()).result()
+        except KeyboardInterrupt:
+            with suppress(RuntimeError):  # it has just ended by itself
+                begun.result()()
+            raise
 
 
 async def _perform(
