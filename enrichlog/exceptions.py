@@ -67,13 +67,5 @@ class NotConfirmed(UsageError):
     """{plan} Nothing was done: confirm with --yes."""
 
 
-class PortInUse(UsageError):
-    """Port {port} of this machine is in use. Choose another with --port."""
-
-
 class NotRecorded(EnrichlogError):
     """An attempt could not be ended as it should: {reason}. Its lease runs out by itself; please report this."""
-
-
-class InvalidResult(UsageError):
-    """The result for {job_id} does not fit {model}: {reason}."""
