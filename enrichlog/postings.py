@@ -1,10 +1,9 @@
-"""Postings in: the table of what is to be enriched, and noticing what is new or changed in it."""
+"""Postings in: the table of what is to be enriched, and looking through it for what is new or changed."""
 
 from __future__ import annotations
 
 import hashlib
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -25,14 +24,12 @@ from sqlalchemy import (
 )
 
 from enrichlog.exceptions import UnknownJob
+from enrichlog.noticing import request_unseen
 from eventlog import canonical
 from eventlog.database import Database
-from eventlog.events import EnrichmentRequested
-from eventlog.log import Appended, Proposal, append
 from eventlog.schema import Key, UtcDateTime, metadata
-from eventlog.streams import split_stream, stream_of
+from eventlog.streams import split_stream
 from projections.enrichment_status import enrichment_status
-from projections.inline import InlineReadModels
 
 Change = Literal["added", "changed", "unchanged"]
 CHANGES: tuple[Change, ...] = ("added", "unchanged", "changed")
@@ -112,7 +109,7 @@ def store_postings(
             connection, database, [p for p, change in zip(postings, changes, strict=True) if change != "unchanged"], now
         )
         hashes = {posting.id: posting.input_hash for posting in postings}
-        _request(connection, database, enrichments, hashes, actor)
+        request_unseen(connection, database, enrichments, hashes, actor)
     return changes
 
 
@@ -122,7 +119,7 @@ def notice_posting(database: Database, job_id: str, enrichment: str, actor: str)
         posting = load_postings(connection, [job_id]).get(job_id)
         if posting is None:
             raise UnknownJob(job_id=job_id)
-        _request(connection, database, [enrichment], {job_id: posting.input_hash}, actor)
+        request_unseen(connection, database, [enrichment], {job_id: posting.input_hash}, actor)
     return posting
 
 
@@ -142,7 +139,7 @@ def sync(database: Database, enrichment: str, actor: str) -> int:
     for page in _pages(database, _unrequested(enrichment, job_postings.c.id)):
         with database.write() as connection:
             hashes = _mend_hashes(connection, [row.id for row in page])
-            requested += _request(connection, database, [enrichment], hashes, actor)
+            requested += request_unseen(connection, database, [enrichment], hashes, actor)
     return requested
 
 
@@ -209,35 +206,3 @@ def _upsert(connection: Connection, database: Database, postings: Sequence[Posti
         insert = database.dialect.insert(job_postings)
         values = {name: insert.excluded[name] for name in rows[0] if name != "id"}
         connection.execute(insert.on_conflict_do_update(index_elements=[job_postings.c.id], set_=values), rows)
-
-
-def _request(
-    connection: Connection, database: Database, enrichments: Sequence[str], hashes: Mapping[str, str], actor: str
-) -> int:
-    """Append a request for each posting (id -> input hash) that an enrichment has not seen like this.
-
-    One append for all enrichments: a second one would wait for rows while it holds the log lock. A stream that moves
-    on meanwhile is left to the next look; whoever notices the same change at the same time makes the same request.
-    """
-    streams = {stream_of(name, job_id): input_hash for name in enrichments for job_id, input_hash in hashes.items()}
-    status = enrichment_status.c
-    query = select(status.stream_id, status.version, status.input_hash).where(status.stream_id.in_(list(streams)))
-    known = {row.stream_id: row for row in connection.execute(query)}
-    proposals = []
-    for stream_id, input_hash in streams.items():
-        row = known.get(stream_id)
-        if row is None:
-            event = EnrichmentRequested(why="new", actor=actor, input_hash=input_hash)
-            proposals.append(Proposal(stream_id, event, _event_id(stream_id, "new")))
-        elif row.input_hash != input_hash:
-            event = EnrichmentRequested(why="changed", actor=actor, input_hash=input_hash)
-            event_id = _event_id(stream_id, f"{row.version} {input_hash}")
-            proposals.append(Proposal(stream_id, event, event_id, row.version))
-    if not proposals:
-        return 0
-    outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
-    return sum(isinstance(outcome, Appended) for outcome in outcomes)
-
-
-def _event_id(stream_id: str, what: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{stream_id} {what}"))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, update
 
-from enrichlog import postings as postings_module
+from enrichlog import noticing
 from enrichlog.exceptions import UnknownJob
 from enrichlog.postings import (
     Posting,
@@ -149,7 +149,7 @@ def test_a_change_is_requested_once_though_two_notice_it_at_the_same_time(
             tell(postgresql, "job-1", started(input_hash=changed))
         return append(*arguments)
 
-    monkeypatch.setattr(postings_module, "append", append_later)
+    monkeypatch.setattr(noticing, "append", append_later)
     notice_posting(postgresql, "1", "job", "tests")
     assert why(postgresql)[1:] == ([] if other == "has taken it" else [("job-1", "changed")])
     assert status(postgresql, "job-1")["rerun"] is False
