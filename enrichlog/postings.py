@@ -28,8 +28,8 @@ from enrichlog.noticing import request_unseen
 from eventlog import canonical
 from eventlog.database import Database
 from eventlog.schema import Key, UtcDateTime, metadata
-from eventlog.streams import split_stream
-from projections.enrichment_status import enrichment_status
+from eventlog.streams import split_stream, stream_of
+from projections import enrichment_status
 
 Change = Literal["added", "changed", "unchanged"]
 CHANGES: tuple[Change, ...] = ("added", "unchanged", "changed")
@@ -102,13 +102,14 @@ def store_postings(
     database: Database, postings: Sequence[Posting], enrichments: Sequence[str], actor: str
 ) -> list[Change]:
     """Store postings and request what is new or changed, in one transaction. Returns what became of each."""
+    hashes = {posting.id: posting.input_hash for posting in postings}
     with database.write() as connection:
+        _hold_streams(connection, enrichments, list(hashes))
         changes = _changes(connection, postings)
         now = database.dialect.clock(connection)
         _upsert(
             connection, database, [p for p, change in zip(postings, changes, strict=True) if change != "unchanged"], now
         )
-        hashes = {posting.id: posting.input_hash for posting in postings}
         request_unseen(connection, database, enrichments, hashes, actor)
     return changes
 
@@ -138,6 +139,7 @@ def sync(database: Database, enrichment: str, actor: str) -> int:
     requested = 0
     for page in _pages(database, _unrequested(enrichment, job_postings.c.id)):
         with database.write() as connection:
+            _hold_streams(connection, [enrichment], [row.id for row in page])
             hashes = _mend_hashes(connection, [row.id for row in page])
             requested += request_unseen(connection, database, [enrichment], hashes, actor)
     return requested
@@ -145,7 +147,7 @@ def sync(database: Database, enrichment: str, actor: str) -> int:
 
 def count_unrequested(database: Database, enrichment: str) -> int:
     """How many postings `sync` would request."""
-    status = enrichment_status.c
+    status = enrichment_status.enrichment_status.c
     new = _unrequested(enrichment, func.count()).where(status.stream_id.is_(None))
     count: int = database.page(new)[0][0]
     seen = status.input_hash.label("seen")
@@ -157,7 +159,7 @@ def count_unrequested(database: Database, enrichment: str) -> int:
 
 def _unrequested(enrichment: str, *columns: Any) -> Select[Any]:
     """What looks new or changed by the stored hash: that is quick, and takes too many rather than too few."""
-    status = enrichment_status
+    status = enrichment_status.enrichment_status
     stream = status.c.stream_id == literal(f"{enrichment}-") + job_postings.c.id  # the one column that is indexed
     changed = and_(status.c.input_hash.is_distinct_from(job_postings.c.input_hash), status.c.rerun.is_(False))
     query: Select[Any] = select(*columns).select_from(job_postings).outerjoin(status, stream)
@@ -170,6 +172,15 @@ def _pages(database: Database, query: Select[Any]) -> Iterator[list[Any]]:
     while page := database.page(query.where(job_postings.c.id > after)):
         yield page
         after = page[-1].id
+
+
+def _hold_streams(connection: Connection, enrichments: Sequence[str], job_ids: Sequence[str]) -> None:
+    """Lock the streams of these postings before the postings themselves, as whoever appends has to.
+
+    A trigger of the users' on llm_enrichment may write to job_postings: the other order would deadlock with it.
+    """
+    streams = [stream_of(name, job_id) for name in enrichments for job_id in job_ids]
+    enrichment_status.lock(connection, streams)
 
 
 def _mend_hashes(connection: Connection, job_ids: Sequence[str]) -> dict[str, str]:
