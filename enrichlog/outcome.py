@@ -104,12 +104,13 @@ def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, code
 
 
 def _broken(reply: Reply, deadline: float) -> Failed:
+    said = ": ".join(filter(None, (reply.error_class, reply.error_text))) or "no connection"
     name, message = {
         "timeout": ("timeout", f"Request timeout after {deadline:g} seconds"),
         "too_large": ("invalid_response_body", f"The response is larger than {BODY_CAP // 2**20} MiB"),
         "packed": ("invalid_response_body", f"The response body cannot be unpacked: {reply.error_text}"),
-    }.get(reply.broken or "", ("connection", f"{reply.error_class}: {reply.error_text}"))
-    return Failed(ERROR_TYPES[name], message.removesuffix(": None").removesuffix(": "), error_class=reply.error_class)
+    }.get(reply.broken or "", ("connection", said))
+    return Failed(ERROR_TYPES[name], message, error_class=reply.error_class)
 
 
 def _refused(reply: Reply, codes: Mapping[str, str] | None, broken: Failed | None) -> Failed:
