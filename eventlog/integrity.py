@@ -54,8 +54,11 @@ def verify_log(database: Database) -> LogReport:
 
 
 def compare(database: Database, anchor: Anchor) -> tuple[int, str] | None:
-    """The fault of the log at an anchor, as (position, what differs); None when the event there is the anchor's."""
-    found = _hash_at(database, anchor.position)
+    """The fault of the log at an anchor, as (position, what differs); None when the event there is the anchor's.
+
+    Position 0 is before the first event: the anchor of an empty log is true of every log.
+    """
+    found = _hash_at(database, anchor.position) if anchor.position else GENESIS
     if not found:
         return anchor.position, "it is missing, and an anchor says that it was there"
     if found.hex() != anchor.hash:

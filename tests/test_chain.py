@@ -233,6 +233,14 @@ def test_an_anchor_stays_true_while_the_log_grows(told: Database) -> None:
     assert compare(told, anchor) is None
 
 
+def test_the_anchor_of_an_empty_log_stays_true_and_proves_nothing(database: Database) -> None:
+    anchor = verify_log(database).anchor
+    assert compare(database, anchor) is None
+    tell(database, EVE, requested())
+    assert compare(database, anchor) is None
+    assert compare(database, Anchor(0, "ff" * 32)) == (0, "its hash is not that of the anchor")
+
+
 def test_erased_content_verifies_because_its_digest_stays(told: Database) -> None:
     tell(told, BOB, erased())
     erase_content(told, BOB)
