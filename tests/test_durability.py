@@ -94,7 +94,7 @@ def test_postgresql_waits_for_the_disk_and_reads_what_is_committed(postgresql: D
     [
         "datestyle = 'SQL, DMY'", "datestyle = 'German'", "client_encoding = 'LATIN1'", "client_encoding = 'SQL_ASCII'",
         "timezone = 'America/St_Johns'", "bytea_output = 'escape'", "standard_conforming_strings = off",
-        "default_transaction_isolation = 'serializable'", "search_path = 'enrichlog, public'",
+        "default_transaction_isolation = 'serializable'", "search_path = enrichlog, public",
     ],
 )  # fmt: skip
 def test_a_roles_defaults_change_nothing(postgresql: Database, default: str) -> None:
@@ -223,3 +223,11 @@ def test_a_read_only_database_is_named(postgresql: Database, sqlite: Database) -
         connection.exec_driver_sql("PRAGMA query_only=1")
     with pytest.raises(errors.DatabaseReadOnly):
         tell(sqlite, "job-1", requested())
+
+
+def test_what_is_sent_does_not_stand_in_the_databases_errors(database: Database) -> None:
+    with pytest.raises(errors.DatabaseRefused) as refused, database.read() as connection:
+        connection.execute(text("SELECT 1 FROM nowhere WHERE message = :message"), {"message": SECRET})
+    cause = refused.value.__cause__
+    assert "nowhere" in str(cause)
+    assert SECRET not in f"{cause!s} {cause!r}"
