@@ -28,7 +28,7 @@ from enrichlog.noticing import request_unseen
 from eventlog import canonical
 from eventlog.database import Database
 from eventlog.schema import Key, UtcDateTime, metadata
-from eventlog.streams import split_stream, stream_of
+from eventlog.streams import join, split_stream, stream_of
 from projections import enrichment_status
 
 Change = Literal["added", "changed", "unchanged"]
@@ -160,7 +160,7 @@ def count_unrequested(database: Database, enrichment: str) -> int:
 def _unrequested(enrichment: str, *columns: Any) -> Select[Any]:
     """What looks new or changed by the stored hash: that is quick, and takes too many rather than too few."""
     status = enrichment_status.enrichment_status
-    stream = status.c.stream_id == literal(f"{enrichment}-") + job_postings.c.id  # the one column that is indexed
+    stream = status.c.stream_id == join(literal(enrichment), job_postings.c.id)  # the one column that is indexed
     changed = and_(status.c.input_hash.is_distinct_from(job_postings.c.input_hash), status.c.rerun.is_(False))
     query: Select[Any] = select(*columns).select_from(job_postings).outerjoin(status, stream)
     return query.where(or_(status.c.stream_id.is_(None), changed))

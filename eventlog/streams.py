@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement
 
 from eventlog.errors import NotAppended
+
+Name = TypeVar("Name", str, ColumnElement[str])
 
 _CATEGORY = re.compile(r"\$?[a-z][a-z0-9_]*")
 
@@ -18,7 +23,12 @@ def stream_of(category: str, key: str) -> str:
         raise NotAppended(reason=f"{category!r} is no name for an enrichment: use a-z, 0-9 and _, a letter first")
     if not key:
         raise NotAppended(reason="the posting has no id")
-    return f"{category}-{key}"
+    return join(category, key)
+
+
+def join(category: Name, key: Name) -> Name:
+    """The name as it is spelt, of texts or, within a query, of columns; nothing is checked."""
+    return category + "-" + key
 
 
 def split_stream(stream_id: str) -> tuple[str, str]:

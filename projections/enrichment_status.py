@@ -369,5 +369,5 @@ projection: Projection[Status] = Projection(
     row=row,
     load=load,
     store=store,
-    stream_of_row=lambda row: row["stream_id"],
+    stream=_columns.stream_id,
 )

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, Column, Connection, Index, RowMapping, Table, Text, select, text, tuple_
+from sqlalchemy import JSON, Column, Connection, Index, Table, Text, select, text, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 
 from eventlog.dialects import Dialect
 from eventlog.events import moment
 from eventlog.schema import Key, UtcDateTime, metadata
-from eventlog.streams import split_stream
+from eventlog.streams import join, split_stream
 from projections import users_table
 from projections.enrichment_status import Status
 from projections.projection import Foldable, Projection, Refusals, Row
@@ -150,17 +150,12 @@ def load(connection: Connection, streams: Iterable[str]) -> dict[str, Row]:
     """The rows of these streams."""
     keys = [tuple(key(stream_id).values()) for stream_id in streams]
     found = connection.execute(select(llm_enrichment).where(tuple_(*_key_columns).in_(keys)))
-    return {stream_of_row(row._mapping): dict(row._mapping) for row in found}
+    return {join(row.enrichment, row.job_posting_id): dict(row._mapping) for row in found}
 
 
 def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row]) -> Refusals:
     """Write the rows, or the columns of them that are given, as far as the table takes them."""
     return users_table.write_rows(connection, dialect, llm_enrichment, rows)
-
-
-def stream_of_row(row: RowMapping) -> str:
-    """The stream that a row belongs to."""
-    return f"{row['enrichment']}-{row['job_posting_id']}"
 
 
 projection: Projection[Enriched] = Projection(
@@ -172,6 +167,6 @@ projection: Projection[Enriched] = Projection(
     row=row,
     load=load,
     store=store,
-    stream_of_row=stream_of_row,
+    stream=join(_columns.enrichment, _columns.job_posting_id),
     is_users=True,
 )

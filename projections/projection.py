@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table
+from sqlalchemy import ColumnElement, Connection, Table
 
 from eventlog.dialects import Dialect
 
@@ -37,8 +37,8 @@ class Projection(Generic[S]):
 
     `fold` has no I/O, no clock and no other table in it; a change of what it gives raises `version`. `row` gives the
     columns that the fold explains, or None while there is nothing to show; other columns of the table are left alone.
-    `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked. A table
-    that `is_users` may refuse rows, and its rows are never removed.
+    `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked. `stream`
+    is a row's stream within a query. A table that `is_users` may refuse rows, and its rows are never removed.
     """
 
     name: str
@@ -49,5 +49,5 @@ class Projection(Generic[S]):
     row: Callable[[str, S], Row | None]
     load: Callable[[Connection, Iterable[str]], dict[str, Row]]
     store: Callable[[Connection, Dialect, Mapping[str, Row]], Refusals]
-    stream_of_row: Callable[[RowMapping], str]
+    stream: ColumnElement[str]
     is_users: bool = False

@@ -144,13 +144,11 @@ def _mend(
 
 def _report_unexplained(database: Database, projection: Projection[Any], drift: Drift, *, write: bool) -> None:
     """Rows of streams that the log does not have."""
-    table, ours = projection.table, not projection.is_users
-    name = table.c.stream_id if ours else table.c.enrichment + "-" + table.c.job_posting_id
+    table, name, ours = projection.table, projection.stream, not projection.is_users
     orphans = ~exists(select(events.c.position).where(events.c.stream_id == name))
     count = database.page(select(func.count()).select_from(table).where(orphans))[0][0]
-    first = database.page(select(table).where(orphans).order_by(name).limit(EXAMPLES))
-    streams = [projection.stream_of_row(row._mapping) for row in first]
-    drift.note_unexplained(streams, count)
+    first = database.page(select(name).where(orphans).order_by(name).limit(EXAMPLES))
+    drift.note_unexplained([row[0] for row in first], count)
     if write and ours and count:
         with database.write() as connection:  # locked first: by a new statement, what an append brought is seen
             connection.execute(select(table).where(orphans).with_for_update())
