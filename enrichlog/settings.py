@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_core import to_jsonable_python
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,14 +20,12 @@ from pydantic_settings import (
 
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import InvalidSetting, UnknownEnrichment
+from enrichlog.masking import masked
 from enrichlog.reply import Api
 from enrichlog.retry import BACKOFF_BASE_SECONDS, DEFAULT_MAX_ATTEMPTS
-from eventlog.redaction import REDACTED, redact, remember_secret
+from eventlog.redaction import remember_secret
 
 FILE = "enrichlog.toml"
-_URL_PASSWORD = re.compile(r"(?<=://).*(?=@)")
-MASKED_FROM = 20
-"""Characters a secret must have before its last four are shown."""
 USUAL_NAMES = {"database": "DATABASE_URL", "api_key": "OPENAI_API_KEY", "base_url": "OPENAI_BASE_URL"}
 """Environment variables that people have set already; `ENRICHLOG_…` wins over them."""
 
@@ -70,8 +67,9 @@ class Settings(BaseSettings):
     """All settings, with their defaults."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ENRICHLOG_", env_nested_delimiter="__", extra="forbid", protected_namespaces=(), toml_file=FILE
-    )
+        env_prefix="ENRICHLOG_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid",
+        protected_namespaces=(), toml_file=FILE,
+    )  # fmt: skip
 
     database: str = Field("enrichlog.db", description="file name or database URL")
     database_schema: str = Field(
@@ -123,16 +121,7 @@ class Settings(BaseSettings):
     def listed(self) -> list[dict[str, Any]]:
         """Every setting with its value, secrets masked, and where it came from."""
         names = type(self).model_fields
-        return [{"name": name, "value": self._shown(name), "source": self.sources[name]} for name in names]
-
-    def _shown(self, name: str) -> Any:
-        value = getattr(self, name)
-        if isinstance(value, SecretStr):
-            return f"…{value.get_secret_value()[-4:]}" if len(value) >= MASKED_FROM else "set"
-        text = str(value) if isinstance(value, Path) else value
-        if isinstance(text, str) and "://" in text:  # a password in a URL may hold any character
-            return _URL_PASSWORD.sub(REDACTED, text)
-        return redact(text) if isinstance(text, str) else to_jsonable_python(text)
+        return [{"name": name, "value": masked(getattr(self, name)), "source": self.sources[name]} for name in names]
 
     def for_enrichment(self, name: str) -> EnrichmentSettings:
         """The settings of one enrichment; `job` is always there. Raises `UnknownEnrichment`."""
@@ -217,7 +206,7 @@ def _source(name: str, file: dict[str, Any], given: set[str]) -> str:
     if name in _overrides:
         return "flag"
     for variable in os.environ:  # in any case of letters, and for one value within a table: ENRICHLOG_PARAMETERS__SEED
-        if variable.upper().split("__")[0] == f"ENRICHLOG_{name}".upper():
+        if variable.upper().split("__")[0] == f"ENRICHLOG_{name}".upper() and os.environ[variable]:
             return variable
     if os.environ.get(USUAL_NAMES.get(name, "")):
         return USUAL_NAMES[name]

@@ -320,13 +320,15 @@ def dialect_for(url: str, schema: str = "enrichlog", clock: Clock | None = None)
         parsed = make_url(url) if "://" in url else URL.create("sqlite", database=url)
     except (ArgumentError, ValueError):  # neither shown nor chained: its password may stand anywhere in it
         raise errors.UnusableDatabaseUrl(where="given", reason="it does not have the form of a URL") from None
-    match parsed.get_backend_name():
-        case "sqlite":
-            return SQLite(parsed, clock)
-        case "postgresql" | "postgres":
-            return PostgreSQL(parsed, schema, clock)
-        case other:
-            raise errors.UnusableDatabaseUrl(where=parsed, reason=f"{other} is not supported")
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        return SQLite(parsed, clock)
+    if "@" in f"{parsed.host}{parsed.database}":  # not shown: what was taken for a place is a part of the password
+        raise errors.UnusableDatabaseUrl(where="given", reason="percent-encode the password: / is %2F and @ is %40")
+    if backend in ("postgresql", "postgres"):
+        return PostgreSQL(parsed, schema, clock)
+    where = parsed.set(query={}, password=None)
+    raise errors.UnusableDatabaseUrl(where=where, reason=f"{backend} is not supported")
 
 
 def lock_key(name: str) -> int:

@@ -225,13 +225,26 @@ def test_a_file_in_a_folder_that_is_not_there_cannot_be_made(user: Command, bare
 
 @pytest.mark.parametrize(
     "url",
-    [f"mysql://me:{PASSWORD}@host/jobs", f"postgresql://me:{PASSWORD}@host:port/jobs", ":memory:", "://"],
+    [
+        f"mysql://me:{PASSWORD}@host/jobs",
+        f"mysql://host/jobs?password={PASSWORD}",
+        ":memory:",
+        "://",
+        f"postgresql://me:{PASSWORD}@host:port/jobs",
+        f"postgresql://me:x@{PASSWORD}@host/jobs",
+        f"postgresql://m/e:{PASSWORD}@host/jobs",
+    ],
 )
 def test_a_url_that_cannot_be_used_is_told_without_its_password(user: Command, url: str) -> None:
     said = user("status", "--database", url)
     assert said.code in (1, 2)
     assert PASSWORD not in said.err
     assert "defect" not in said.error
+
+
+def test_a_password_that_must_be_encoded_is_told_as_that(user: Command) -> None:
+    said = user("status", "--database", f"postgresql://me:x@{PASSWORD}@host/jobs")
+    assert (said.code, "percent-encode the password: / is %2F and @ is %40" in said.error) == (2, True)
 
 
 def test_a_read_only_file_can_be_looked_at_and_no_more(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from enrichlog.exceptions import InvalidSetting
+from enrichlog.masking import masked
 from enrichlog.settings import FILE, Settings, configure, current, load, reset
 from eventlog.redaction import redact
 from tests.service import KEY
@@ -204,3 +205,44 @@ def test_every_setting_is_listed_with_its_source() -> None:
     assert [one["name"] for one in listed] == list(Settings.model_fields)
     assert {"name": "concurrency", "value": 3, "source": "flag"} in listed
     json.dumps(listed)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me@host/jobs?password=querysecret", "postgresql://[redacted]@host/jobs?[redacted]"),
+        ("postgresql://host/jobs?password=query@secret", "[redacted]"),
+        ("postgresql://me:pa/ss@secret@host/jobs", "[redacted]"),
+        ("https://host/v1?api-key=secret", "https://host/v1?[redacted]"),
+        ("https://host/v1#secret", "https://host/v1?[redacted]"),
+        ("http://127.0.0.1:8089/v1", "http://127.0.0.1:8089/v1"),
+    ],
+)
+def test_of_a_url_only_the_place_is_shown(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+def test_secrets_in_parameters_are_not_shown_and_what_is_none_is() -> None:
+    write(
+        "[parameters]\nmax_tokens = 7\nseed = inf\napi_key = 'one-secret'\nsuffix = 'sk-0123456789abcdefghijk'\n"
+        "[parameters.extra_headers]\nAuthorization = 'two-secret'\nAccept = 'all'\n"
+        "[enrichments.pay.parameters]\ntoken = 'three-secret'\n"
+    )
+    values = {one["name"]: one["value"] for one in current().listed()}
+    assert values["parameters"] == {
+        "max_tokens": 7, "seed": "inf", "api_key": "[redacted]", "suffix": "[redacted]",
+        "extra_headers": {"Authorization": "[redacted]", "Accept": "all"},
+    }  # fmt: skip
+    assert values["enrichments"]["pay"]["parameters"] == {"token": "[redacted]"}
+    json.dumps(values, allow_nan=False)
+
+
+def test_a_variable_of_ours_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENRICHLOG_API_KEY", "")
+    monkeypatch.setenv("ENRICHLOG_CONCURRENCY", "")
+    listed = {one["name"]: (one["value"], one["source"]) for one in current().listed()}
+    assert (listed["api_key"], listed["concurrency"]) == ((None, "default"), (8, "default"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    reset()
+    assert current().sources["api_key"] == "OPENAI_API_KEY"
+    assert configure(api_key=" ").listed()[2]["value"] is None
