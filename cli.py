@@ -43,14 +43,16 @@ class Moment(click.ParamType[datetime]):
 
 
 class JobId(click.ParamType[str]):
-    """The id of a posting: a text that a database can hold."""
+    """The id of a posting: any text that a database can hold, since an id is the user's."""
 
     name = "job id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The id as given."""
+        from eventlog.canonical import storable
+
         text = str(value)
-        if not text or not text.isprintable():  # bytes that are no UTF-8 arrive as surrogates
+        if not text or text != storable(text):  # bytes that are no UTF-8 arrive as surrogates
             self.fail(f"{text!r} is no id of a posting")
         return text
 
@@ -353,15 +355,17 @@ def _write_utf8() -> None:
 
 def _tell(error: Exception, seconds: float) -> int:
     """Say what went wrong in one line, and with which exit code."""
+    from enrichlog.terminal import note
     from eventlog.errors import EnrichlogError
     from eventlog.redaction import redact
 
+    text = " ".join(redact(str(error)).splitlines())
     if isinstance(error, EnrichlogError):
-        click.echo(f"Error: {redact(str(error))}", err=True)
+        note(f"Error: {text}")
         return EXIT_USAGE if error.kind == "usage" else EXIT_STOPPED
     logging.getLogger("enrichlog").debug("a defect, after %.1f s", seconds, exc_info=error)
-    text = redact(f"{type(error).__name__}: {error}").replace("\n", " ")
-    click.echo(f"Error: this is a defect of enrichlog: {text}. See more with --log-level debug", err=True)
+    what = f"{type(error).__name__}: {text}"
+    note(f"Error: this is a defect of enrichlog: {what}. See more with --log-level debug")
     return EXIT_STOPPED
 
 

@@ -10,7 +10,7 @@ from enrichlog.posting_files import ImportReport
 from enrichlog.reports import Document, FailedPage
 from enrichlog.retry import VERDICTS, allowance
 from enrichlog.retry_plan import RetryPlan, advice
-from enrichlog.terminal import counted, money, say, spent, table
+from enrichlog.terminal import counted, money, one_line, say, spent, table
 from enrichlog.worker import Run
 from eventlog.integrity import LogReport
 from projections.drift import Drift
@@ -34,7 +34,7 @@ def imported(report: ImportReport) -> None:
 def enriched(run: Run, seconds: float, left: Mapping[str, str]) -> None:
     """What a run did, and why it ended early."""
     for job_id, reason in left.items():
-        say(f"{job_id} was left: {reason}")
+        say(f"{one_line(job_id)} was left: {reason}")
     if not run.done and not run.stopped:
         say(_LEFT_ALL if left else "Nothing is due. What has failed may be tried again with: enrichlog retry")
         return
@@ -52,11 +52,11 @@ def enriched(run: Run, seconds: float, left: Mapping[str, str]) -> None:
 def failed(page: FailedPage) -> None:
     """The failed postings, numbered."""
     for number, row in enumerate(page.rows, 1):
-        say(f"{number}. {row['title'] or '(posting deleted)'}")
-        say(f"   Company:   {row['company'] or '-'}")
+        say(f"{number}. {one_line(row['title'] or '(posting deleted)')}")
+        say(f"   Company:   {one_line(row['company'] or '-')}")
         say(f"   Failed at: {_time(row['failed_at'])} UTC")
-        say(f"   Error:     {row['error'] or row['error_type']}")
-        say(f"   Job id:    {row['job_id']} ({row['error_type']}, attempt {row['attempts']}, {_next(row)})")
+        say(f"   Error:     {one_line(row['error'] or row['error_type'])}")
+        say(f"   Job id:    {one_line(row['job_id'])} ({row['error_type']}, attempt {row['attempts']}, {_next(row)})")
     say(f"{len(page.rows):,} of {page.total:,}" if page.total else "Nothing has failed.")
 
 
@@ -71,9 +71,10 @@ def errors(rows: list[Document]) -> None:
 
 def history(document: Document) -> None:
     """Everything that happened to a posting."""
-    say(f"{document['job_id']}: {counted(len(document['events']), 'event')}")
+    say(f"{one_line(document['job_id'])}: {counted(len(document['events']), 'event')}")
     for event in document["events"]:
-        say(f"{event['version']:>3}. {_time(event['recorded_at'])}  {event['type']:<21} {_told(event)}".rstrip())
+        told = one_line(_told(event))
+        say(f"{event['version']:>3}. {_time(event['recorded_at'])}  {event['type']:<21} {told}".rstrip())
 
 
 def status(document: Document) -> None:

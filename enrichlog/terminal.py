@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -21,7 +20,7 @@ _PIPED_WIDTH = 140  # in a pipe or a file there is no width to fit
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)  # :key: is a text
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
@@ -39,12 +38,17 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def _plain(text: str) -> str:
-    """A text in which neither brackets nor control characters mean anything: titles and messages are other people's."""
-    return escape(_CONTROL.sub("\ufffd", text))
+    """A text in which control characters mean nothing: titles and messages are other people's."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """A text of other people's on one line: with line breaks in it, it could tell what we did not say."""
+    return " ".join(text.split())
 
 
 def say(text: str = "") -> None:
-    """A line on standard output; brackets in it mean nothing."""
+    """A line on standard output."""
     out.print(_plain(text))
 
 
@@ -69,10 +73,11 @@ def on_standard_error() -> Iterator[None]:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> None:
-    """A table; columns named in `numbers` are aligned to the right."""
+    """A table whose first column names the rows, and is never broken; those in `numbers` are aligned to the right."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        grid.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        justify: JustifyMethod = "right" if column in numbers else "left"
+        grid.add_column(column, justify=justify, overflow="fold", no_wrap=column == columns[0])
     for row in rows:
         grid.add_row(*(_plain(str(cell)) for cell in row))
     out.print(grid)

@@ -1,0 +1,67 @@
+"""What people see in a terminal: texts of other people as they are, each on its own line."""
+
+import pytest
+
+from enrichlog import terminal
+from enrichlog.simulator import Fault, Rule, Script, Simulator
+from eventlog.database import Database
+from tests.command_line import Command
+from tests.service import import_postings, posting
+
+MARKS = ["e:smile:", ":key: [bold]Acme[/bold]", "[/]", "C:\\temp\\", "ends in \\"]
+IDS = [
+    "a\N{NO-BREAK SPACE}b",
+    "👩\N{ZERO WIDTH JOINER}💻",
+    "a\N{ZERO WIDTH SPACE}b",
+    "a\tb",
+    "a\nb",
+    "\N{RIGHT-TO-LEFT MARK}",
+    "-7",
+]
+
+
+@pytest.mark.parametrize("text", MARKS)
+def test_what_rich_would_replace_is_shown_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.say(text)
+    terminal.headline(text)
+    terminal.table(("Name", "Value"), [("one", text)])
+    assert [line.removeprefix("one   ").rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        text, text, "Name  Value", text,
+    ]  # fmt: skip
+
+
+def test_a_name_is_not_broken_where_the_terminal_is_narrow(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal.out, "width", 40)
+    terminal.table(("Error type", "What to do"), [("invalid_response_body", "Wait for the provider " * 3)])
+    assert "invalid_response_body" in capsys.readouterr().out
+
+
+def test_a_title_cannot_tell_what_we_did_not_say(enrichlog: Command, database: Database, simulator: Simulator) -> None:
+    forged = "Clerk\n   Error:     none\r\n2. Another\N{LINE SEPARATOR}line\x1b[2J"
+    import_postings(database, posting("1", title=forged, company=forged))
+    simulator.play(Script(rules=[Rule("Work number", (Fault.REFUSAL,))]))
+    enrichlog.done("enrich")
+    lines = enrichlog.done("failed").out.splitlines()
+    assert lines[0] == "1. Clerk Error: none 2. Another line\ufffd[2J"
+    assert [line.split(":")[0].strip() for line in lines[1:5]] == ["Company", "Failed at", "Error", "Job id"]
+    assert lines[5:] == ["1 of 1"]
+
+
+@pytest.mark.parametrize("job_id", IDS)
+def test_every_id_that_is_in_the_database_can_be_asked_for(enrichlog: Command, database: Database, job_id: str) -> None:
+    import_postings(database, posting(job_id))
+    enrichlog.done("enrich", "--", job_id)
+    assert enrichlog.done("history", "--json", "--", job_id).document["job_id"] == job_id
+    assert enrichlog.done("history", "--", job_id).out.splitlines()[0].endswith(": 3 events")
+
+
+@pytest.mark.parametrize("job_id", ["", "\udcff", "a\0b"])
+def test_what_no_database_can_hold_is_no_id(enrichlog: Command, job_id: str) -> None:
+    said = enrichlog("history", job_id)
+    assert (said.code, "is no id of a posting" in said.error) == (2, True)
+
+
+def test_an_unknown_id_with_a_line_break_is_told_in_one_line(enrichlog: Command) -> None:
+    assert "There is no posting with the id a b" in enrichlog("history", "a\nb").error
