@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,7 @@ if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQ
 
 EXIT_STOPPED, EXIT_USAGE = 1, 2
 COUNT = click.IntRange(1, 10_000_000)
+CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -322,10 +326,9 @@ def _confirm(question: str) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 stopped, 2 usage, 3 a check found something, 130/143 on signals."""
     started = time.monotonic()
-    _write_utf8()
+    _require_output()
     try:
-        result = cli.main(args=arguments, prog_name="enrichlog", standalone_mode=False)
-        sys.exit(result if isinstance(result, int) else 0)
+        sys.exit(_run(arguments))
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -340,17 +343,41 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:  # whoever read the output has left
-        sys.stderr.close()
+        _leave_output()
         sys.exit(EXIT_STOPPED)
     except Exception as error:
         sys.exit(_tell(error, time.monotonic() - started))
 
 
-def _write_utf8() -> None:
-    """Titles hold any character; a pipe on Windows, or an odd locale, would refuse most of them."""
+def _run(arguments: list[str] | None) -> int:
+    """Run the command and return its exit code, once all that it said is written."""
+    try:
+        result = cli.main(args=arguments, prog_name="enrichlog", standalone_mode=False)
+    except SystemExit as ended:
+        result = ended.code
+    sys.stdout.flush()
+    return result if isinstance(result, int) else 0
+
+
+def _require_output() -> None:
+    """End where there is no standard output; else have it take any character.
+
+    A pipe on Windows, or an odd locale, would refuse most of those that titles hold.
+    """
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process
+    if sys.stdout is None:
+        click.echo("Error: Standard output is closed. Send it to a file, or to nowhere with > /dev/null", err=True)
+        sys.exit(EXIT_STOPPED)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
+
+
+def _leave_output() -> None:
+    """Give up what could not be written: it would be tried again, and told again, at the exit."""
+    with suppress(OSError):
+        sys.stdout.close()
 
 
 def _tell(error: Exception, seconds: float) -> int:
@@ -360,6 +387,10 @@ def _tell(error: Exception, seconds: float) -> int:
     from eventlog.redaction import redact
 
     text = " ".join(redact(str(error)).splitlines())
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE and error.filename is None:
+        _leave_output()
+        note(f"Error: The output cannot be written: {error.strerror}. Send it to a place that has room.")
+        return EXIT_STOPPED
     if isinstance(error, EnrichlogError):
         note(f"Error: {text}")
         return EXIT_USAGE if error.kind == "usage" else EXIT_STOPPED

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from enrichlog import export as exporting
 from enrichlog import reports, screens, terminal
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.errors import find
-from enrichlog.exceptions import NotConfirmed, UnknownProjection, UnwritableFile, UsageError
+from enrichlog.exceptions import NotConfirmed, UnknownProjection, UsageError
 from enrichlog.postings import count_unrequested, find_deleted
 from enrichlog.price import MICRODOLLARS
+from enrichlog.replacement import replacing
 from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import perform, require_key
 from enrichlog.scope import Scope, count_due
@@ -130,19 +132,12 @@ def export(
     """Write results or events to standard output or a file."""
     if as_json and output is None:
         raise UsageError(reason="--json prints a summary, so the export itself needs a file: --output FILE")
-    try:
-        out = output.open("w", encoding="utf-8", newline="") if output else sys.stdout
-    except OSError as error:
-        raise UnwritableFile(path=output, reason=error.strerror) from error
-    try:
+    fields = () if what == "events" else enrichment_of(settings, enrichment).result_model.model_fields
+    with replacing(output) if output else nullcontext(sys.stdout) as out:
         if what == "events":
             count = exporting.export_events(database, form, out)
         else:
-            fields = enrichment_of(settings, enrichment).result_model.model_fields
             count = exporting.export_results(database, enrichment, fields, form, out)
-    finally:
-        if output:
-            out.close()
     if as_json:
         terminal.print_json({"exported": what, "count": count, "file": str(output)})
     else:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import pytest
 
@@ -94,11 +94,13 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | {"PYTHONUNBUFFERED": "1"} | variables
 
 
-def start(*words: str | Path, folder: Path, variables: Mapping[str, str]) -> "subprocess.Popen[str]":
+def start(
+    *words: str | Path, folder: Path, variables: Mapping[str, str], out: int | TextIO = subprocess.PIPE
+) -> "subprocess.Popen[str]":
     """Start a command as a process of its own."""
     return subprocess.Popen(
         [sys.executable, str(CLI), *map(str, words)], cwd=folder, env=environment(**variables), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 

@@ -1,8 +1,11 @@
 """Results and the log going out: every row once, in order, as JSON lines or CSV that reads back the same."""
 
 import csv
+import errno
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -12,8 +15,8 @@ import pytest
 from enrichlog import export
 from enrichlog.export import export_events, export_results
 from eventlog.database import Database
-from tests.builders import failed, requested, started, succeeded, tell
-from tests.command_line import Command
+from tests.builders import BOUND, failed, requested, started, succeeded, tell
+from tests.command_line import CLI, Command, environment, start
 from tests.service import import_many, import_postings, posting, whole_log
 
 TEXT = 'a "quoted", comma\nline\N{SNOWMAN} €'
@@ -95,3 +98,66 @@ def test_standard_output_and_a_file_get_the_same(
     assert (bare / "out").read_bytes().decode() == printed.out
     count = {"results": 3, "events": 9}[what]
     assert (printed.err, filed.err, filed.out) == (f"{count} {what}\n", f"{count} {what} in out\n", "")
+
+
+# -- a file that is there already --------------------------------------------------------------------------------------
+
+
+def test_an_export_takes_the_place_of_the_file_with_its_rights(
+    enrichlog: Command, database: Database, bare: Path
+) -> None:
+    import_many(database, 1)
+    (bare / "out").write_text("old")
+    (bare / "out").chmod(0o640)
+    (bare / "link").symlink_to("out")
+    enrichlog.done("export", "events", "--output", "link")
+    assert (bare / "out").read_text().startswith('{"position": 1,')
+    assert ((bare / "link").is_symlink(), (bare / "out").stat().st_mode & 0o777) == (True, 0o640)
+    assert sorted(path.name for path in bare.iterdir()) == ["link", "out"]
+
+
+@pytest.mark.parametrize("words", [["results", "--enrichment", "pay"], ["results"], ["events"]], ids=" ".join)
+def test_an_export_that_fails_leaves_the_file_as_it_was(
+    enrichlog: Command, database: Database, bare: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    import_many(database, 3)
+    (bare / "out").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export, "_write_lines", full)
+    said = enrichlog("export", *words, "--output", "out")
+    assert said.code == 2
+    assert "pay" in said.error or "out cannot be written: No space left on device. Name another" in said.error
+    assert [(path.name, path.read_text()) for path in bare.iterdir()] == [("out", "old")]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+@pytest.mark.parametrize("words", [["export", "events"], ["status"], ["failed", "--json"], ["--help"]], ids=" ".join)
+def test_a_full_disk_is_told_in_one_line(database: Database, bare: Path, words: list[str]) -> None:
+    import_many(database, 1)
+    with Path("/dev/full").open("w") as full:
+        process = start(*words, folder=bare, variables={"DATABASE_URL": database.url}, out=full)
+        _, err = process.communicate(timeout=BOUND)
+    assert process.returncode == 1
+    assert err.splitlines()[-1].startswith("Error: The output cannot be written: No space left on device.")
+    assert "defect" not in err
+    assert "Exception" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_a_device_is_written_to_and_not_replaced(enrichlog: Command, database: Database) -> None:
+    import_many(database, 1)
+    assert "/dev/full cannot be written: No space left" in enrichlog("export", "events", "--output", "/dev/full").error
+    assert Path("/dev/full").is_char_device()
+    enrichlog.done("export", "events", "--output", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell closes it")
+def test_a_standard_output_that_is_closed_is_told_before_anything_is_done(sqlite: Database, bare: Path) -> None:
+    command = ["sh", "-c", '"$@" >&-', "sh", sys.executable, str(CLI), "init", "--database", "new.db"]
+    done = subprocess.run(command, cwd=bare, env=environment(), stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, list(bare.iterdir())) == (1, [])
+    assert done.stderr.startswith("Error: Standard output is closed. Send it to a file, or")
