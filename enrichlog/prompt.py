@@ -45,7 +45,7 @@ def load_prompt(path: Path = DEFAULT) -> Prompt:
     `{{url}}` and `{{language}}` too, but a change of those alone is no reason to ask about a posting again.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidPrompt(path=path, reason=getattr(error, "strerror", None) or str(error)) from error
     head, body = _split_head(text)

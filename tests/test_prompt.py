@@ -33,6 +33,11 @@ def test_a_prompt_file_is_a_head_the_instructions_and_a_template(tmp_path: Path)
     assert prompt.render({"title": "Engineer", "company": None}, HASH) == "Engineer at "
 
 
+def test_a_byte_order_mark_is_no_part_of_the_prompt(tmp_path: Path) -> None:
+    text = "---\nname: pay\nversion: 1\n---\nFind the pay."
+    assert load(tmp_path, f"\ufeff{text}") == load(tmp_path, text)
+
+
 def test_without_a_head_the_name_is_the_files_and_the_version_its_contents(tmp_path: Path) -> None:
     prompt = load(tmp_path, "Find the pay.")
     assert (prompt.name, prompt.version) == ("mine", prompt.hash[:8])
