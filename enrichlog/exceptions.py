@@ -47,6 +47,10 @@ class MissingColumns(UsageError):
     """{path} has no column for {missing}. It has: {found}. Say which is which, for example: --map {example}"""
 
 
+class NoPostings(UsageError):
+    """No posting of {path} can be taken; {unit} {number}: {reason}. Nothing was imported; mend the file and import it again."""
+
+
 class MissingApiKey(UsageError):
     """There is no API key. Set OPENAI_API_KEY, or OPENAI_BASE_URL for a server that needs none. To try it without either: enrichlog demo"""
 

@@ -26,7 +26,7 @@ def imported(report: ImportReport) -> None:
     counts = ", ".join(f"{report.counts[change]:,} {change}" for change in ("added", "unchanged", "changed"))
     say(f"{report.path}: {would}{counts}, {len(report.rejected):,} rejected")
     for line, reason in report.rejected[:_SHOWN_REJECTS]:
-        say(f"  line {line}: {reason}")
+        say(f"  {report.unit} {line}: {reason}")
     if len(report.rejected) > _SHOWN_REJECTS:
         say(f"  … and {len(report.rejected) - _SHOWN_REJECTS:,} more; --json lists all")
 

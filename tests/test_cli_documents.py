@@ -110,10 +110,12 @@ def test_a_run_names_what_it_left_and_a_dry_run_what_it_would_take(scripted: Com
 
 
 def test_an_import_lists_every_rejected_line(enrichlog: Command, bare: Path) -> None:
-    (bare / "jobs.jsonl").write_text('{"id": 1, "title": "Clerk"}\nno\n{"id": 2}\n')
+    (bare / "jobs.jsonl").write_text('{"id": 1, "title": "Clerk", "description": "File."}\nno\n{"id": 2}\n')
     document = enrichlog.json("import", "jobs.jsonl")
     assert [line["line"] for line in document.pop("rejected")] == [2, 3]
-    assert document == {"file": "jobs.jsonl", "dry_run": False, "added": 1, "unchanged": 0, "changed": 0}
+    assert document == {
+        "file": "jobs.jsonl", "dry_run": False, "added": 1, "unchanged": 0, "changed": 0, "unit": "line",
+    }  # fmt: skip
 
 
 def test_rebuild_and_verify_tell_of_each_projection(scripted: Command, database: Database) -> None:

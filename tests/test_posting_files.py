@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from enrichlog.exceptions import MalformedFile, MissingColumns, UnreadableFile, UsageError
-from enrichlog.posting_files import ImportReport, Rejected, import_file, read_file, read_map
+from enrichlog.exceptions import MalformedFile, MissingColumns, NoPostings, UnreadableFile, UsageError
+from enrichlog.file_formats import Rejected
+from enrichlog.posting_files import ImportReport, import_file, read_file, read_map
 from enrichlog.postings import Posting, job_postings
 from eventlog.database import Database
 from tests.service import SAMPLES, TEST_DATA, of_type, real_rows, whole_log
@@ -100,6 +102,21 @@ def test_a_cell_can_be_longer_than_the_csv_library_likes(tmp_path: Path) -> None
     assert len(one.description) == 300_000
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_csv_may_be_separated_by_what_stands_in_its_header(tmp_path: Path, separator: str, mark: str) -> None:
+    lines = [("id", "title", "description"), ("1", "Clerk, part time", '"a; b\tc"')]
+    path = written(tmp_path, "p.csv", mark + "\n".join(separator.join(line) for line in lines))
+    (one,) = postings_in(path)
+    assert (one.id, one.title, one.description) == ("1", "Clerk, part time", "a; b\tc")
+
+
+def test_an_id_is_any_text_on_one_line(tmp_path: Path) -> None:
+    ids = ["a\N{NO-BREAK SPACE}b", "👩\N{ZERO WIDTH JOINER}💻", ":smile:", "-7"]
+    rows = [{"id": job_id, "title": "t", "description": "d"} for job_id in ids]
+    assert [one.id for one in postings_in(write(tmp_path, "json", rows))] == ids
+
+
 def test_numbers_are_texts_and_white_space_around_an_id_is_dropped(tmp_path: Path) -> None:
     path = write(tmp_path, "json", [{"id": 12, "title": " Engineer ", "description": None, "company": 7}])
     (one,) = postings_in(path)
@@ -121,6 +138,10 @@ def test_lines_of_json_that_are_no_posting_are_rejected_with_their_numbers(tmp_p
         '{"id": "8", "title": ["t"]}',
         "[" * 100_000,
         '{"id": "10", "title": "ten"}',
+        '{"id": true, "title": "t"}',
+        '{"id": NaN, "title": "t"}',
+        '{"id": "a\\tb", "title": "t"}',
+        '{"id": "a\\u2028b", "title": "t"}',
     ]
     path = written(tmp_path, "p.jsonl", "\n".join(lines))
     found = rejected_in(path)
@@ -132,6 +153,10 @@ def test_lines_of_json_that_are_no_posting_are_rejected_with_their_numbers(tmp_p
         (7, "it has no title"),
         (8, "its title is not a text"),
         (9, "it is not JSON"),
+        (11, "its id is not a text"),
+        (12, "its id is not a text"),
+        (13, "its id has line breaks or control characters in it"),
+        (14, "its id has line breaks or control characters in it"),
     ]
     assert [one.id for one in postings_in(path)] == ["1", "10"]
 
@@ -153,7 +178,8 @@ def test_entries_of_json_are_rejected_with_their_numbers(tmp_path: Path) -> None
 
 
 def test_a_rejected_line_does_not_keep_the_others_out(database: Database, tmp_path: Path) -> None:
-    path = written(tmp_path, "p.jsonl", '{"id": "1", "title": "one"}\nnonsense\n{"id": "3", "title": "three"}\n')
+    rows = '{"id": "1", "title": "one", "description": "x"}\nnonsense\n{"id": "3", "title": "three"}\n'
+    path = written(tmp_path, "p.jsonl", rows)
     report = load(database, path)
     assert (report.counts, [line.line for line in report.rejected]) == ({"added": 2}, [2])
     assert report.document()["rejected"][0]["line"] == 2
@@ -162,7 +188,7 @@ def test_a_rejected_line_does_not_keep_the_others_out(database: Database, tmp_pa
 
 # -- files that cannot be imported ------------------------------------------------------------------------------------
 
-GOOD = "".join(json.dumps({"id": str(number), "title": "t"}) + "\n" for number in range(1_100))
+GOOD = "".join(json.dumps({"id": str(number), "title": "t", "description": "d"}) + "\n" for number in range(1_100))
 REFUSED = {
     "trailing comma": (
         "p.json",
@@ -175,9 +201,34 @@ REFUSED = {
     "nested too deep": ("p.json", "[" * 100_000, MalformedFile, "not valid JSON"),
     "a quote left open": ("p.csv", 'id,title,description\n1,t,x\n2,t,"x\n', MalformedFile, "not valid CSV: line 3"),
     "text after a quote": ("p.csv", 'id,title,description\n1,t,"x"y\n', MalformedFile, "not valid CSV: line 2"),
-    "not UTF-8": ("p.csv", b"id,title,description\n1,t,caf\xe9\n", MalformedFile, "not valid UTF-8"),
-    "not UTF-8 far on": ("p.jsonl", GOOD.encode() + b'{"id": "\xff"}', MalformedFile, "not valid UTF-8"),
-    "UTF-16": ("p.jsonl", GOOD.encode("utf-16"), MalformedFile, "not valid UTF-8"),
+    "not UTF-8": ("p.csv", b"id,title,description\n1,t,caf\xe9\n", MalformedFile, "not valid UTF-8: line 2 has bytes"),
+    "not UTF-8 far on": (
+        "p.jsonl",
+        GOOD.encode() + b'{"id": "\xff"}',
+        MalformedFile,
+        "not valid UTF-8: line 1101 has bytes that do not belong; save it as UTF-8",
+    ),
+    "UTF-16": ("p.jsonl", GOOD.encode("utf-16"), MalformedFile, "not valid UTF-8: line 1 has bytes"),
+    "half a character": ("p.json", b'[\n"\xc3', MalformedFile, "not valid UTF-8: line 2 has bytes"),
+    "nothing that is JSON": ("p.jsonl", "no\nno\n", NoPostings, "can be taken; line 1: it is not JSON"),
+    "no posting with an id": (
+        "p.json",
+        '[5, {"id": "", "title": "t", "description": "d"}]',
+        NoPostings,
+        "No posting of .* can be taken; posting 1: it is not an object",
+    ),
+    "keys of others": (
+        "p.json",
+        '[{"nr": 1, "name": "t"}, {"nr": 2, "text": "d"}]',
+        MissingColumns,
+        "no column for id, title, description. It has: nr, name, text. Say which is which, for example: --map id=nr",
+    ),
+    "a misspelt key": (
+        "p.jsonl",
+        '{"id": 1, "title": "t", "descripton": "d"}',
+        MissingColumns,
+        "no column for description. It has: id, title, descripton",
+    ),
     "no byte": ("p.csv", "", UnreadableFile, "it is empty"),
     "no line": ("p.jsonl", " \n\n", UnreadableFile, "it is empty"),
     "no text": ("p.json", "\n", UnreadableFile, "it is empty"),
@@ -188,6 +239,12 @@ REFUSED = {
         GOOD + '{"id": " 7 ", "title": "t"}\n',
         UsageError,
         "the id 7 stands on lines 8 and 1101",
+    ),
+    "an id twice in JSON": (
+        "p.json",
+        '[{"id": 7, "title": "t"},\n\n{"id": 7, "title": "t"}]',
+        UsageError,
+        "the id 7 stands on postings 1 and 2",
     ),
     "an id twice in a CSV": (
         "p.csv",
@@ -209,6 +266,13 @@ def test_a_file_that_cannot_be_read_to_its_end_changes_nothing(
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
     assert count_of_everything(sqlite) == (0, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are none here")
+def test_a_pipe_is_not_waited_for(sqlite: Database, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UnreadableFile, match=r"pipe\.csv cannot be read: it is no regular file"):
+        load(sqlite, tmp_path / "pipe.csv")
 
 
 def test_a_file_that_is_not_there_is_named(sqlite: Database, tmp_path: Path) -> None:
