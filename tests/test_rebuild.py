@@ -6,9 +6,10 @@ import psycopg
 import pytest
 
 from enrichlog.enrichment import enrichment_of
-from enrichlog.runs import every_posting, perform, request
+from enrichlog.runs import perform
 from enrichlog.settings import Settings
 from enrichlog.simulator import Simulator
+from enrichlog.targets import every_posting, request
 from eventlog.database import Database
 from projections.reconcile import not_shown
 from projections.users_table import LOCKED

@@ -101,7 +101,7 @@ def stranger(postgresql: Database) -> Iterator[psycopg.Connection]:
     """Somebody with a login and nothing else; each of our tables has a row, and so has the view."""
     name = postgresql.url.rpartition("/")[2]
     import_postings(postgresql, posting("1"))
-    tell(postgresql, "job-1", started(), failed(retry_after_ms=0))
+    tell(postgresql, "job-1", started(), failed(wait_ms=0))
     with psycopg.connect(postgresql.url, autocommit=True) as owner:
         owner.execute(f'CREATE ROLE "{name}"')
         try:
