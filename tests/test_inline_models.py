@@ -10,6 +10,7 @@ from sqlalchemy import insert
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import BatchCancelled, Event
+from eventlog.log import Proposal
 from projections import enrichment_status, llm_enrichment
 from tests.builders import (
     NOON,
@@ -91,6 +92,10 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         (*FIRST_FAILURE, requested("retry", batch="b", max_attempts=9)),
         {"state": "pending", "due_at": at(3), "budget_used": 1, "grants": 0, "max_attempts": 9, "batch": "b",
          "error_type": "timeout"},
+    ),
+    "a later request that names no maximum": (
+        (*FIRST_FAILURE, requested("retry", max_attempts=9), started(2), failed(2), requested("retry")),
+        {"state": "pending", "max_attempts": None},
     ),
     "one more attempt granted": (
         (*FIRST_FAILURE, requested("requeue", grant=1)), {"state": "pending", "budget_used": 1, "grants": 1}
@@ -240,6 +245,13 @@ def test_a_conflict_leaves_the_read_models_as_they_were(shared: Database, job: s
     assert isinstance(tell(shared, "job-unknown", started())[0], Conflict)
     assert (status(shared, job), shown(shared, job)) == before
     assert row_of(shared, enrichment_status.enrichment_status, "job-unknown") is None
+
+
+@pytest.mark.parametrize("refused", [proposal("", requested(), expected_version=4), proposal("", requested("retry"))])
+def test_a_first_request_that_is_refused_leaves_no_row_behind(shared: Database, job: str, refused: Proposal) -> None:
+    (outcome,) = offer(shared, refused._replace(stream_id=job))
+    assert isinstance(outcome, Conflict)
+    assert row_of(shared, enrichment_status.enrichment_status, job) is None
 
 
 def test_columns_that_users_added_to_their_table_are_left_alone(database: Database) -> None:

@@ -17,6 +17,7 @@ from eventlog.errors import DatabaseBusy, DatabaseUnavailable
 from eventlog.log import LogAlone, append
 from projections import enrichment_status
 from projections.inline import InlineReadModels
+from projections.enrichment_status import insert_missing
 from tests.builders import (
     BOUND,
     Session,
@@ -30,7 +31,8 @@ from tests.builders import (
     sessions,
     started,
     tell,
-)  # fmt: skip
+    wait_for_a_waiter,
+)
 
 
 def deadlocks(first: Session, second: Session, statement_1: LiteralString, statement_2: LiteralString) -> bool:
@@ -129,6 +131,20 @@ def test_whoever_waits_for_the_row_of_a_stream_too_long_is_told_that_it_is_busy(
         with pytest.raises(DatabaseBusy, match="lock timeout"):
             tell(postgresql, "job-1", started())
     tell(postgresql, "job-1", started())
+
+
+def test_appenders_that_begin_the_same_streams_do_so_in_one_order(postgresql: Database) -> None:
+    first, *others = [f"job-{number:02}" for number in range(40)]
+    with ThreadPoolExecutor(1) as thread:
+        with postgresql.write() as somebody:
+            insert_missing(somebody, postgresql.dialect, [first])
+            waiting = thread.submit(offer, postgresql, *(proposal(name, requested()) for name in [*others, first]))
+            wait_for_a_waiter(postgresql)
+            insert_missing(somebody, postgresql.dialect, others)  # whoever waits for the first has none of these yet
+        assert len(appended(waiting.result(BOUND))) == 40
+
+
+# A process that freezes while it holds the log lock.
 
 
 def test_whoever_freezes_with_the_log_lock_is_cut_off(postgresql: Database) -> None:
