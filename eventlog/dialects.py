@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import random
 import sqlite3
 import time
@@ -219,6 +220,7 @@ class PostgreSQL:
         self._insert = f"INSERT INTO {self.qualified('events')} ({columns}) SELECT * FROM unnest({arrays})"
 
     def engine(self) -> Engine:
+        logging.getLogger("psycopg").addFilter(_is_news)
         engine = create_engine(
             self.url,
             execution_options={"schema_translate_map": {OURS: self.schema}},
@@ -339,6 +341,11 @@ def lock_key(name: str) -> int:
 def quoted(name: str) -> str:
     """An SQL identifier in quotes."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether the driver says what nobody knows yet: each row that is refused among many it also tells as a warning."""
+    return not str(record.msg).startswith("error ignored terminating")
 
 
 def _array_types() -> list[str]:

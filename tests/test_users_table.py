@@ -1,5 +1,7 @@
 """The users' table is theirs: whatever it refuses, no event is lost, and every other row is written."""
 
+import logging
+
 import psycopg
 import pytest
 
@@ -56,6 +58,15 @@ def refuse_by_a_check(database: Database) -> None:
 def test_a_check_refuses_one_row(running: Database) -> None:
     refuse_by_a_check(running)
     check_that_one_row_was_refused(running, ends(unlike()), "no_unlike")
+
+
+def test_a_refusal_that_is_dealt_with_is_not_told_by_the_driver_as_a_warning(
+    running: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse_by_a_check(running)
+    offer(running, *(proposal(name, failed(message="unlike")) for name in OTHERS))
+    logging.getLogger("psycopg").warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
 
 
 def test_a_check_would_refuse_the_whole_batch_of_whoever_writes_all_rows_at_once(running: Database) -> None:
