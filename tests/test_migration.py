@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from eventlog.database import Database
 from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TablesOfOthers
 from eventlog.migration import VERSION_TABLE
 from eventlog.schema import OURS, metadata
-from tests.builders import requested, run, status, tell
+from tests.builders import BOUND, requested, run, status, tell, wait_for_a_waiter
 from tests.conftest import ServerDatabases
 from tests.postgres import GivenServer, Server, find_binaries
 
@@ -60,6 +61,16 @@ def test_six_processes_that_migrate_at_once_all_succeed(
     assert done == [f"{migration.newest()}\n"] * 6
     migration.check(empty_database)
     assert [row["n"] for row in run(empty_database, f"SELECT count(*) AS n FROM {{ours}}{VERSION_TABLE}")] == [1]
+
+
+def test_a_migration_waits_for_the_one_that_is_under_way(server_databases: ServerDatabases) -> None:
+    with closing(Database(server_databases.empty())) as database, ThreadPoolExecutor(1) as thread:
+        with database.write() as under_way:
+            database.dialect.lock_migrations(under_way)
+            waiting = thread.submit(migration.migrate, database)
+            wait_for_a_waiter(database)
+        assert waiting.result(BOUND) == migration.newest()
+        server_databases.drop(database.url)
 
 
 def program(server: GivenServer, name: str) -> str:
