@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +15,12 @@ from enrichlog.exceptions import InvalidSetting, MissingApiKey
 from enrichlog.postings import find_deleted
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
-from enrichlog.worker import Notice, Run, Worker
+from enrichlog.worker import GRACE_SECONDS, Notice, Run, Worker
 from eventlog.database import Database
 from projections.reconcile import PROJECTIONS, not_shown, reconcile
 from projections.users_table import LOCKED
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_KEY = "none"  # a server of one's own may need none; the SDK refuses an empty one
@@ -42,7 +45,7 @@ def perform(
 ) -> Run:  # fmt: skip
     """Work through a scope and return what was done; works in a script, in threads and inside a running event loop.
 
-    With `signals` the first SIGINT or SIGTERM drains the run, a second one exits.
+    With `signals` the first SIGINT or SIGTERM drains the run, and says so; a second one exits.
     """
     return run_anywhere(_perform(database, settings, enrichment, scope, limit, max_cost, notice, signals))
 
@@ -98,6 +101,10 @@ def _drain_on_signals(worker: Worker) -> None:
     def drain(number: int) -> None:
         if worker.run.signal is not None:
             worker.abandon()
+        else:
+            logger.warning(
+                "Ending: open calls have %g s to finish; a second signal closes them at once.", GRACE_SECONDS
+            )
         worker.run.signal = number
         worker.stop(f"Ended by {signal.Signals(number).name}.")
 

@@ -40,6 +40,7 @@ class Running:
             self._process.send_signal(one)
         out, err = self._process.communicate(timeout=BOUND)
         assert "Traceback" not in err
+        assert err.count("warning: Ending: open calls have 10 s to finish; a second signal closes them at once.\n") == 1
         return self._process.returncode, out
 
 
