@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -17,15 +16,15 @@ from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.errors import find
 from enrichlog.exceptions import NotConfirmed, UnknownProjection, UsageError
 from enrichlog.postings import count_unrequested, find_deleted
-from enrichlog.price import MICRODOLLARS
 from enrichlog.replacement import replacing
 from enrichlog.retry_plan import RetryPlan, plan_retry
-from enrichlog.runs import perform, require_key
-from enrichlog.scope import Scope, count_due
+from enrichlog.runs import require_key
+from enrichlog.scope import Scope
 from enrichlog.settings import Settings
 from enrichlog.targets import Chosen, choose, every_posting, open_scope, request, scope_of
 from enrichlog.terminal import counted
-from enrichlog.worker import Run
+from enrichlog.told_run import DONE, FOUND, STOPPED
+from enrichlog.told_run import run as _run
 from eventlog.database import Database
 from eventlog.integrity import Anchor, compare, verify_log
 from eventlog.log import head_position
@@ -33,7 +32,6 @@ from projections.drift import Drift
 from projections.reconcile import PROJECTIONS, reconcile
 
 Confirm = Callable[[str], bool]
-DONE, STOPPED, FOUND = 0, 1, 3
 _ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 
 
@@ -144,35 +142,11 @@ def export(
         terminal.note(f"{count:,} {what}" + (f" in {output}" if output else ""))
 
 
-def _run(
-    settings: Settings, database: Database, enrichment: Enrichment, scope: Scope, left: dict[str, str],
-    limit: int | None = None, max_cost: float | None = None, *, fail_on_error: bool, as_json: bool,
-) -> int:  # fmt: skip
-    started, due = time.monotonic(), count_due(database, enrichment.name, scope, settings.max_attempts)
-    budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
-    with terminal.progress(min(due, limit or due), quiet=as_json or not due) as notice:
-        run = perform(database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=notice, signals=True)
-    seconds = time.monotonic() - started
-    if as_json:
-        terminal.print_json({**vars(run), "done": run.done, "seconds": round(seconds, 3), "left": left})
-    else:
-        screens.enriched(run, seconds, left)
-    return _exit_code(run, fail_on_error=fail_on_error)
-
-
 def _require_means(settings: Settings, enrichment: Enrichment, max_cost: float | None) -> None:
     """Raises what would keep a run from asking anybody, before anything is appended for it."""
     require_key(settings)
     if max_cost is not None:
         enrichment.require_price()
-
-
-def _exit_code(run: Run, *, fail_on_error: bool) -> int:
-    if run.signal is not None:
-        return 128 + run.signal
-    if run.stopped:
-        return STOPPED
-    return FOUND if fail_on_error and run.failed else DONE
 
 
 def _count(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from enrichlog import commands, reports, screens, terminal
+from enrichlog import commands, reports, screens, terminal, told_run
 from enrichlog.actor import actor
 from enrichlog.exceptions import UsageError
 from enrichlog.posting_files import import_file
@@ -63,7 +63,7 @@ def play(keep: Path | None, *, as_json: bool) -> int:
         elif keep is not None:
             terminal.say(f"\nThe files are kept: enrichlog status --database {folder / FILE}")
         database.close()
-    return commands.DONE
+    return told_run.DONE
 
 
 @contextmanager

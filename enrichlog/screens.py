@@ -31,12 +31,12 @@ def imported(report: ImportReport) -> None:
         say(f"  … and {len(report.rejected) - _SHOWN_REJECTS:,} more; --json lists all")
 
 
-def enriched(run: Run, seconds: float, left: Mapping[str, str]) -> None:
-    """What a run did, and why it ended early."""
+def enriched(run: Run, seconds: float, left: Mapping[str, str], standing: Document | None) -> None:
+    """What a run did, why it ended early, and, where the database can tell, what is still to do."""
     for job_id, reason in left.items():
         say(f"{one_line(job_id)} was left: {reason}")
     if not run.done and not run.stopped:
-        say(_LEFT_ALL if left else "Nothing is due. What has failed may be tried again with: enrichlog retry")
+        say(_LEFT_ALL if left else _nothing_due(standing["postings"] if standing else {}))
         return
     told = spent(run.input_tokens + run.output_tokens, run.cost_microdollars, run.unpriced_calls)
     done = counted(run.done, "attempt")
@@ -46,7 +46,21 @@ def enriched(run: Run, seconds: float, left: Mapping[str, str]) -> None:
     for error_type, count in run.errors.most_common():
         say(f"  {count:,} × {error_type}: {advice(error_type)}")
     if run.stopped:
-        say(f"Stopped early. {run.stopped}")
+        say(f"Stopped early. {run.stopped[:1].upper()}{run.stopped[1:]}")
+    if standing and standing["projection_failed"]:
+        say(_not_shown(standing["projection_failed"]))
+
+
+def _nothing_due(postings: Mapping[str, int]) -> str:
+    if not any(postings.values()):
+        return "There is no posting yet. Postings come in with: enrichlog import FILE"
+    again = " What has failed may be tried again with: enrichlog retry" if postings["failed"] else ""
+    return f"Nothing is due.{again}"
+
+
+def _not_shown(count: int) -> str:
+    are = "result is" if count == 1 else "results are"
+    return f"{count:,} {are} in the log and not in llm_enrichment: enrichlog rebuild"
 
 
 def failed(page: FailedPage) -> None:
@@ -85,7 +99,7 @@ def status(document: Document) -> None:
     told = spent(tokens, document["cost_microdollars"], document["unpriced_calls"])
     say(f"Attempts: {document['attempts']:,}; {told}")
     if document["projection_failed"]:
-        say(f"{document['projection_failed']:,} results are in the log and not in llm_enrichment: enrichlog rebuild")
+        say(_not_shown(document["projection_failed"]))
 
 
 def retry_plan(plan: RetryPlan, default: int) -> None:

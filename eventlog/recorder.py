@@ -40,6 +40,7 @@ class Recorder:
         self._database, self._inline, self._patience = database, inline, patience
         self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._closing, self._closed = threading.Lock(), False
+        self._told: type[Exception] | None = None
         self._thread = threading.Thread(target=self._run, name="enrichlog-recorder", daemon=True)
 
     def __enter__(self) -> Recorder:
@@ -120,13 +121,22 @@ class Recorder:
         while True:
             try:
                 with self._database.write() as connection:
-                    return append(connection, self._database.dialect, proposals, self._inline)
+                    outcomes = append(connection, self._database.dialect, proposals, self._inline)
             except _AWAY as away:
                 if time.monotonic() + pause > deadline:
                     raise
-                logger.warning("%s Trying again.", away)
+                self._tell(away)
                 time.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(pause * 2, 5.0)
+            else:
+                self._told = None
+                return outcomes
+
+    def _tell(self, away: Exception) -> None:
+        """Warn once for each time that the database is away; its words may differ at every try."""
+        if type(away) is not self._told:
+            logger.warning("%s Trying again for %g s.", away, self._patience)
+        self._told = type(away)
 
 
 def _acknowledge(batch: Sequence[_Submission], outcomes: Sequence[Outcome]) -> None:

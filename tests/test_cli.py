@@ -2,20 +2,26 @@
 
 import io
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cli
-from enrichlog import __version__
+from enrichlog import __version__, worker
 from enrichlog.simulator import Fault, Rule, Script, Simulator
+from eventlog import recorder
 from eventlog.database import Database
+from eventlog.errors import DatabaseUnavailable
+from eventlog.log import append as real_append
 from tests.builders import drop_triggers, run
 from tests.command_line import Command, contents, run_process
 from tests.service import KEY, SAMPLES, import_many, import_postings, of_type, posting, whole_log
 
 NAMES = sorted(cli.cli.commands)
 QUOTA = Script(rules=[Rule("Work number", (Fault.QUOTA,))])
+QUOTA_ONCE = Script(rules=[Rule("Work number 000", (Fault.QUOTA, Fault.OK))])
 REFUSAL = Script(rules=[Rule("Work number 001", (Fault.REFUSAL,))])
 
 
@@ -112,8 +118,57 @@ def test_a_limit_takes_so_many_and_the_next_run_the_rest(
     import_many(database, 3)
     assert enrichlog.done("enrich", "--limit", "2").out.startswith("2 attempts in ")
     assert enrichlog.done("enrich").out.startswith("1 attempt in ")
-    assert enrichlog.done("enrich").out == "Nothing is due. What has failed may be tried again with: enrichlog retry\n"
+    assert enrichlog.done("enrich").out == "Nothing is due.\n"
     assert len(simulator.journal) == 3
+
+
+def test_where_nothing_is_due_it_says_what_can_be_done_about_it(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    expected = "There is no posting yet. Postings come in with: enrichlog import FILE\n"
+    assert enrichlog.done("enrich").out == expected
+    import_many(database, 2)
+    simulator.play(REFUSAL)
+    enrichlog.done("enrich")
+    expected = "Nothing is due. What has failed may be tried again with: enrichlog retry\n"
+    assert enrichlog.done("enrich").out == expected
+
+
+def test_a_run_says_how_many_results_the_users_table_did_not_take(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    import_many(database, 3)
+    simulator.play(QUOTA_ONCE)
+    enrichlog("enrich", "--concurrency", "1")
+    run(database, "ALTER TABLE llm_enrichment DROP COLUMN result")
+    told = "in the log and not in llm_enrichment: enrichlog rebuild"
+    assert enrichlog.done("enrich", "--limit", "1").out.splitlines()[-1] == f"1 result is {told}"
+    assert enrichlog.done("retry", "--yes").out.splitlines()[-1] == f"2 results are {told}"
+    assert enrichlog.json("enrich")["projection_failed"] == 3
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_done_is_told_though_the_database_was_lost_and_then_the_error(
+    enrichlog: Command, database: Database, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    import_many(database, 3)
+    appends = iter([real_append])
+
+    def append(*arguments: Any) -> Any:
+        known = next(appends, None)
+        if known is None:
+            raise DatabaseUnavailable(where="there", reason="it is gone")
+        return known(*arguments)
+
+    monkeypatch.setattr(worker, "Recorder", partial(recorder.Recorder, patience=0.2))
+    monkeypatch.setattr(recorder, "append", append)
+    said = enrichlog("enrich", "--concurrency", "1", *(["--json"] if as_json else []))
+    assert said.code == 1
+    assert (said.document["succeeded"] if as_json else said.out.partition(" in ")[0]) == (1 if as_json else "1 attempt")
+    warnings = [line for line in said.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert warnings[0].endswith("the URL is right. Trying again for 0.2 s.")
+    assert said.err.splitlines()[-1].startswith("Error: The database there cannot be reached: it is gone.")
 
 
 def test_progress_goes_to_standard_error(enrichlog: Command, database: Database) -> None:
@@ -179,7 +234,7 @@ def test_a_limit_of_money_stops_the_run_before_it_is_passed(enrichlog: Command, 
     import_many(database, 5)
     said = enrichlog("enrich", "--max-cost", "0.000001")
     assert said.code == 1
-    assert "Stopped early. the limit of money" in said.out
+    assert "Stopped early. The limit of money" in said.out
     assert of_type(database, "EnrichmentStarted") == []
 
 

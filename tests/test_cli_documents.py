@@ -14,7 +14,7 @@ from tests.service import import_postings, posting
 
 RUN = {
     "succeeded", "failed", "late", "errors", "input_tokens", "output_tokens", "cost_microdollars", "unpriced_calls",
-    "simulated", "stopped", "signal", "done", "seconds", "left",
+    "simulated", "stopped", "signal", "done", "seconds", "left", "projection_failed",
 }  # fmt: skip
 PLAN = {"max_attempts", "max_retries", "will_try", "by_error_type", "next_due", "why_nothing"}
 DRIFT = {"projection", "events", "streams", "counts", "gone", "examples", "written", "refused", "total"}

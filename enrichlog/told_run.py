@@ -1,0 +1,74 @@
+"""A run as it is told on the command line: its progress, its summary, and the exit code it ends with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from enrichlog import reports, screens, terminal
+from enrichlog.attempt import End
+from enrichlog.claims import Claim, Scope, count_due
+from enrichlog.enrichment import Enrichment
+from enrichlog.price import MICRODOLLARS
+from enrichlog.runs import perform
+from enrichlog.settings import Settings
+from enrichlog.worker import Run
+from eventlog.database import Database
+from eventlog.errors import EnrichlogError
+from eventlog.redaction import redact
+
+DONE, STOPPED, FOUND = 0, 1, 3
+
+
+def run(
+    settings: Settings, database: Database, enrichment: Enrichment, scope: Scope, left: Mapping[str, str],
+    limit: int | None = None, max_cost: float | None = None, *, fail_on_error: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Work through a scope, tell what was done, and return the exit code; `max_cost` is in dollars.
+
+    What the database raises is raised again, after what was done until then is told.
+    """
+    started, due = time.monotonic(), count_due(database, enrichment.name, scope, settings.max_attempts)
+    budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
+    so_far = Run()
+    with terminal.progress(min(due, limit or due), quiet=as_json or not due) as notice:
+
+        def watch(claim: Claim, end: End, run: Run) -> None:
+            nonlocal so_far
+            so_far = run
+            notice(claim, end, run)
+
+        try:
+            so_far = perform(
+                database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=watch, signals=True
+            )
+        except EnrichlogError as error:
+            failure: EnrichlogError | None = error
+        else:
+            failure = None
+    seconds = time.monotonic() - started
+    if failure is not None:
+        so_far.stopped = so_far.stopped or redact(str(failure))
+        _tell(so_far, seconds, left, None, as_json=as_json)
+        raise failure
+    _tell(so_far, seconds, left, reports.status(database, enrichment.name), as_json=as_json)
+    return _exit_code(so_far, fail_on_error=fail_on_error)
+
+
+def _tell(
+    run: Run, seconds: float, left: Mapping[str, str], standing: reports.Document | None, *, as_json: bool
+) -> None:
+    if as_json:
+        summary: dict[str, Any] = {**vars(run), "done": run.done, "seconds": round(seconds, 3), "left": left}
+        terminal.print_json(summary | {"projection_failed": standing and standing["projection_failed"]})
+    else:
+        screens.enriched(run, seconds, left, standing)
+
+
+def _exit_code(run: Run, *, fail_on_error: bool) -> int:
+    if run.signal is not None:
+        return 128 + run.signal
+    if run.stopped:
+        return STOPPED
+    return FOUND if fail_on_error and run.failed else DONE
