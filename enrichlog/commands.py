@@ -85,7 +85,9 @@ def retry(
         return DONE
     _require_means(settings, asked, None)
     if not yes:
-        _ask(confirm, f"{counted(len(plan.targets), 'posting')} will be tried.")
+        if as_json:  # a script is never asked: the plan is its document
+            terminal.print_json(_plan_document(plan, settings) | {"why_nothing": None})
+        _ask(_nobody if as_json else confirm, f"{counted(len(plan.targets), 'posting')} will be tried.")
     requested = request(database, asked.name, plan.targets, "retry", max_attempts=allowed)
     left = dict.fromkeys(requested.moved_on, "it has moved on since the plan was made")
     return _run(settings, database, asked, requested.scope, left, fail_on_error=fail_on_error, as_json=as_json)
@@ -179,6 +181,11 @@ def _ask(confirm: Confirm, plan: str) -> None:
     """Raises `NotConfirmed` unless someone says yes."""
     if not confirm(f"{plan} Go on?"):
         raise NotConfirmed(plan=plan)
+
+
+def _nobody(_question: str) -> bool:
+    """The answer where nobody can be asked."""
+    return False
 
 
 def _price_tag(database: Database, name: str, count: int) -> str:

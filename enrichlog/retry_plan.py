@@ -13,43 +13,60 @@ from sqlalchemy import select
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.retry import VERDICTS, Verdict, allowance, verdict
 from enrichlog.targets import Target
+from enrichlog.terminal import counted
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status
 
 PAGE = 2_000
+MOST = 100
+"""The largest maximum of attempts there is."""
 
 
 @dataclass
 class RetryPlan:
     """What a retry would do: the postings it takes, at the version they were looked at, and the counts of all.
 
-    `counts` is by (error type, verdict); `next_due` is when the first of the waiting ones may be tried.
+    `counts` is by (error type, verdict); `next_due` is when the first of the waiting ones may be tried; `most_used` is
+    the most counted failures of one that has used up its attempts. `enrichment` and `error_types` are what was asked.
     """
 
     max_attempts: int | None
+    enrichment: str = "job"
+    error_types: Sequence[str] = ()
     targets: list[Target] = field(default_factory=list)
     counts: Counter[tuple[str, Verdict]] = field(default_factory=Counter)
     next_due: datetime | None = None
+    most_used: int = 0
 
     def total(self, wanted: Verdict) -> int:
         """How many postings have this verdict."""
         return sum(count for (_, found), count in self.counts.items() if found == wanted)
 
     def by_error_type(self) -> dict[str, dict[str, int]]:
-        """The counts of each error type."""
-        names = dict.fromkeys(name for name, _ in self.counts)
-        return {name: {one: self.counts[name, one] for one in VERDICTS} for name in names}
+        """The counts of each error type, most postings first."""
+        totals: Counter[str] = Counter()
+        for (name, _), count in sorted(self.counts.items()):
+            totals[name] += count
+        return {name: {one: self.counts[name, one] for one in VERDICTS} for name, _ in totals.most_common()}
 
     def why_nothing(self) -> str:
         """Why there is nothing to try, and what to type instead."""
+        waiting, exhausted = self.total("waiting"), self.total("exhausted")
+        of_enrichment = "" if self.enrichment == "job" else f" --enrichment {self.enrichment}"
+        by_force = f"If you must: enrichlog enrich JOB_ID --force{of_enrichment}"
+        if not self.counts and not self.error_types:
+            return "Nothing has failed."
         if not self.counts:
-            return "No posting has failed like that. See what has with: enrichlog errors"
-        if self.total("waiting") and self.next_due:
-            return f"{self.total('waiting')} wait until {self.next_due:%Y-%m-%d %H:%M:%S} UTC or later; retry then."
-        if self.total("exhausted"):
-            more = "Allow more with: enrichlog retry --max-attempts 10"
-            return f"{self.total('exhausted')} have used up their attempts. {more}"
-        return "Trying these again brings the same. If you must: enrichlog enrich JOB_ID --force"
+            return f"No posting has failed like that. See what has with: enrichlog errors{of_enrichment}"
+        if waiting and self.next_due:
+            wait = "waits until" if waiting == 1 else "wait until"
+            return f"{counted(waiting, 'posting')} {wait} {self.next_due:%Y-%m-%d %H:%M:%S} UTC or later; retry then."
+        if exhausted:
+            have = "has used up its" if exhausted == 1 else "have used up their"
+            asked = "".join(f" --error-type {name}" for name in self.error_types) + of_enrichment
+            more = f"Allow one more with: enrichlog retry{asked} --max-attempts {self.most_used + 1}"
+            return f"{counted(exhausted, 'posting')} {have} attempts. {more if self.most_used < MOST else by_force}"
+        return f"Trying these again brings the same. {by_force}"
 
 
 def plan_retry(
@@ -59,7 +76,7 @@ def plan_retry(
 
     An explicit maximum overrides both the default and the caps of the error types.
     """
-    plan = RetryPlan(max_attempts)
+    plan = RetryPlan(max_attempts, enrichment, error_types)
     with database.read() as connection:
         now = database.dialect.clock(connection)
     for row in _failed(database, enrichment, error_types):
@@ -69,6 +86,8 @@ def plan_retry(
         plan.counts[row.error_type, found] += 1
         if found == "will_try":
             plan.targets.append(Target(row.job_id, row.version))
+        if found == "exhausted":
+            plan.most_used = max(plan.most_used, used)
         if found == "waiting":
             plan.next_due = min(filter(None, (plan.next_due, row.due_at)))
     return plan

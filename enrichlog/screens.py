@@ -110,11 +110,15 @@ def retry_plan(plan: RetryPlan, default: int) -> None:
         table(names, rows, numbers=names[1:])
     if plan.max_attempts is not None:
         retries = plan.max_attempts - 1
-        say(f"At most {plan.max_attempts} attempts each that count, the first included ({retries} retries).")
+        told = "1 retry" if retries == 1 else f"{retries} retries"
+        say(f"{_at_most(plan.max_attempts)}, the first included ({told}).")
     else:
         malformed = allowance(None, ERROR_TYPES["invalid_json"].cap, default)
-        usual = f"At most {default} attempts each that count, {malformed} while answers are malformed"
-        say(f"{usual}; --max-attempts overrides.")
+        say(f"{_at_most(default)}, {malformed} while answers are malformed; --max-attempts overrides.")
+
+
+def _at_most(attempts: int) -> str:
+    return f"At most {counted(attempts, 'attempt')} each that count{'s' if attempts == 1 else ''}"
 
 
 def drift(found: Drift, *, written: bool) -> None:

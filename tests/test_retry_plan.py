@@ -38,7 +38,7 @@ def test_what_waits_says_until_when_and_is_taken_then(timed: Database, clock: St
         fail(timed, job_id, error_type="timeout", counts=True, wait_ms=wait)
     made = plan(timed)
     assert (made.targets, made.total("waiting")) == ([], 2)
-    assert made.why_nothing() == "2 wait until 2024-01-01 12:00:30 UTC or later; retry then."
+    assert made.why_nothing() == "2 postings wait until 2024-01-01 12:00:30 UTC or later; retry then."
     clock.advance(seconds=30)
     assert [target.job_id for target in plan(timed).targets] == ["2"]
 
@@ -47,9 +47,37 @@ def test_used_up_budgets_are_told_with_what_to_type_and_an_explicit_maximum_reop
     fail(database, "1", 5, error_type="timeout", counts=True)
     made = plan(database)
     assert made.total("exhausted") == 1
-    assert made.why_nothing() == ("1 have used up their attempts. Allow more with: enrichlog retry --max-attempts 10")
+    assert made.why_nothing() == (
+        "1 posting has used up its attempts. Allow one more with: enrichlog retry --max-attempts 6"
+    )
     assert plan(database, max_attempts=5).targets == []
     assert [target.job_id for target in plan(database, max_attempts=6).targets] == ["1"]
+
+
+def test_what_to_type_for_used_up_budgets_would_try_them_all_and_only_what_was_asked_for(database: Database) -> None:
+    fail(database, "1", 12, error_type="timeout", counts=True)
+    fail(database, "2", 5, error_type="timeout", counts=True)
+    made = plan(database, "timeout", max_attempts=3)
+    assert made.why_nothing() == (
+        "2 postings have used up their attempts. "
+        "Allow one more with: enrichlog retry --error-type timeout --max-attempts 13"
+    )
+    assert plan(database, "timeout", max_attempts=13).total("will_try") == 2
+
+
+def test_beyond_the_largest_maximum_only_force_is_left(database: Database) -> None:
+    fail(database, "1", 100, error_type="timeout", counts=True)
+    assert (
+        plan(database, max_attempts=100)
+        .why_nothing()
+        .endswith("attempts. If you must: enrichlog enrich JOB_ID --force")
+    )
+
+
+def test_the_error_types_of_a_plan_stand_by_the_number_of_postings(database: Database) -> None:
+    for job_id, error_type in (("1", "timeout"), ("2", "quota_exceeded"), ("3", "timeout"), ("4", "connection")):
+        fail(database, job_id, error_type=error_type)
+    assert list(plan(database).by_error_type()) == ["timeout", "connection", "quota_exceeded"]
 
 
 def test_a_cap_is_overridden_by_an_explicit_maximum_in_both_directions(database: Database) -> None:
@@ -72,6 +100,7 @@ def test_what_brings_the_same_is_not_tried(database: Database) -> None:
 
 
 def test_nothing_that_failed_so_is_told(database: Database) -> None:
+    assert plan(database).why_nothing() == "Nothing has failed."
     fail(database, "1")
     assert plan(database, "timeout").why_nothing().startswith("No posting has failed like that.")
     assert plan(database, "timeout", "quota_exceeded").total("will_try") == 1
@@ -115,6 +144,22 @@ def test_the_plan_shows_attempts_and_retries_whichever_was_typed(mixed: Command,
     assert "At most 3 attempts each that count, the first included (2 retries)." in mixed.done(
         "retry", "--dry-run", name, word
     ).out  # fmt: skip
+
+
+def test_one_attempt_is_told_as_one(mixed: Command) -> None:
+    for word, told in (
+        ("1", "1 attempt each that counts, the first included (0 r"),
+        ("2", "each that count, the first included (1 retry)"),
+    ):
+        assert told in mixed.done("retry", "--dry-run", "--max-attempts", word).out
+
+
+def test_a_retry_nobody_confirmed_is_a_plan_to_scripts(mixed: Command, simulator: Simulator) -> None:
+    calls = len(simulator.journal)
+    planned, said = mixed.json("retry", "--dry-run"), mixed("retry", "--json")
+    assert (said.code, said.document) == (2, planned)
+    assert said.error == "Error: 1 posting will be tried. Nothing was done: confirm with --yes."
+    assert len(simulator.journal) == calls
 
 
 def test_a_retry_takes_only_what_it_was_asked_for(mixed: Command, database: Database, simulator: Simulator) -> None:
