@@ -19,7 +19,7 @@ from enrichlog.postings import count_unrequested, find_deleted
 from enrichlog.replacement import replacing
 from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import require_key
-from enrichlog.scope import Scope
+from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
 from enrichlog.targets import Chosen, choose, every_posting, open_scope, request, scope_of
 from enrichlog.terminal import counted

@@ -32,7 +32,7 @@ USUAL_NAMES = {"database": "DATABASE_URL", "api_key": "OPENAI_API_KEY", "base_ur
 
 def _known_error_type(name: str) -> str:
     if name not in ERROR_TYPES:
-        raise ValueError(f"there is no error type {name}")
+        raise ValueError(f"there is no error type {name}; known are {', '.join(ERROR_TYPES)}")
     return name
 
 
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     def for_enrichment(self, name: str) -> EnrichmentSettings:
         """The settings of one enrichment; `job` is always there. Raises `UnknownEnrichment`."""
         if name not in self.enrichments and name != "job":
-            raise UnknownEnrichment(name=name, known=", ".join(("job", *self.enrichments)))
+            raise UnknownEnrichment(name=name, known=", ".join(dict.fromkeys(("job", *self.enrichments))))
         own = self.enrichments.get(name, EnrichmentSettings())
         return EnrichmentSettings(
             prompt=self._of(own, "prompt"),

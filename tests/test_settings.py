@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from enrichlog.exceptions import InvalidSetting
+from enrichlog.exceptions import InvalidSetting, UnknownEnrichment
 from enrichlog.masking import masked
 from enrichlog.settings import FILE, Settings, configure, current, load, reset
 from eventlog.redaction import redact
@@ -140,7 +140,11 @@ def test_a_variable_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -
         ("deadline_seconds = nan", "deadline_seconds", "Input should be "),
         ("colour = 1", "colour", "Extra inputs are not permitted"),
         ("[enrichments.pay]\ncolour = 1", "enrichments.pay.colour", "Extra inputs are not permitted"),
-        ('[error_codes]\nengine_dead = "dead"', "error_codes.engine_dead", "there is no error type dead"),
+        (
+            '[error_codes]\nengine_dead = "dead"',
+            "error_codes.engine_dead",
+            "there is no error type dead; known are quota_exceeded, ",
+        ),
     ],
 )
 def test_a_value_of_the_file_that_cannot_be_used_is_named(line: str, name: str, reason: str) -> None:
@@ -176,6 +180,12 @@ def test_a_base_url_is_taken_as_it_is_without_the_white_space_around_it(url: str
 def test_a_base_url_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENRICHLOG_BASE_URL", " ")
     assert current().base_url is None
+
+
+def test_the_enrichments_there_are_stand_once_each_in_the_refusal_of_another() -> None:
+    write("[enrichments.job]\n[enrichments.summary]\n")
+    with pytest.raises(UnknownEnrichment, match="Known are: job, summary; add one"):
+        current().for_enrichment("pay")
 
 
 # -- secrets ----------------------------------------------------------------------------------------------------------
