@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import text
 
 from enrichlog import commands, reports, screens, terminal, told_run
 from enrichlog.actor import actor
-from enrichlog.exceptions import UsageError
+from enrichlog.exceptions import DemoEnded, UsageError
 from enrichlog.posting_files import import_file
-from enrichlog.result import DEFAULT as DEFAULT_RESULT
 from enrichlog.retry_plan import plan_retry
-from enrichlog.settings import Settings, configure
+from enrichlog.settings import Settings
 from enrichlog.simulator import Rule, Script, Simulator
 from eventlog import migration
 from eventlog.database import Database
@@ -75,19 +76,30 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         return
     try:
         keep.mkdir(parents=True, exist_ok=True)
-        for old in keep.glob(f"{FILE}*"):
-            old.unlink()
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            (keep / f"{FILE}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(reason=f"The folder {keep} cannot be used: {error.strerror}.") from error
     yield keep.absolute()
 
 
-def _settings(database: Database, simulator: Simulator) -> Settings:
+class _Own(Settings):
     """The demo's own settings, whatever is configured here: it must never ask a model that costs money."""
-    return configure(
-        database=database.url, base_url=simulator.base_url, api_key="simulator-needs-no-key", api="responses",
-        model="gpt-4o-mini", prices_of="openai", result_model=DEFAULT_RESULT, deadline_seconds=DEADLINE_SECONDS,
-        backoff_base_seconds=BACKOFF_SECONDS, concurrency=8, enrichments={}, parameters={},
+
+    model_config = SettingsConfigDict(toml_file=None)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: object, **__: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Neither the environment nor a file."""
+        return (init_settings,)
+
+
+def _settings(database: Database, simulator: Simulator) -> Settings:
+    return _Own(
+        database=database.url, base_url=simulator.base_url, api_key=SecretStr("simulator-needs-no-key"),
+        prices_of="openai", deadline_seconds=DEADLINE_SECONDS, backoff_base_seconds=BACKOFF_SECONDS,
     )  # fmt: skip
 
 
@@ -107,6 +119,8 @@ class _Demo:
         terminal.say(INTRODUCTION)
         self._fill()
         self._enrich("The first postings are enriched; some fail.", limit=FIRST_PART)
+        if not reports.status(self._database, "job")["postings"]["succeeded"]:
+            raise DemoEnded
         self._look()
         self._retry("What can be tried again is tried again, once its wait is over.")
         self._damage_and_rebuild()
@@ -118,7 +132,7 @@ class _Demo:
     def _fill(self) -> None:
         self._command("init", "A database: one file.")
         migration.migrate(self._database)
-        self._command("import samples.jsonl", "Sample postings go in.")
+        self._command(f"import {SAMPLES.name}", "Sample postings go in.")
         screens.imported(import_file(self._database, SAMPLES, {}, ["job"], actor()))
 
     def _enrich(self, why: str, limit: int | None = None) -> None:

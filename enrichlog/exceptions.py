@@ -71,5 +71,9 @@ class NotConfirmed(UsageError):
     """{plan} Nothing was done: confirm with --yes."""
 
 
+class DemoEnded(EnrichlogError):
+    """The demo has ended early: none of its first postings could be enriched. Why stands above; nothing was asked but the simulator."""
+
+
 class NotRecorded(EnrichlogError):
     """An attempt could not be ended as it should: {reason}. Its lease runs out by itself; please report this."""

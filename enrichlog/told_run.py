@@ -8,10 +8,11 @@ from typing import Any
 
 from enrichlog import reports, screens, terminal
 from enrichlog.attempt import End
-from enrichlog.claims import Claim, Scope, count_due
+from enrichlog.claims import Claim
 from enrichlog.enrichment import Enrichment
 from enrichlog.price import MICRODOLLARS
 from enrichlog.runs import perform
+from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
 from enrichlog.worker import Run
 from eventlog.database import Database

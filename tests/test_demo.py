@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from enrichlog.demo import FILE
+from enrichlog.simulator import Rule
 from tests.command_line import Command, Demo
 
 ACTS = [
     "This is the simulator: no model is asked, nothing leaves this machine",
     "OPENAI_BASE_URL and --api chat for any",
     "$ enrichlog init",
-    "$ enrichlog import samples.jsonl",
+    "$ enrichlog import postings.jsonl",
     "44 added, 0 unchanged, 0 changed, 0 rejected",
     "$ enrichlog enrich --limit 36",
     "36 attempts in ",
@@ -40,6 +41,14 @@ ACTS = [
 ]
 
 
+SET = {
+    "OPENAI_BASE_URL": "http://127.0.0.1:1/never-asked", "ENRICHLOG_PROMPT": "gone.md", "ENRICHLOG_MAX_ATTEMPTS": "1",
+    "ENRICHLOG_MAX_INPUT_TOKENS": "1", "ENRICHLOG_ERROR_CODES": '{"rate_limit_exceeded": "refusal"}',
+    "ENRICHLOG_API": "chat", "ENRICHLOG_RESULT_MODEL": "gone:Model",
+}  # fmt: skip
+"""What a user may have set, each of which would spoil the demo."""
+
+
 def test_every_act_is_played_in_its_order(demo: Demo) -> None:
     assert (demo.code, "Traceback" in demo.said) == (0, False)
     place = 0
@@ -63,16 +72,45 @@ def test_what_it_kept_can_be_looked_at(demo: Demo, user: Command) -> None:
     assert user.json("status", "--database", kept)["attempts"] == 53
 
 
-def test_a_second_run_starts_clean_and_tells_scripts_how_it_ended(
-    demo: Demo, user: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo that waits less."""
     for name, seconds in (("DEADLINE_SECONDS", 0.5), ("BACKOFF_SECONDS", 0.2), ("LATENCY_SECONDS", 0.0)):
         monkeypatch.setattr(f"enrichlog.demo.{name}", seconds)
-    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/never-asked")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_second_run_starts_clean_obeys_no_setting_and_tells_scripts_how_it_ended(
+    demo: Demo, user: Command, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in SET.items():
+        monkeypatch.setenv(name, value)
+    (bare / "enrichlog.toml").write_text("no TOML")
     again = user.done("demo", "--keep", demo.folder, "--json")
     assert (again.document["attempts"], again.document["simulated"]) == (53, True)
     assert again.document["postings"]["succeeded"] == 42
     assert "44 added" in again.err
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_demo_in_which_nothing_succeeds_has_failed(user: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enrichlog.demo.FAULTS", (Rule("", ("server_error",)),))
+    said = user("demo")
+    assert (said.code, "$ enrichlog failed" in said.out) == (1, False)
+    assert said.err.splitlines()[-1].startswith("Error: The demo has ended early: none of its first postings could be")
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_in_its_folder_is_deleted_but_its_own_file(
+    user: Command, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {f"{FILE}.bak", f"{FILE}-mine", "notes"}
+    for name in {*others, FILE, f"{FILE}-wal"}:
+        (bare / name).write_text("old")
+    monkeypatch.setattr("enrichlog.demo.FAULTS", (Rule("", ("server_error",)),))
+    user("demo", "--keep", ".")
+    left = {path.name for path in bare.iterdir() if path.read_bytes() == b"old"}
+    assert left == others
 
 
 def test_a_folder_that_cannot_be_used_is_told_in_one_line(user: Command, bare: Path) -> None:

@@ -16,8 +16,8 @@ from eventlog.dialects import lock_key
 from eventlog.errors import DatabaseBusy, DatabaseUnavailable
 from eventlog.log import LogAlone, append
 from projections import enrichment_status
-from projections.inline import InlineReadModels
 from projections.enrichment_status import insert_missing
+from projections.inline import InlineReadModels
 from tests.builders import (
     BOUND,
     Session,
