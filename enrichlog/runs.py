@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import InvalidSetting, MissingApiKey
 from enrichlog.postings import find_deleted
+from enrichlog.progress import Notice, Run
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
-from enrichlog.worker import GRACE_SECONDS, Notice, Run, Worker
+from enrichlog.worker import GRACE_SECONDS, Worker
 from eventlog.database import Database
 from projections.reconcile import PROJECTIONS, not_shown, reconcile
 from projections.users_table import LOCKED

@@ -7,11 +7,11 @@ from typing import Any
 
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.posting_files import ImportReport
+from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
 from enrichlog.retry import VERDICTS, allowance
 from enrichlog.retry_plan import RetryPlan, advice
 from enrichlog.terminal import counted, money, one_line, say, spent, table
-from enrichlog.worker import Run
 from eventlog.integrity import LogReport
 from projections.drift import Drift
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from enrichlog.price import MICRODOLLARS
-from enrichlog.worker import Notice, Run
+from enrichlog.progress import Notice, Run
 
 _PIPED_WIDTH = 140  # in a pipe or a file there is no width to fit
 

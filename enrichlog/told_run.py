@@ -11,10 +11,10 @@ from enrichlog.attempt import End
 from enrichlog.claims import Claim
 from enrichlog.enrichment import Enrichment
 from enrichlog.price import MICRODOLLARS
+from enrichlog.progress import Run
 from enrichlog.runs import perform
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
-from enrichlog.worker import Run
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
 from eventlog.redaction import redact

@@ -7,9 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from enrichlog import attempt
@@ -17,7 +15,8 @@ from enrichlog.attempt import End, end_proposal
 from enrichlog.claims import Claim, Claims, claim, lease_seconds
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import NotRecorded
-from enrichlog.outcome import SIMULATOR, Outcome, defect, judge
+from enrichlog.outcome import Outcome, defect, judge
+from enrichlog.progress import Notice, Run
 from enrichlog.reply import Api, Reply
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
@@ -47,44 +46,6 @@ class Asks(Protocol):
     async def ask(self, api: Api, body: dict[str, object], attempt_id: str) -> Reply:
         """Send one request."""
         ...
-
-
-@dataclass
-class Run:
-    """What a run has done so far. `stopped` says why it ended early, `signal` that a person ended it."""
-
-    succeeded: int = 0
-    failed: int = 0
-    late: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_microdollars: int = 0
-    unpriced_calls: int = 0
-    simulated: bool = False
-    stopped: str | None = None
-    signal: int | None = None
-
-    @property
-    def done(self) -> int:
-        """How many attempts have ended."""
-        return self.succeeded + self.failed
-
-    def count(self, end: End) -> None:
-        """Count the end of one attempt."""
-        if isinstance(end, EnrichmentFailed):
-            self.failed += 1
-            self.errors[end.error_type] += 1
-        else:
-            self.succeeded += 1
-        self.input_tokens += end.input_tokens or 0
-        self.output_tokens += end.output_tokens or 0
-        self.cost_microdollars += end.cost_microdollars or 0
-        self.simulated = self.simulated or end.provider_name == SIMULATOR
-        self.unpriced_calls += end.called and end.cost_microdollars is None
-
-
-Notice = Callable[[Claim, End, Run], None]
 
 
 class Worker:

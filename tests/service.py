@@ -13,10 +13,10 @@ from sqlalchemy import select
 import enrichlog
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.postings import Posting, store_postings
+from enrichlog.progress import Run
 from enrichlog.runs import perform
 from enrichlog.settings import Settings
 from enrichlog.targets import open_scope
-from enrichlog.worker import Run
 from eventlog.database import Database
 from eventlog.log import Recorded, read_log
 from eventlog.schema import events

@@ -25,10 +25,10 @@ from enrichlog import (
 from enrichlog.exceptions import MissingApiKey, UnknownJob, UsageError
 from enrichlog.outcome import not_called
 from enrichlog.place import database_of
+from enrichlog.progress import Run
 from enrichlog.runs import perform
 from enrichlog.settings import Settings, configure, reset
 from enrichlog.simulator import Fault, Rule, Script, Simulator
-from enrichlog.worker import Run
 from eventlog.database import Database
 from eventlog.errors import Conflict, NotInitialised
 from tests.builders import BOUND, failed, run, shown, started, status, tell

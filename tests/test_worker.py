@@ -21,13 +21,14 @@ from enrichlog.claims import claim
 from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.exceptions import MissingApiKey, UnknownPrice
 from enrichlog.posting_files import import_file
+from enrichlog.progress import Run
 from enrichlog.reply import Api, Reply
 from enrichlog.runs import perform
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target, open_scope, request
-from enrichlog.worker import Run, Worker
+from enrichlog.worker import Worker
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
 from eventlog.integrity import verify_log
