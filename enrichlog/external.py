@@ -13,7 +13,7 @@ from enrichlog.errors import ERROR_TYPES
 from enrichlog.postings import notice_posting
 from enrichlog.single import record_pair
 from eventlog.database import Database
-from eventlog.events import EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
+from eventlog.events import EnrichmentFailed, EnrichmentRequested, EnrichmentStarted, EnrichmentSucceeded
 from eventlog.log import read_page
 from eventlog.schema import events
 from eventlog.streams import stream_of
@@ -50,11 +50,13 @@ def record_error(database: Database, enrichment: str, job_id: str, message: str)
 
 
 def _ends_with(database: Database, enrichment: str, job_id: str, name: str, value: object) -> bool:
-    """Whether a call of ours is the last that happened to the posting, and ended with this."""
+    """Whether a call of ours is the last that ended for the posting, and ended with this."""
     stream = select(events).where(events.c.stream_id == stream_of(enrichment, job_id))
-    for last in read_page(database, stream.order_by(events.c.version.desc()).limit(1)):
-        return last.facts.get("origin") == "call" and (last.content or {}).get(name) == value
-    return False
+    newest = read_page(database, stream.order_by(events.c.version.desc()).limit(3))
+    if newest and newest[0].type == EnrichmentStarted.__name__:  # somebody else has begun since
+        newest = [event for event in newest[1:] if event.type != EnrichmentRequested.__name__]
+    last = newest[0] if newest else None
+    return last is not None and last.facts.get("origin") == "call" and (last.content or {}).get(name) == value
 
 
 def _start(database: Database, enrichment: str, job_id: str) -> EnrichmentStarted:

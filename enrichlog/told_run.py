@@ -28,7 +28,7 @@ def run(
 ) -> int:  # fmt: skip
     """Work through a scope, tell what was done, and return the exit code; `max_cost` is in dollars.
 
-    What the database raises is raised again, after what was done until then is told.
+    What the database raises is raised again, after what was done until then, if anything, is told.
     """
     started, due = time.monotonic(), count_due(database, enrichment.name, scope, settings.max_attempts)
     budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
@@ -51,7 +51,8 @@ def run(
     seconds = time.monotonic() - started
     if failure is not None:
         so_far.stopped = so_far.stopped or redact(str(failure))
-        _tell(so_far, seconds, left, None, as_json=as_json)
+        if so_far.done:
+            _tell(so_far, seconds, left, None, as_json=as_json)
         raise failure
     _tell(so_far, seconds, left, reports.status(database, enrichment.name), as_json=as_json)
     return _exit_code(so_far, fail_on_error=fail_on_error)

@@ -29,7 +29,7 @@ BUSY_PATIENCE_SECONDS = 30.0
 READ_PATIENCE_MILLISECONDS = 5_000
 
 # Both together: who freezes is cut off before those who wait for it give up. Sealing a batch takes its time.
-_BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '30s'"
+_BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '20s'"
 
 
 class Head(NamedTuple):

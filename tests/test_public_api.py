@@ -31,7 +31,7 @@ from enrichlog.settings import Settings, configure, reset
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
 from eventlog.errors import Conflict, NotInitialised
-from tests.builders import BOUND, failed, run, shown, started, status, tell
+from tests.builders import BOUND, failed, requested, run, shown, started, status, tell
 from tests.command_line import CLI, contents, environment
 from tests.service import import_many, import_postings, of_type, posting, whole_log
 
@@ -294,6 +294,14 @@ def test_a_result_like_the_old_one_is_recorded_for_a_posting_that_has_changed(da
     assert save_enrichment_to_db("000", data) is True
     assert status(database, "job-000")["state"] == "succeeded"
     assert types(database) == [*CALLED, *CALLED]
+
+
+def test_what_the_call_has_recorded_is_saved_although_somebody_else_has_begun_since(database: Database) -> None:
+    data, _ = enrich_job_with_llm("000", "Work number 000.")
+    tell(database, "job-000", requested("force"), started(2))
+    assert save_enrichment_to_db("000", data) is True
+    assert save_enrichment_to_db("000", {"title": "Other"}) is False  # the control: an attempt is in flight
+    assert types(database) == [*CALLED, "EnrichmentRequested", "EnrichmentStarted"]
 
 
 def test_a_long_error_of_a_call_is_recognised_although_the_table_shows_less_of_it(
