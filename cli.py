@@ -6,6 +6,7 @@ import errno
 import functools
 import io
 import logging
+import math
 import os
 import sys
 import time
@@ -44,6 +45,19 @@ class Moment(click.ParamType[datetime]):
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(f"{text!r} is no time: write 2026-01-31, 2026-01-31T08:00, or 30m, 2h, 7d for how long ago")
+
+
+class Money(click.FloatRange):
+    """An amount that a limit can be."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The amount in dollars."""
+        amount = super().convert(value, param, ctx)
+        if math.isnan(amount):  # it is within every range
+            self.fail(f"{value!r} is no amount")
+        return amount
 
 
 class JobId(click.ParamType[str]):
@@ -180,9 +194,7 @@ def import_(
 @command("enrich", "enrichlog enrich --limit 100 --max-cost 0.50")
 @click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1, type=JobId())
 @click.option("--limit", type=COUNT, help="Take at most so many postings.")
-@click.option(
-    "--max-cost", type=click.FloatRange(0, 1_000_000, min_open=True), metavar="USD", help="Spend at most so much."
-)
+@click.option("--max-cost", type=Money(0, 1_000_000, min_open=True), metavar="USD", help="Spend at most so much.")
 @click.option("--dry-run", is_flag=True, help="Say how many would be taken, call nobody.")
 @click.option("--force", is_flag=True, help="Also what is enriched or has failed for good; needs ids or --all.")
 @click.option("--all", "everything", is_flag=True, help="With --force: every posting.")
@@ -337,8 +349,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         asked = context.command_path if context else "enrichlog"
-        message = error.format_message()
-        click.echo(f"Error: {message}{'' if message.endswith(('.', '?')) else '.'} See: {asked} --help", err=True)
+        message = " ".join(error.format_message().split())  # the choices of an argument are told on several lines
+        stop = "" if message.endswith((".", "?")) else "."
+        click.echo(f"Error: {message}{stop}{_dash(error)} See: {asked} --help", err=True)
         sys.exit(EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -372,6 +385,14 @@ def _require_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")
+
+
+def _dash(error: click.ClickException) -> str:
+    """What to do about an id that was taken for an option."""
+    if not isinstance(error, click.NoSuchOption):
+        return ""
+    takes_ids = error.ctx is not None and any(isinstance(one.type, JobId) for one in error.ctx.command.params)
+    return " An id that begins with a dash stands after --, as in: -- -7." if takes_ids else ""
 
 
 def _leave_output() -> None:

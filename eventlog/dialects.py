@@ -116,7 +116,10 @@ class SQLite:
         return str(self.path)
 
     def exists(self) -> bool:
-        return self.path.exists() and self.path.stat().st_size > 0
+        try:
+            return self.path.exists() and self.path.stat().st_size > 0
+        except OSError as error:
+            raise errors.DatabaseUnavailable(where=self.where(), reason=error.strerror) from error
 
     def create_place(self) -> None:
         """Make the file, readable and writable for its owner alone."""

@@ -35,6 +35,9 @@ WRONG = {
     "an unknown command": (["enrol"], "No such command 'enrol'. See: enrichlog --help"),
     "an unknown option": (["enrich", "--fast"], "Error: No such option '--fast'. Did you mean"),
     "a missing argument": (["history"], "Missing argument 'JOB_ID'. See: enrichlog history --help"),
+    "an id with a dash": (["history", "-7"], "No such option '-7'. An id that begins with a dash stands after --, as"),
+    "no choice": (["export"], "Missing argument '{results|events}'. Choose from: results, events. See: enrichlog exp"),
+    "an amount that is none": (["enrich", "--max-cost", "nan"], "'nan' is no amount. See: enrichlog enrich --help"),
     "a limit of none": (["enrich", "--limit", "0"], "0 is not in the range 1<=x<=10000000"),
     "a time that is none": (["failed", "--since", "soon"], "'soon' is no time: write 2026-01-31"),
     "an unknown job id": (["history", "nobody"], "no posting with the id nobody. Postings come in with: enrichlog"),
@@ -240,6 +243,22 @@ def test_a_url_that_cannot_be_used_is_told_without_its_password(user: Command, u
     assert said.code in (1, 2)
     assert PASSWORD not in said.err
     assert "defect" not in said.error
+
+
+def test_a_name_that_no_file_can_have_is_told(user: Command) -> None:
+    said = user("status", "--database", "x" * 300)
+    assert (said.code, "cannot be reached: File name too long." in said.error) == (1, True)
+
+
+def test_a_folder_that_may_not_be_entered_is_told(user: Command, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with readable_by_all() as place, monkeypatch.context() as patch:
+        patch.chdir(place)
+        (place / "closed").mkdir(mode=0o700)
+        if os.geteuid() != 0:
+            (place / "closed").chmod(0)
+        with as_nobody(place):
+            said = user("status", "--database", "closed/jobs.db")
+    assert (said.code, "closed/jobs.db cannot be reached: Permission denied." in said.error) == (1, True)
 
 
 def test_a_password_that_must_be_encoded_is_told_as_that(user: Command) -> None:
