@@ -121,8 +121,14 @@ def verify(database: Database, anchors: Sequence[str], *, as_json: bool) -> int:
         screens.log_report(report)
         for one in drifts:
             screens.drift(one, written=False)
-        terminal.say("Sound." if sound else "Not sound.")
+        terminal.say(_verdict(log_is_sound=not report.faults, sound=sound))
     return DONE if sound else FOUND
+
+
+def _verdict(*, log_is_sound: bool, sound: bool) -> str:
+    if sound:
+        return "Sound."
+    return "Not sound. The log is; make the rest equal to it with: enrichlog rebuild" if log_is_sound else "Not sound."
 
 
 def export(
