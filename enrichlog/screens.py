@@ -18,6 +18,7 @@ from projections.drift import Drift
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
 _LEFT_ALL = "Nothing was tried. To take them all the same: enrichlog enrich JOB_ID --force"
 _SHOWN_REJECTS = 10
+_SHOWN_REPLY = 1_000
 
 
 def imported(report: ImportReport) -> None:
@@ -89,6 +90,8 @@ def history(document: Document) -> None:
     for event in document["events"]:
         told = one_line(_told(event))
         say(f"{event['version']:>3}. {_time(event['recorded_at'])}  {event['type']:<21} {told}".rstrip())
+        if reply := event["payload"].get("raw_head"):
+            say(f"     The reply began: {_short(one_line(reply), _SHOWN_REPLY)}")
 
 
 def status(document: Document) -> None:
@@ -187,6 +190,6 @@ def _spent(facts: Mapping[str, Any]) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, longest: int = 40) -> str:
     text = str(value)
-    return text if len(text) <= 40 else text[:39] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"

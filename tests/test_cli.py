@@ -326,8 +326,20 @@ def test_errors_counts_by_type_and_says_what_to_do(two_failed: Command) -> None:
 def test_history_tells_every_event_in_order(two_failed: Command) -> None:
     lines = two_failed.done("history", "001").out.splitlines()
     assert lines[0] == "001: 3 events"
-    assert [line.split()[3] for line in lines[1:]] == ["EnrichmentRequested", "EnrichmentStarted", "EnrichmentFailed"]
+    assert [line.split()[3] for line in lines[1:4]] == ["EnrichmentRequested", "EnrichmentStarted", "EnrichmentFailed"]
     assert "refusal: Could not extract structured output" in lines[3]
+
+
+def test_history_shows_how_a_reply_began_on_one_line(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    import_postings(database, posting("1", description="Work number 1. " + "many words " * 200))
+    simulator.play(Script(rules=[Rule("Work number", (Fault.INVALID_JSON,))]))
+    enrichlog.done("enrich")
+    head, last = enrichlog.done("history", "1").out.splitlines()[-2:]
+    assert "EnrichmentFailed" in head
+    assert last.startswith('     The reply began: {"id":')
+    assert (len(last), last[-1]) == (22 + 1_000, "…")
 
 
 def test_status_says_where_everything_stands(two_failed: Command, database: Database) -> None:
