@@ -156,7 +156,7 @@ def call_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def init(settings: Settings, as_json: bool, sql: bool) -> None:
     """Create the tables, or bring them up to date."""
     from enrichlog import terminal
-    from enrichlog.place import database_of
+    from enrichlog.place import database_of, flag_for
     from eventlog import migration
 
     database = database_of(settings)
@@ -168,7 +168,7 @@ def init(settings: Settings, as_json: bool, sql: bool) -> None:
     if as_json:
         terminal.print_json({"database": where, "migration": revision})
     else:
-        terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog import FILE")
+        terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog import FILE{flag_for(settings)}")
 
 
 @command("import", "enrichlog import jobs.csv --map title=job_title --map description=text")
@@ -237,7 +237,7 @@ def failed(
     from enrichlog.errors import find
 
     page = reports.failed(database, enrichment, find(error_types), since, limit, settings.max_attempts)
-    terminal.print_json(page.rows) if as_json else screens.failed(page)
+    terminal.print_json(page.rows) if as_json else screens.failed(page, narrowed=bool(error_types or since))
 
 
 @command("errors", "enrichlog errors")

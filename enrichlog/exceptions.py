@@ -12,7 +12,7 @@ class UsageError(EnrichlogError):
 
 
 class InvalidSetting(UsageError):
-    """The setting {name} from {source} is not usable: {reason}. Mend it there; what there is shows: enrichlog config"""
+    """The setting {name} from {source} is not usable: {reason}. Mend it there, or take it out"""
 
 
 class UnknownJob(UsageError):

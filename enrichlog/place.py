@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from functools import lru_cache
 
+from enrichlog.masking import masked
 from enrichlog.settings import Settings
 from eventlog import migration
 from eventlog.database import Database
@@ -21,8 +23,16 @@ def open_database(settings: Settings) -> Database:
     Raises `NotInitialised`, `SchemaOutdated`, `SchemaTooNew`, or what keeps it from being reached.
     """
     database = database_of(settings)
-    migration.check(database)
+    migration.check(database, flag_for(settings))
     return database
+
+
+def flag_for(settings: Settings) -> str:
+    """What the next command must be given to reach the same database; nothing where it is set for all of them."""
+    if settings.sources["database"] != "flag":
+        return ""
+    url = settings.database
+    return f" --database {shlex.quote(url) if masked(url) == url else 'URL'}"
 
 
 @lru_cache(maxsize=8)

@@ -64,15 +64,16 @@ def _not_shown(count: int) -> str:
     return f"{count:,} {are} in the log and not in llm_enrichment: enrichlog rebuild"
 
 
-def failed(page: FailedPage) -> None:
-    """The failed postings, numbered."""
+def failed(page: FailedPage, *, narrowed: bool = False) -> None:
+    """The failed postings, numbered; `narrowed` when not all of them were asked for."""
     for number, row in enumerate(page.rows, 1):
         say(f"{number}. {one_line(row['title'] or '(posting deleted)')}")
         say(f"   Company:   {one_line(row['company'] or '-')}")
         say(f"   Failed at: {_time(row['failed_at'])} UTC")
         say(f"   Error:     {one_line(row['error'] or row['error_type'])}")
         say(f"   Job id:    {one_line(row['job_id'])} ({row['error_type']}, attempt {row['attempts']}, {_next(row)})")
-    say(f"{len(page.rows):,} of {page.total:,}" if page.total else "Nothing has failed.")
+    nothing = "Nothing has failed like that." if narrowed else "Nothing has failed."
+    say(f"{len(page.rows):,} of {page.total:,}" if page.total else nothing)
 
 
 def errors(rows: list[Document]) -> None:

@@ -48,11 +48,11 @@ class UnusableDatabaseUrl(EnrichlogError):
 
 
 class NotInitialised(EnrichlogError):
-    """There is no enrichlog in {where}. Create it with: enrichlog init"""
+    """There is no enrichlog in {where}. Create it with: enrichlog init{flag}"""
 
 
 class SchemaOutdated(EnrichlogError):
-    """The database {where} is at migration {found}, this version needs {needed}. Bring it up to date with: enrichlog init"""
+    """The database {where} is at migration {found}, this version needs {needed}. Bring it up to date with: enrichlog init{flag}"""
 
 
 class SchemaTooNew(EnrichlogError):

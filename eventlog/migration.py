@@ -49,18 +49,21 @@ def sql(database: Database) -> str:
     return str(config.output_buffer.getvalue())
 
 
-def check(database: Database) -> None:
-    """Raises `NotInitialised`, `SchemaOutdated` or `SchemaTooNew` when the tables are not those this code needs."""
+def check(database: Database, flag: str = "") -> None:
+    """Raises `NotInitialised`, `SchemaOutdated` or `SchemaTooNew` when the tables are not those this code needs.
+
+    `flag` is what `enrichlog init` must be given to reach this database.
+    """
     if not database.dialect.exists():
-        raise NotInitialised(where=database.dialect.where())
+        raise NotInitialised(where=database.dialect.where(), flag=flag)
     with database.read() as connection:
         found = _found(connection, database)
     if found is None:
-        raise NotInitialised(where=database.dialect.where())
+        raise NotInitialised(where=database.dialect.where(), flag=flag)
     if found > newest():
         raise SchemaTooNew(where=database.dialect.where(), found=found)
     if found < newest():
-        raise SchemaOutdated(where=database.dialect.where(), found=found, needed=newest())
+        raise SchemaOutdated(where=database.dialect.where(), found=found, needed=newest(), flag=flag)
 
 
 def run_scripts(revision: str) -> None:

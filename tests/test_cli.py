@@ -77,6 +77,19 @@ def test_init_import_enrich_and_a_look_at_what_came_out(
     assert user.done("verify").out.endswith("Sound.\n")
 
 
+@pytest.mark.parametrize(("name", "shown"), [("my jobs.db", "'my jobs.db'"), ("a.db", "a.db")])
+def test_the_next_step_names_the_database_when_it_was_named(user: Command, bare: Path, name: str, shown: str) -> None:
+    said = user("status", "--database", name)
+    assert said.error.endswith(f"Create it with: enrichlog init --database {shown}")
+    assert user.done("init", "--database", name).out.endswith(f"Next: enrichlog import FILE --database {shown}\n")
+
+
+def test_the_next_step_shows_no_password(user: Command, postgresql: Database) -> None:
+    url = postgresql.url + ("&" if "?" in postgresql.url else "?") + "application_name=one-secret"
+    said = user.done("init", "--database", url)
+    assert said.out.endswith("Next: enrichlog import FILE --database URL\n")
+
+
 def test_init_again_changes_nothing(enrichlog: Command, database: Database) -> None:
     import_many(database, 2)
     before = contents(database)
@@ -312,8 +325,9 @@ def test_failed_narrows_by_error_type_and_by_time(two_failed: Command) -> None:
     assert "1 of 1" in two_failed.done("failed", "--error-type", "refusal").out
     assert "2 of 2" in two_failed.done("failed", "--error-type", "refusal", "--error-type", "server_error").out
     assert "2 of 2" in two_failed.done("failed", "--since", "1h").out
-    assert two_failed.done("failed", "--since", "2999-01-01").out == "Nothing has failed.\n"
-    assert two_failed.done("failed", "--error-type", "quota").out == "Nothing has failed.\n"
+    assert two_failed.done("failed", "--since", "2999-01-01").out == "Nothing has failed like that.\n"
+    assert two_failed.done("failed", "--error-type", "quota").out == "Nothing has failed like that.\n"
+    assert two_failed.done("failed", "--enrichment", "job", "--limit", "1").out.endswith("1 of 2\n")
 
 
 def test_errors_counts_by_type_and_says_what_to_do(two_failed: Command) -> None:

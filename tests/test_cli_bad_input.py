@@ -185,24 +185,26 @@ LOOKS = [["status"], ["enrich"], ["failed"], ["import", "jobs.csv"], ["retry", "
 
 @pytest.mark.parametrize("words", LOOKS, ids=" ".join)
 def test_a_database_that_was_never_migrated_is_named_and_so_is_init(
-    user: Command, empty_database: Database, words: list[str]
+    user: Command, empty_database: Database, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    said = user(*words, "--database", empty_database.url)
+    monkeypatch.setenv("DATABASE_URL", empty_database.url)
+    said = user(*words)
     where = empty_database.dialect.where()
     assert (said.code, said.error) == (1, f"Error: There is no enrichlog in {where}. Create it with: enrichlog init")
 
 
 @pytest.mark.parametrize(("revision", "next_step"), [("0000", "with: enrichlog init"), ("9999", "Upgrade enrichlog.")])
 def test_a_database_of_another_version_is_left_alone(
-    user: Command, database: Database, revision: str, next_step: str
+    user: Command, database: Database, monkeypatch: pytest.MonkeyPatch, revision: str, next_step: str
 ) -> None:
     run(database, f"UPDATE {{ours}}alembic_version SET version_num = '{revision}'")
-    said = user("status", "--database", database.url)
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    said = user("status")
     assert said.code == 1
     assert f"{database.dialect.where()} is at migration {revision}" in said.error
     assert said.error.endswith(next_step)
     if revision == "9999":
-        assert "Upgrade enrichlog." in user("init", "--database", database.url).error
+        assert "Upgrade enrichlog." in user("init").error
 
 
 def test_tables_that_are_there_already_are_left_alone(user: Command, empty_database: Database) -> None:
