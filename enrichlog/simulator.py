@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import hashlib
 import ipaddress
 import json
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum, auto
 from functools import lru_cache
 from itertools import chain, count, repeat
@@ -117,7 +118,8 @@ class Script:
         try:
             return cls(**{**document, "rules": tuple(Rule(**rule) for rule in document.get("rules", ()))})
         except (AttributeError, TypeError) as error:
-            raise ValueError(f"not a script: {error}") from error
+            names = ", ".join(field.name for field in fields(cls))
+            raise ValueError(f"not a script: an object with {names}; each rule one with match and faults") from error
 
 
 class Call(NamedTuple):
@@ -871,7 +873,10 @@ def _parser() -> _Parser:
 
 
 def _read_latency(text: str) -> float | list[float]:
-    parts = [float(part) for part in text.split("-")]
+    try:
+        parts = [float(part) for part in text.split("-")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no latency: write 0.5, or 0.1-0.4 for a range") from None
     return parts[0] if len(parts) == 1 else parts
 
 
@@ -911,7 +916,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 time.sleep(3_600)  # Ctrl-C ends a sleep on every system
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError, OverflowError) as error:  # OverflowError: a port over 65535
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            parser.error(f"port {options.port} is in use: choose another with --port; 0 lets the system choose")
+        parser.error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (ValueError, OverflowError) as error:  # OverflowError: a port over 65535
         parser.error(str(error))
 
 

@@ -693,7 +693,7 @@ def test_an_answer_waits_for_its_latency(simulator: Simulator) -> None:
     ("document", "message"),
     [
         ([], "not a script"),
-        ({"rule": []}, "not a script"),
+        ({"rule": []}, "not a script: an object with rules, quota, latency, retry_after, drip; each rule one with"),
         ({"rules": [{"match": "x"}]}, "not a script"),
         ({"rules": [{"match": "x", "faults": "ok"}]}, "a list of faults"),
         ({"rules": [{"match": "x", "faults": []}]}, "a list of faults"),
@@ -806,10 +806,10 @@ def test_it_listens_on_loopback_only(host: str) -> None:
     ("arguments", "message"),
     [
         (["--fault", "Data Scientist=explode"], "unknown fault 'explode'; known are ok, quota"),
-        (["--script", "nowhere.json"], "nowhere.json"),
+        (["--script", "nowhere.json"], "simulator: nowhere.json: No such file or directory\n"),
         (["--script", __file__], "test_simulator.py: "),
         (["--host", "0.0.0.0"], "loopback only"),
-        (["--latency", "slow"], "--latency"),
+        (["--latency", "slow"], "argument --latency: 'slow' is no latency: write 0.5, or 0.1-0.4 for a range"),
         (["--quota", "-1"], "0 or more"),
         (["--port", "70000"], "port"),
     ],
@@ -821,7 +821,8 @@ def test_what_cannot_be_done_is_one_line_and_exit_2(
 
 
 def test_a_taken_port_is_one_line_and_exit_2(simulator: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "in use" in one_line_of(["--port", str(simulator.port)], capsys)
+    told = one_line_of(["--port", str(simulator.port)], capsys)
+    assert f"port {simulator.port} is in use: choose another with --port; 0 lets the system choose" in told
 
 
 def one_line_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
