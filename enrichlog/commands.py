@@ -147,7 +147,7 @@ def export(
     if as_json:
         terminal.print_json({"exported": what, "count": count, "file": str(output)})
     else:
-        terminal.note(f"{count:,} {what}" + (f" in {output}" if output else ""))
+        terminal.note(counted(count, what.removesuffix("s")) + (f" in {output}" if output else ""))
 
 
 def _require_means(settings: Settings, enrichment: Enrichment, max_cost: float | None) -> None:

@@ -97,7 +97,7 @@ def history(document: Document) -> None:
 
 def status(document: Document) -> None:
     """Where everything stands."""
-    say(f"Database: {document['database']}, {document['position']:,} events")
+    say(f"Database: {document['database']}, {counted(document['position'], 'event')}")
     say("Postings: " + ", ".join(f"{count:,} {state}" for state, count in document["postings"].items()))
     tokens = document["input_tokens"] + document["output_tokens"]
     told = spent(tokens, document["cost_microdollars"], document["unpriced_calls"])
@@ -130,7 +130,8 @@ def drift(found: Drift, *, written: bool) -> None:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
     gone = f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else ""
     done = f"; {counted(found.written, 'row')} written" if written and found.total else ""
-    say(f"{found.projection}: {found.events:,} events of {found.streams:,} streams, {counts}{gone}{done}")
+    events = f"{counted(found.events, 'event')} of {counted(found.streams, 'stream')}"
+    say(f"{found.projection}: {events}, {counts}{gone}{done}")
     for difference in found.examples:
         say(f"  {difference.stream_id} is {difference.kind}")
         for name, (old, new) in difference.columns.items() if difference.kind == "stale" else ():
@@ -142,7 +143,7 @@ def drift(found: Drift, *, written: bool) -> None:
 def log_report(report: LogReport) -> None:
     """What checking the log found."""
     if not report.faults:
-        say(f"Log: {report.events:,} events, positions without gaps, chain unbroken")
+        say(f"Log: {counted(report.events, 'event')}, positions without gaps, chain unbroken")
         say(f"Anchor to keep elsewhere: {report.anchor.position}:{report.anchor.hash}")
     for position, reason in report.faults:
         say(f"Log: position {position}: {reason}")

@@ -62,6 +62,14 @@ def test_in_csv_each_field_of_the_result_is_a_column(database: Database) -> None
     assert list(rows[0])[-4:] == ["note", "tags", "result.title", "missing"]  # the posting has a title too
 
 
+def test_one_event_is_told_as_one(enrichlog: Command, database: Database) -> None:
+    import_many(database, 1)
+    assert enrichlog.done("export", "events").err == "1 event\n"
+    said = enrichlog.done("verify").out
+    assert "Log: 1 event, positions" in said
+    assert "enrichment_status: 1 event of 1 stream, no difference\n" in said
+
+
 def test_results_of_another_enrichment_are_left_out(database: Database) -> None:
     tell(database, "brief-1", requested(), started(), succeeded())
     assert written(lambda out: export_results(database, "job", [], "jsonl", out)) == (0, "")
