@@ -69,7 +69,7 @@ def failed(page: FailedPage, *, narrowed: bool = False) -> None:
     for number, row in enumerate(page.rows, 1):
         say(f"{number}. {one_line(row['title'] or '(posting deleted)')}")
         say(f"   Company:   {one_line(row['company'] or '-')}")
-        say(f"   Failed at: {_time(row['failed_at'])} UTC")
+        say(f"   Failed at: {_time(row['failed_at'])}")
         say(f"   Error:     {one_line(row['error'] or row['error_type'])}")
         say(f"   Job id:    {one_line(row['job_id'])} ({row['error_type']}, attempt {row['attempts']}, {_next(row)})")
     nothing = "Nothing has failed like that." if narrowed else "Nothing has failed."
@@ -159,7 +159,7 @@ def _set(value: Any) -> Any:
 
 
 def _time(text: str | None) -> str:
-    return (text or "-")[:19].replace("T", " ")
+    return f"{text[:19].replace('T', ' ')} UTC" if text else "-"
 
 
 def _next(row: Document) -> str:

@@ -340,8 +340,10 @@ def test_errors_counts_by_type_and_says_what_to_do(two_failed: Command) -> None:
 def test_history_tells_every_event_in_order(two_failed: Command) -> None:
     lines = two_failed.done("history", "001").out.splitlines()
     assert lines[0] == "001: 3 events"
-    assert [line.split()[3] for line in lines[1:4]] == ["EnrichmentRequested", "EnrichmentStarted", "EnrichmentFailed"]
+    assert [line.split()[4] for line in lines[1:4]] == ["EnrichmentRequested", "EnrichmentStarted", "EnrichmentFailed"]
     assert "refusal: Could not extract structured output" in lines[3]
+    assert [line.split()[3] for line in lines[1:4]] == ["UTC"] * 3
+    assert two_failed.done("failed", "--error-type", "server_error").out.splitlines()[4].endswith(" UTC)")
 
 
 def test_history_shows_how_a_reply_began_on_one_line(
