@@ -67,7 +67,7 @@ def check_columns(path: Path, found: Iterable[str], columns: Mapping[str, str]) 
         more = f" and {len(names) - _SHOWN_NAMES:,} more" if len(names) > _SHOWN_NAMES else ""
         raise MissingColumns(
             path=path, missing=", ".join(dict.fromkeys(missing)), found=", ".join(names[:_SHOWN_NAMES]) + more,
-            example=f"{missing[0]}={names[0]}",
+            example=f"{missing[0]}={next((name for name in names if name not in NEEDED), names[0])}",
         )  # fmt: skip
 
 

@@ -227,7 +227,7 @@ REFUSED = {
         "p.jsonl",
         '{"id": 1, "title": "t", "descripton": "d"}',
         MissingColumns,
-        "no column for description. It has: id, title, descripton",
+        "no column for description. It has: id, title, descripton. Say .*: --map description=descripton",
     ),
     "no byte": ("p.csv", "", UnreadableFile, "it is empty"),
     "no line": ("p.jsonl", " \n\n", UnreadableFile, "it is empty"),
