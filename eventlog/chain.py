@@ -56,9 +56,6 @@ def link(previous: bytes, position: int, recorded_at: datetime, sealed: Sealed) 
     """
     when = _time_text(recorded_at)
     header = (str(position), sealed.event_id, sealed.stream_id, str(sealed.version), sealed.type, when)
-    digest = hashlib.sha256(previous)
-    for field in (*header, sealed.facts):
-        encoded = field.encode()
-        digest.update(len(encoded).to_bytes(4, "big") + encoded)
-    digest.update(sealed.content_digest)
-    return digest.digest()
+    fields = [field.encode() for field in (*header, sealed.facts)]
+    text = b"".join([part for field in fields for part in (len(field).to_bytes(4, "big"), field)])
+    return hashlib.sha256(previous + text + sealed.content_digest).digest()

@@ -52,8 +52,6 @@ class Database:
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
         try:
             with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
-                if writes:
-                    self.dialect.begin_write(connection)
                 yield connection
         except DBAPIError as error:
             raise self.dialect.translate(error) from error

@@ -13,9 +13,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import sqlalchemy.dialects
 import sqlalchemy.dialects.postgresql as postgresql
 import sqlalchemy.dialects.sqlite as sqlite
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import (
+    URL,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    create_engine,
+    event,
+    make_url,
+)
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
@@ -28,8 +43,8 @@ EVENT_COLUMNS = tuple(column.name for column in events.columns)
 BUSY_PATIENCE_SECONDS = 30.0
 READ_PATIENCE_MILLISECONDS = 5_000
 
-# Both together: who freezes is cut off before those who wait for it give up. Sealing a batch takes its time.
-_BOUNDED = "SET LOCAL lock_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '20s'"
+# Who freezes is cut off before those who wait for it give up. Sealing a batch takes its time.
+LOCK_PATIENCE, FROZEN, FROZEN_WITH_THE_LOG = "30s", "20s", "2s"
 
 
 class Head(NamedTuple):
@@ -56,13 +71,15 @@ class Dialect(Protocol):
         """Have all statements of a transaction that begins see the same moment of the log and its read models."""
         ...
 
-    def begin_write(self, connection: Connection) -> None:
-        """Bound how long this transaction waits for others, and how long they wait for it should its process freeze."""
+    def lock_log(self, connection: Connection) -> Head:
+        """Take the log lock, then by another statement, which sees all that is committed, read where the log ends."""
         ...
 
-    def lock_log(self, connection: Connection) -> None: ...
-    def head(self, connection: Connection) -> Head: ...
     def insert_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None: ...
+    def among(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+        """Whether a column is one of a list of texts, which the parameter of that name brings."""
+        ...
+
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert: ...
     def enter_users_table(self, connection: Connection) -> None: ...
     def leave_users_table(self, connection: Connection) -> None: ...
@@ -137,13 +154,8 @@ class SQLite:
     def see_one_moment(self, connection: Connection) -> None:
         """Every transaction does."""
 
-    def begin_write(self, connection: Connection) -> None:
-        """BEGIN IMMEDIATE has waited already."""
-
-    def lock_log(self, connection: Connection) -> None:
+    def lock_log(self, connection: Connection) -> Head:
         """BEGIN IMMEDIATE has it already."""
-
-    def head(self, connection: Connection) -> Head:
         last = "SELECT position, hash FROM events ORDER BY position DESC LIMIT 1"
         position, hash_ = connection.exec_driver_sql(last).one_or_none() or (0, None)
         return Head(position, hash_, self._clock())
@@ -152,6 +164,9 @@ class SQLite:
         marks = ", ".join("?" * len(EVENT_COLUMNS))
         timed = [(*row[:6], iso(row[6]), *row[7:]) for row in rows]
         connection.exec_driver_sql(f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({marks})", timed)
+
+    def among(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+        return column.in_(bindparam(parameter, expanding=True))
 
     def insert(self, table: Table) -> sqlite.Insert:
         return sqlite.insert(table)
@@ -202,6 +217,22 @@ class SQLite:
         return errors.DatabaseRefused(where=where, reason=str(cause))
 
 
+class _Psycopg(PGDialect_psycopg):
+    """SQLAlchemy's dialect of the driver, whose transactions begin as ours do, in one round trip."""
+
+    supports_statement_cache = True
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        """Begin, whatever the defaults of the role: a default of REPEATABLE READ would see a stale head of the log."""
+        dbapi_connection.cursor().execute(
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '{LOCK_PATIENCE}'; "
+            f"SET LOCAL idle_in_transaction_session_timeout = '{FROZEN}'"
+        )
+
+
+sqlalchemy.dialects.registry.register("postgresql.enrichlog", __name__, _Psycopg.__name__)
+
+
 class PostgreSQL:
     """A server: many writers, serialised for the instant of numbering by one advisory lock."""
 
@@ -213,11 +244,15 @@ class PostgreSQL:
         self.schema, self._ours = schema, quoted(schema)
         self._clock = clock
         self._pool_size = pool_size
-        # The users' table has left a shorter wait for locks behind it.
-        tightened = f"{_BOUNDED}; SET LOCAL idle_in_transaction_session_timeout = '2s'"
-        self._lock_log = f"{tightened}; SELECT pg_advisory_xact_lock({lock_key(schema)})"
-        head = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
-        self._head = f"SELECT position, hash, clock_timestamp() FROM (SELECT 1) one LEFT JOIN ({head}) last ON true"
+        # The users' table has left a shorter wait for locks behind it. Two statements, each with a snapshot of its own,
+        # in one round trip: nobody else can append until we have committed.
+        last = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
+        self._lock_log = (
+            f"SELECT set_config('lock_timeout', '{LOCK_PATIENCE}', true), "
+            f"set_config('idle_in_transaction_session_timeout', '{FROZEN_WITH_THE_LOG}', true), "
+            f"pg_advisory_xact_lock({lock_key(schema)}); "
+            f"SELECT position, hash, clock_timestamp() FROM (SELECT 1) one LEFT JOIN ({last}) last ON true"
+        )
         # %b: in binary; the text form of an array has every quote in our JSON escaped, which took most of the insert.
         columns, arrays = ", ".join(EVENT_COLUMNS), ", ".join(f"%b::{kind}[]" for kind in _array_types())
         self._insert = f"INSERT INTO {self.qualified('events')} ({columns}) SELECT * FROM unnest({arrays})"
@@ -225,11 +260,10 @@ class PostgreSQL:
     def engine(self) -> Engine:
         logging.getLogger("psycopg").addFilter(_is_news)
         engine = create_engine(
-            self.url,
+            self.url.set(drivername="postgresql+enrichlog"),
             execution_options={"schema_translate_map": {OURS: self.schema}},
             hide_parameters=True,
-            # A role's default of REPEATABLE READ would not see the head as it is after the lock.
-            isolation_level="READ COMMITTED",
+            isolation_level="AUTOCOMMIT",  # transactions begin where we say, and as we say
             pool_size=self._pool_size,
             # No prepared statements: behind a pooler in transaction mode the next one may meet another session.
             connect_args={"prepare_threshold": None, "connect_timeout": 10, "client_encoding": "utf8"},
@@ -263,20 +297,19 @@ class PostgreSQL:
     def see_one_moment(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
-    def begin_write(self, connection: Connection) -> None:
-        connection.exec_driver_sql(_BOUNDED)
-
-    def lock_log(self, connection: Connection) -> None:
-        """Take the log lock: sent on its own, so that the statement after it sees all that was committed before."""
-        connection.exec_driver_sql(self._lock_log)
-
-    def head(self, connection: Connection) -> Head:
-        position, last, now = connection.exec_driver_sql(self._head).one()
+    def lock_log(self, connection: Connection) -> Head:
+        cursor: Any = connection.exec_driver_sql(self._lock_log).cursor
+        cursor.nextset()
+        position, last, now = cursor.fetchone()
         return Head(position or 0, last, self._clock() if self._clock else now.astimezone(UTC))
 
     def insert_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         columns = tuple(list(column) for column in zip(*rows, strict=True))
         connection.exec_driver_sql(self._insert, columns)
+
+    def among(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+        # One array: to bind and to plan a thousand parameters took as long as the look-up itself.
+        return column == any_(bindparam(parameter, type_=postgresql.ARRAY(Text)))
 
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)

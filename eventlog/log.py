@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import orjson
-from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, func, select
 
 from eventlog.chain import GENESIS, Sealed, link, seal
 from eventlog.database import Database
@@ -106,15 +107,14 @@ def append(
     streams = (inline or LogAlone()).hold(connection, proposals)  # 1. lock the rows of the streams
     held = [proposal for proposal in proposals if proposal.stream_id in streams]
     free = [proposal for proposal in proposals if proposal.stream_id not in streams]
-    batch = _Batch(connection)
+    batch = _Batch(connection, dialect)
     if held:
         batch.decide(streams, held, dialect.clock(connection))  # by their state
         streams.write(connection)  # 2. their read models
-    dialect.lock_log(connection)  # 3. the log lock
-    head = dialect.head(connection)
+    head = dialect.lock_log(connection)  # 3. the log lock, and where the log ends under it
     if free:
-        batch.decide(_FreeStreams(connection, free), free, head.now)
-    recorded = batch.record(dialect, head)  # 4. number, chain, insert
+        batch.decide(_FreeStreams(_find_versions(connection, dialect, free)), free, head.now)
+    recorded = batch.record(head)  # 4. number, chain, insert
     streams.settle(connection, recorded)  # 5. rows that span streams: never before the log lock
     return [batch.outcomes[proposal.event_id] for proposal in proposals]
 
@@ -122,8 +122,8 @@ def append(
 class _Batch:
     """The proposals of one append on their way into the log."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+        self._connection, self._dialect = connection, dialect
         self._decided: dict[str, Decided] = {}
         self.outcomes: dict[str, Outcome] = {}
 
@@ -132,7 +132,7 @@ class _Batch:
 
         `now` was read under the locks of these streams: within a stream it does not run backwards.
         """
-        self.outcomes |= _find_known(self._connection, [proposal.event_id for proposal in proposals])
+        self.outcomes |= _find_known(self._connection, self._dialect, [proposal.event_id for proposal in proposals])
         for proposal in proposals:
             if proposal.event_id in self.outcomes or proposal.event_id in self._decided:
                 continue
@@ -144,12 +144,12 @@ class _Batch:
                 streams.fold(decided)
                 self._decided[decided.event_id] = decided
 
-    def record(self, dialect: Dialect, head: Head) -> list[Recorded]:
+    def record(self, head: Head) -> list[Recorded]:
         """Number, chain and insert what was decided."""
         decided = list(self._decided.values())
         rows = _chain(decided, head)
         if rows:
-            dialect.insert_events(self._connection, rows)
+            self._dialect.insert_events(self._connection, rows)
         recorded = [
             Recorded(row[0], one.event_id, one.stream_id, one.version, one.type, head.now, one.facts, one.content)
             for row, one in zip(rows, decided, strict=True)
@@ -178,29 +178,39 @@ def _chain(decided: Sequence[Decided], head: Head) -> list[tuple[Any, ...]]:
     return rows
 
 
-# Made once: to build and recognise a statement costs as much as to run it.
-_KNOWN = select(*(events.c[name] for name in ("event_id", *Appended._fields))).where(
-    events.c.event_id.in_(bindparam("event_ids", expanding=True))
-)
-_VERSIONS = (
-    select(events.c.stream_id, func.max(events.c.version))
-    .where(events.c.stream_id.in_(bindparam("streams", expanding=True)))
-    .group_by(events.c.stream_id)
-)
+class _Lookups(NamedTuple):
+    """What an append looks up."""
+
+    known: Select[Any]
+    versions: Select[Any]
 
 
-def _find_known(connection: Connection, event_ids: Sequence[str]) -> dict[str, Outcome]:
-    found = connection.execute(_KNOWN, {"event_ids": event_ids})
+@lru_cache(maxsize=8)  # to build and recognise a statement costs as much as to run it
+def _lookups(among: Callable[[Column[str], str], ColumnElement[bool]]) -> _Lookups:
+    columns = [events.c[name] for name in ("event_id", *Appended._fields)]
+    versions = select(events.c.stream_id, func.max(events.c.version)).group_by(events.c.stream_id)
+    return _Lookups(
+        select(*columns).where(among(events.c.event_id, "event_ids")),
+        versions.where(among(events.c.stream_id, "streams")),
+    )
+
+
+def _find_known(connection: Connection, dialect: Dialect, event_ids: Sequence[str]) -> dict[str, Outcome]:
+    found = connection.execute(_lookups(dialect.among).known, {"event_ids": event_ids})
     return {row[0]: Appended(*row[1:]) for row in found}
+
+
+def _find_versions(connection: Connection, dialect: Dialect, proposals: Sequence[Proposal]) -> dict[str, int]:
+    names = list({proposal.stream_id for proposal in proposals})
+    versions: dict[str, int] = dict(connection.execute(_lookups(dialect.among).versions, {"streams": names}).all())
+    return versions
 
 
 class _FreeStreams:
     """Streams that no row stands for: they are decided under the log lock, which then is their lock."""
 
-    def __init__(self, connection: Connection, proposals: Sequence[Proposal]) -> None:
-        names = list({proposal.stream_id for proposal in proposals})
-        found = connection.execute(_VERSIONS, {"streams": names}).all() if names else ()
-        self._versions: dict[str, int] = dict(found)
+    def __init__(self, versions: dict[str, int]) -> None:
+        self._versions = versions
 
     def __contains__(self, stream_id: str) -> bool:
         return False
@@ -225,7 +235,7 @@ class LogAlone:
     """No read models: every stream is free."""
 
     def hold(self, connection: Connection, proposals: Sequence[Proposal]) -> Streams:
-        return _FreeStreams(connection, ())
+        return _FreeStreams({})
 
 
 def read_log(database: Database, after: int = 0, page: int = PAGE) -> Iterator[list[Recorded]]:

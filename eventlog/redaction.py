@@ -15,7 +15,6 @@ _SECRETS = re.compile(
 )
 _DIGIT = re.compile(r"\d")
 _KEY_CHARACTERS = 20
-_TRACES = re.compile(rb"(?:sk|pk|rk|xai|sess)-|Bearer|://[^/]*@")
 _known: dict[str, bytes] = {}
 """Secret, in each of its forms -> as that stands in a JSON text."""
 
@@ -34,7 +33,11 @@ def _escaped(text: str) -> bytes:
 
 def may_hold_secrets(encoded: bytes) -> bool:
     """Whether a JSON text is worth a closer look; quick, and never wrong when it says no."""
-    return _TRACES.search(encoded) is not None or any(form in encoded for form in _known.values())
+    # One by one: a loop, or an expression that looks for all of them, takes ten times as long.
+    marked = b"sk-" in encoded or b"pk-" in encoded or b"rk-" in encoded or b"xai-" in encoded or b"sess-" in encoded
+    if marked or b"Bearer" in encoded or (b"@" in encoded and b"://" in encoded):
+        return True
+    return bool(_known) and any(form in encoded for form in _known.values())
 
 
 def redact(text: str) -> str:

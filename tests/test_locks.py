@@ -22,6 +22,7 @@ from tests.builders import (
     BOUND,
     Session,
     appended,
+    ask,
     failed,
     follow,
     offer,
@@ -96,10 +97,10 @@ def bounds(connection: Connection) -> list[str]:
     return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
 
 
-def test_every_transaction_that_writes_is_bounded_from_its_beginning(postgresql: Database) -> None:
-    with postgresql.read() as reader, postgresql.write() as writer:
-        assert bounds(reader) != ["30s", "20s"]  # as the server has it: the control
-        assert bounds(writer) == ["30s", "20s"]
+def test_every_transaction_is_bounded_from_its_beginning(postgresql: Database) -> None:
+    with sessions(postgresql, 1) as (obvious,), postgresql.read() as reader, postgresql.write() as writer:
+        assert ask(obvious, "SHOW lock_timeout") == ["0"]  # as the server has it: the control
+        assert bounds(reader) == bounds(writer) == ["30s", "20s"]
 
 
 def test_the_log_lock_is_waited_for_as_long_after_the_users_table_and_held_for_less(postgresql: Database) -> None:
@@ -125,7 +126,7 @@ def test_whoever_waits_for_the_row_of_a_stream_too_long_is_told_that_it_is_busy(
     postgresql: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell(postgresql, "job-1", requested())
-    monkeypatch.setattr(dialects, "_BOUNDED", "SET LOCAL lock_timeout = '1ms'")
+    monkeypatch.setattr(dialects, "LOCK_PATIENCE", "1ms")
     with sessions(postgresql, 1) as (obvious,):
         obvious.execute("SELECT FROM enrichlog.enrichment_status FOR UPDATE")
         with pytest.raises(DatabaseBusy, match="lock timeout"):
