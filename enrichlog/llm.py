@@ -103,7 +103,7 @@ class Client:
     async def _receive(self, response: httpx2.Response) -> None:
         """Keep the head of a reply, and have its body read by us."""
         self._heads[response.request.headers[ATTEMPT_HEADER]] = response
-        headers = dict(response.headers)
+        headers = dict(response.headers.items())
         check_head(headers)
         response.stream = _Body(response.stream, headers)
         response.headers.pop("content-encoding", None)  # or the library would unpack it, to any size
