@@ -37,6 +37,7 @@ LEASE_RESERVE_SECONDS = 30.0
 
 GRACE_SECONDS = 10.0
 SHUT_DOWN = "The run was stopped before the answer came"
+NOT_BEGUN = "The run was stopped before the call was begun"
 TOO_LATE = "The call was not begun: too little of the lease was left"
 
 
@@ -214,7 +215,7 @@ class Worker:
 def _release(recorder: Recorder, claims: list[Claim]) -> None:
     """End attempts that nobody will begin, uncounted."""
     for one in claims:
-        released = attempt.interrupted(one.started, SHUT_DOWN, counts=False, called=False)
+        released = attempt.interrupted(one.started, NOT_BEGUN, counts=False, called=False)
         recorder.submit(end_proposal(one.started, released))
 
 

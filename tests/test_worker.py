@@ -436,7 +436,7 @@ def test_what_is_claimed_when_the_run_is_stopped_already_is_released(
 
     assert asyncio.run(walk()).done == 0
     assert client.calls == []
-    assert interrupted_ends(sqlite) == [(False, False, SHUT_DOWN[2])] * 3
+    assert interrupted_ends(sqlite) == [(False, False, "The run was stopped before the call was begun")] * 3
 
 
 def test_a_defect_in_judging_a_reply_is_an_end_like_any_other(
