@@ -72,23 +72,26 @@ def claim(
     `money` (micro-dollars) is what their calls together may cost at the most. Orphans of postings that have been
     deleted are closed on the way.
     """
-    turn = scope.turn(limit)
+    names = scope.turn(limit)
     with database.write() as connection:
         now = database.dialect.clock(connection)
-        branches = scope_branches(enrichment.name, turn, now, settings.max_attempts)
-        picked = _in_turn(_pick(connection, [*branches, bereft(enrichment.name, now)], limit), turn)
+        branches = scope_branches(enrichment.name, scope, now, settings.max_attempts, names)
+        branches = [*branches, bereft(enrichment.name, now)]
+        picked = _in_turn(_pick(connection, branches, limit, waits=scope.is_second_round), names)
         postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
-        wanted = [row for row in picked if row.job_id in postings and _may_go_on(row, settings.max_attempts)]
-        given_up = [row for row in picked if row not in wanted]
+        wanted = [row for row in picked if row.job_id in postings and _may_go_on(scope, row, settings.max_attempts)]
         prepared = [_prepare(settings, enrichment, scope, row, postings[row.job_id], worker) for row in wanted]
         taken = _affordable(prepared, money)
         begun, too_dear = wanted[: len(taken)], wanted[len(taken) :]
-        closed = [_close_orphan(connection, row) for row in given_up + begun if row.state == "running"]
+        reached = picked[: picked.index(too_dear[0])] if too_dear else picked  # the others have not had their turn
+        closed = [_close_orphan(connection, row) for row in reached if row.state == "running"]
         starts = [event for row, one in zip(begun, taken, strict=True) for event in _begin(scope, row, one.started)]
         positions = _append(connection, database, closed + starts)
     placed = [one.begun_at(position) for one, position in zip(taken, positions, strict=True)]
-    turned = turn.job_ids.index(too_dear[0].job_id) if turn.job_ids and too_dear else len(turn.job_ids or ())
-    return Claims(placed, scope.rest(turned), unaffordable=bool(too_dear), given_up=len(given_up))
+    turned = names[: names.index(too_dear[0].job_id)] if names and too_dear else names
+    met = {row.job_id for row in reached}
+    rest = scope.rest(len(turned), tuple(job_id for job_id in turned if job_id not in met))
+    return Claims(placed, rest, unaffordable=bool(too_dear), given_up=len(reached) - len(begun))
 
 
 def lease_seconds(settings: Settings) -> int:
@@ -96,21 +99,24 @@ def lease_seconds(settings: Settings) -> int:
     return round(settings.deadline_seconds) + LEASE_MARGIN_SECONDS
 
 
-def _pick(connection: Connection, branches: Sequence[ColumnElement[bool]], limit: int) -> list[Row[Any]]:
-    """Lock due rows, never waiting for those that others hold."""
+def _pick(
+    connection: Connection, branches: Sequence[ColumnElement[bool]], limit: int, *, waits: bool
+) -> list[Row[Any]]:
+    """Lock due rows; those that others hold are waited for, in the order of all streams, only when that is asked."""
     picked: list[Row[Any]] = []
+    order = enrichment_status.c.stream_id if waits else enrichment_status.c.due_at
     for branch in branches:
-        query = select(enrichment_status).where(branch).order_by(enrichment_status.c.due_at)
-        query = query.limit(limit - len(picked)).with_for_update(skip_locked=True)
+        query = select(enrichment_status).where(branch).order_by(order)
+        query = query.limit(limit - len(picked)).with_for_update(skip_locked=not waits)
         picked += connection.execute(query)
         if len(picked) >= limit:
             break
     return picked
 
 
-def _in_turn(picked: Sequence[Row[Any]], turn: Scope) -> list[Row[Any]]:
+def _in_turn(picked: Sequence[Row[Any]], names: Sequence[str]) -> list[Row[Any]]:
     """Those that are named in the order of their names."""
-    places = {job_id: place for place, job_id in enumerate(turn.job_ids or ())}
+    places = {job_id: place for place, job_id in enumerate(names)}
     return sorted(picked, key=lambda row: places.get(row.job_id, len(places)))
 
 
@@ -121,18 +127,20 @@ def _prepare(
     request = request_for(enrichment, posting._asdict(), input_hash, limit, cut=settings.cut_input)
     number, lease = row.attempts + 1, lease_seconds(settings)
     event = attempt.start(enrichment, request, number=number, input_hash=input_hash, worker=worker, lease_seconds=lease)
-    failures = 0 if _is_forced(scope, row) else row.budget_used + row.deferrals
+    new_budget = _is_forced(scope) and _is_requested_here(scope, row)
+    failures = 0 if new_budget else row.budget_used + row.deferrals
     started = Started(row.stream_id, event, failures)
     return Claim(posting, started, request, attempt.precheck(posting.description, request, limit))
 
 
-def _is_forced(scope: Scope, row: Row[Any]) -> bool:
-    return _is_requested_here(scope, row) and scope.why == "force"
+def _is_forced(scope: Scope) -> bool:
+    return scope.job_ids is not None and scope.why == "force"
 
 
 def _is_requested_here(scope: Scope, row: Row[Any]) -> bool:
     """Whether the posting is named and nothing else makes it due."""
-    return scope.job_ids is not None and row.state not in ("pending", "running")
+    dead = row.state == "running"
+    return scope.job_ids is not None and row.state != "pending" and (not dead or _is_forced(scope))
 
 
 def _affordable(prepared: Sequence[Claim], money: int | None) -> list[Claim]:
@@ -151,9 +159,9 @@ def _begin(scope: Scope, row: Row[Any], started: Started) -> list[Proposal]:
     return [Proposal(started.stream_id, event, str(uuid.uuid5(attempt_id, "request"))), start]
 
 
-def _may_go_on(row: Row[Any], max_attempts: int) -> bool:
+def _may_go_on(scope: Scope, row: Row[Any], max_attempts: int) -> bool:
     """Whether a posting may be tried, if need be after the death of its worker, which counts."""
-    if row.state != "running":
+    if row.state != "running" or _is_forced(scope):
         return True
     used: int = row.budget_used - row.grants + 1
     return used < allowance(row.max_attempts, ERROR_TYPES["interrupted"].cap, max_attempts)

@@ -14,7 +14,10 @@ from eventlog.events import EnrichmentFailed
 
 @dataclass
 class Run:
-    """What a run has done so far. `stopped` says why it ended early, `signal` that a person ended it."""
+    """What a run has done so far. `stopped` says why it ended early, `signal` that a person ended it.
+
+    `missed` are the named postings that were not to be had, because another program was at them.
+    """
 
     succeeded: int = 0
     failed: int = 0
@@ -27,6 +30,7 @@ class Run:
     simulated: bool = False
     stopped: str | None = None
     signal: int | None = None
+    missed: tuple[str, ...] = ()
 
     @property
     def done(self) -> int:

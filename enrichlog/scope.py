@@ -20,7 +20,9 @@ class Scope:
 
     A run takes each posting at most once: what fails or changes during it is due after its horizon, and the named ones
     have their turn one after the other, of which `turned` counts those that had it. A named one that is not pending is
-    requested in the claim itself, with `why` and `batch`: a run that ends early leaves no request behind.
+    requested in the claim itself, with `why` and `batch`: a run that ends early leaves no request behind. Those that
+    somebody holds just then have a second turn behind all others (`second` is where these begin), in which they are
+    waited for; `missed` are those that were not to be had even then.
     """
 
     horizon: datetime
@@ -28,28 +30,45 @@ class Scope:
     job_ids: tuple[str, ...] | None = None
     why: Literal["retry", "force"] = "retry"
     turned: int = 0
+    second: int | None = None
+    missed: tuple[str, ...] = ()
 
-    def turn(self, limit: int) -> Scope:
-        """The scope of one claim of up to `limit` postings."""
-        if self.job_ids is None:
-            return self
-        return replace(self, job_ids=self.job_ids[self.turned : self.turned + limit], turned=0)
+    def turn(self, limit: int) -> tuple[str, ...]:
+        """The named postings whose turn a claim of up to `limit` is; none when no names are given."""
+        names = self.job_ids or ()
+        end = self.turned + limit
+        return names[self.turned : end if self.is_second_round else min(end, self._second)]
 
-    def rest(self, turned: int) -> Scope:
-        """What is left once so many more of those that are named have had their turn."""
-        return replace(self, turned=self.turned + turned)
+    def rest(self, turned: int, missed: tuple[str, ...] = ()) -> Scope:
+        """What is left once so many more of those that are named have had their turn, some of them in vain."""
+        again, lost = ((), missed) if self.is_second_round else (missed, ())
+        names = None if self.job_ids is None else self.job_ids + again
+        return replace(self, job_ids=names, second=self._second, turned=self.turned + turned, missed=self.missed + lost)
+
+    @property
+    def is_second_round(self) -> bool:
+        """Whether all that are named have had their first turn."""
+        return self.job_ids is not None and self.turned >= self._second
 
     @property
     def is_exhausted(self) -> bool:
         """Whether all that are named have had their turn."""
         return self.job_ids is not None and self.turned >= len(self.job_ids)
 
+    @property
+    def _second(self) -> int:
+        return len(self.job_ids or ()) if self.second is None else self.second
+
 
 HAS_POSTING = exists(select(job_postings.c.id).where(job_postings.c.id == enrichment_status.c.job_id))
 
 
-def scope_branches(enrichment: str, scope: Scope, now: datetime, max_attempts: int) -> list[ColumnElement[bool]]:
+def scope_branches(
+    enrichment: str, scope: Scope, now: datetime, max_attempts: int, names: tuple[str, ...] = ()
+) -> list[ColumnElement[bool]]:
     """The conditions of what a run takes, in the order it takes them; each is one range of the index of due rows.
+
+    `names` are the named postings whose turn it is.
 
     Never tried or requested first, then attempts whose lease ran out, then failures by the budget they have used:
     one branch for each value, so that no claim walks over postings that have used theirs up.
@@ -58,7 +77,7 @@ def scope_branches(enrichment: str, scope: Scope, now: datetime, max_attempts: i
     ours, pending = and_(status.enrichment == enrichment, HAS_POSTING), status.state == "pending"
     due, orphaned = status.due_at <= scope.horizon, and_(status.state == "running", status.due_at <= now)
     if scope.job_ids is not None:
-        named = and_(ours, status.job_id.in_(scope.job_ids))
+        named = and_(ours, status.job_id.in_(names))
         free = status.state != "running" if scope.why == "force" else or_(pending, _may_be_retried())
         return [and_(named, or_(free, orphaned))]
     if scope.batch is not None:

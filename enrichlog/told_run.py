@@ -20,6 +20,7 @@ from eventlog.errors import EnrichlogError
 from eventlog.redaction import redact
 
 DONE, STOPPED, FOUND = 0, 1, 3
+MISSED = "another program holds it, or has enriched or deleted it meanwhile"
 
 
 def run(
@@ -54,6 +55,7 @@ def run(
         if so_far.done:
             _tell(so_far, seconds, left, None, as_json=as_json)
         raise failure
+    left = {**left, **dict.fromkeys(so_far.missed, MISSED)}
     _tell(so_far, seconds, left, reports.status(database, enrichment.name), as_json=as_json)
     return _exit_code(so_far, fail_on_error=fail_on_error)
 
@@ -62,7 +64,8 @@ def _tell(
     run: Run, seconds: float, left: Mapping[str, str], standing: reports.Document | None, *, as_json: bool
 ) -> None:
     if as_json:
-        summary: dict[str, Any] = {**vars(run), "done": run.done, "seconds": round(seconds, 3), "left": left}
+        done = {name: value for name, value in vars(run).items() if name != "missed"}  # they are among the left
+        summary: dict[str, Any] = {**done, "done": run.done, "seconds": round(seconds, 3), "left": left}
         terminal.print_json(summary | {"projection_failed": standing and standing["projection_failed"]})
     else:
         screens.enriched(run, seconds, left, standing)

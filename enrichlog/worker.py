@@ -99,6 +99,7 @@ class Worker:
                     scope = claims.rest
                     await self._room(filling=claims.found)
             finally:
+                self.run.missed += scope.missed
                 await self._finish()
         if self._error is not None:
             raise self._error

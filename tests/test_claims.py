@@ -33,11 +33,13 @@ from tests.builders import (
     failed,
     offer,
     run,
+    sessions,
     shown,
     started,
     status,
     succeeded,
     tell,
+    wait_for_a_waiter,
 )
 from tests.service import import_many, import_postings, of_type, posting, whole_log
 
@@ -180,6 +182,63 @@ def test_a_named_posting_that_somebody_else_enriched_meanwhile_is_not_asked_abou
     tell(timed, "job-000", started(), succeeded())
     assert taken(timed, settings, scope=scope) == []
     assert taken(timed, settings, scope=scope_of(timed, "job", [Target("000")], force=True)) == ["000"]
+
+
+def test_a_named_posting_that_somebody_holds_just_then_has_a_second_turn_in_which_it_is_waited_for(
+    postgresql: Database, settings: Settings
+) -> None:
+    import_many(postgresql, 3)
+    scope = scope_of(postgresql, "job", [Target(f"00{number}") for number in range(3)], force=False)
+    with sessions(postgresql, 1) as (holder,), ThreadPoolExecutor(1) as other:
+        holder.execute("SELECT FROM enrichlog.enrichment_status WHERE job_id = '000' FOR UPDATE")
+        first = claims(postgresql, settings, scope=scope)
+        assert [one.posting.id for one in first.taken] == ["001", "002"]
+        assert not first.rest.is_exhausted
+        waiting = other.submit(claims, postgresql, settings, scope=first.rest)
+        wait_for_a_waiter(postgresql)
+        holder.rollback()
+        second = waiting.result(BOUND)
+    assert [one.posting.id for one in second.taken] == ["000"]
+    assert (second.rest.is_exhausted, second.rest.missed) == (True, ())
+
+
+def test_a_named_posting_that_is_not_to_be_had_is_told_after_its_second_turn(
+    timed: Database, settings: Settings
+) -> None:
+    import_many(timed, 2)
+    scope = scope_of(timed, "job", [Target("000"), Target("001")], force=False)
+    tell(timed, "job-000", started(), succeeded())
+    first = claims(timed, settings, 1, scope=scope)
+    second = claims(timed, settings, 5, scope=first.rest)
+    third = claims(timed, settings, 5, scope=second.rest)
+    assert [[one.posting.id for one in each.taken] for each in (first, second, third)] == [[], ["001"], []]
+    assert (third.rest.is_exhausted, third.rest.missed) == (True, ("000",))
+
+
+def test_a_posting_given_up_is_tried_again_when_it_is_forced(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    import_many(timed, 1)
+    for number in (1, 2):
+        tell(timed, "job-000", started(number), failed(number, error_type="interrupted", cap=3, wait_ms=0))
+    tell(timed, "job-000", started(3, attempt_id=str(uuid.uuid4()), lease_seconds=0))
+    (one,) = claims(timed, settings, scope=scope_of(timed, "job", [Target("000")], force=True)).taken
+    kinds = [event.type for event in whole_log(timed)][-3:]
+    assert kinds == ["EnrichmentFailed", "EnrichmentRequested", "EnrichmentStarted"]
+    assert (one.started.event.attempt, status(timed, "job-000")["budget_used"]) == (4, 0)
+
+
+def test_what_stands_behind_a_posting_that_is_too_dear_keeps_its_turn_too(timed: Database, settings: Settings) -> None:
+    import_many(timed, 4)
+    scope = scope_of(timed, "job", [Target(f"00{number}") for number in range(4)], force=True)
+    tell(timed, "job-003", *(event for n in (1, 2) for event in (started(n), failed(n, error_type="interrupted"))))
+    tell(timed, "job-003", started(3, lease_seconds=0))
+    (whole, *_), *_ = claims(timed, settings, 1, scope=scope)
+    price = whole.started.event.reserved_microdollars or 0
+    again = claims(timed, settings, scope=scope.rest(1), money=2 * price)
+    assert [one.posting.id for one in again.taken] == ["001", "002"]
+    assert (again.given_up, again.rest.turned) == (0, 3)
+    assert status(timed, "job-003")["state"] == "running"
 
 
 def test_a_forced_attempt_waits_like_the_first_of_a_new_budget(timed: Database, settings: Settings) -> None:
