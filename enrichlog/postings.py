@@ -104,12 +104,11 @@ def store_postings(
     """Store postings and request what is new or changed, in one transaction. Returns what became of each."""
     hashes = {posting.id: posting.input_hash for posting in postings}
     with database.write() as connection:
-        _hold_streams(connection, enrichments, list(hashes))
         changes = _changes(connection, postings)
+        differing = [p for p, change in zip(postings, changes, strict=True) if change != "unchanged"]
+        _hold_streams(connection, enrichments, [posting.id for posting in differing])
         now = database.dialect.clock(connection)
-        _upsert(
-            connection, database, [p for p, change in zip(postings, changes, strict=True) if change != "unchanged"], now
-        )
+        _upsert(connection, database, differing, now)
         request_unseen(connection, database, enrichments, hashes, actor)
     return changes
 

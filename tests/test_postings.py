@@ -1,6 +1,7 @@
 """Postings in: what is new or changed is noticed and requested, once for each enrichment."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from enrichlog.postings import (
 )
 from eventlog.database import Database
 from eventlog.log import append
-from tests.builders import NOON, run, started, status, succeeded, tell
+from projections import enrichment_status
+from tests.builders import BOUND, NOON, run, started, status, succeeded, tell, wait_for_a_waiter
 from tests.service import import_many, import_postings, of_type, posting, whole_log
 
 
@@ -188,3 +190,17 @@ def test_the_hash_of_the_input_stays_what_it_is_or_everything_would_be_asked_aga
     one = Posting("1", "t", "d", company="c", location="l")
     text = '{"company":"c","description":"d","location":"l","title":"t"}'
     assert one.input_hash == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_an_import_waits_for_a_stream_before_it_holds_the_posting_that_a_users_trigger_writes_to(
+    postgresql: Database,
+) -> None:
+    import_postings(postgresql, posting("1"))
+    tell(postgresql, "job-1", started())
+    with ThreadPoolExecutor(1) as other, postgresql.write() as connection:
+        enrichment_status.lock(connection, ["job-1"])  # as an append begins
+        importing = other.submit(import_postings, postgresql, posting("1", description="Other."))
+        wait_for_a_waiter(postgresql)
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        connection.exec_driver_sql("SELECT FROM job_postings WHERE id = '1' FOR UPDATE")  # as the trigger goes on
+    importing.result(BOUND)
