@@ -8,11 +8,8 @@ import orjson
 
 REDACTED = "[redacted]"
 
-_SECRETS = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|sess)-(?P<key>[\w-]*(?:\*[\w*-]*\.?[\w*-]*)?)"
-    r"|\bBearer\s+(?!\[redacted\])[\w.~+/-]{8,}=*"
-    r"|(?<=://)[^\s/@:\"]*:[^\s/\"]+(?=@)"
-)
+_KEYS = re.compile(r"\b(?:sk|pk|rk|gsk|xai|sess)-(?P<key>[\w-]*(?:\*[\w*-]*\.?[\w*-]*)?)")
+_OTHERS = re.compile(r"\bBearer\s+(?!\[redacted\])[\w.~+/-]{8,}=*|(?<=://)[^\s/@:\"]*:[^\s/\"]+(?=@)")
 _DIGIT = re.compile(r"\d")
 _KEY_CHARACTERS = 20
 _known: dict[str, bytes] = {}
@@ -21,7 +18,7 @@ _known: dict[str, bytes] = {}
 
 def remember_secret(secret: str) -> None:
     """Have this exact text taken out everywhere; under 8 characters it would hit ordinary words, and is ignored."""
-    plain = secret.strip()
+    plain = secret.strip().encode("utf-8", "ignore").decode()  # what cannot be encoded cannot be stored or sent either
     if len(plain) >= 8:
         for form in (_escaped(plain).decode(), plain):  # a JSON text that echoes it is stored as a text itself
             _known[form] = _escaped(form)
@@ -45,7 +42,7 @@ def redact(text: str) -> str:
     for secret in _known:
         if secret in text:
             text = text.replace(secret, REDACTED)
-    return _SECRETS.sub(_replacement, text)
+    return _KEYS.sub(_replacement, _OTHERS.sub(REDACTED, text))  # apart: a key that is none must not hide a password
 
 
 def _replacement(match: re.Match[str]) -> str:

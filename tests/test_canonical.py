@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from eventlog import canonical, redaction
 from eventlog.errors import NotAppended
-from eventlog.redaction import REDACTED, redact
+from eventlog.redaction import REDACTED, may_hold_secrets, redact, remember_secret
 
 KEY = "sk-proj-4fKz81LmQ0xTn7Rb2Vw9"
 
@@ -172,3 +172,25 @@ def test_a_long_text_full_of_what_looks_like_the_beginning_of_a_key_is_read_once
 @given(storable)
 def test_taking_secrets_out_twice_is_taking_them_out_once(text: str) -> None:
     assert redact(redact(text)) == redact(text)
+
+
+PIECES = st.sampled_from(
+    ["sk-", "pk-", "rk-", "gsk-", "xai-", "sess-", "Bearer ", "postgresql://", "https://", "admin:hunter2pass",
+     "@db/x", "*", ".", "abcdefghij0123456789", "learn", " ", "/", "key=", "[redacted]"]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_the_quick_look_never_misses_what_the_close_one_takes_out(text: str) -> None:
+    assert redact(text) == text or may_hold_secrets(orjson.dumps(text))
+
+
+@pytest.mark.parametrize("prefix", ["sk", "pk", "rk", "gsk", "xai", "sess"])
+def test_a_word_that_looks_like_a_key_hides_no_password_and_no_token(prefix: str) -> None:
+    assert canonical.text(f"postgresql://{prefix}-admin:hunter2pass@db/x") == '"postgresql://[redacted]@db/x"'
+    assert "abcdefghijklmnop" not in canonical.text(f"{prefix}-Bearer abcdefghijklmnop")
+    assert canonical.text(f"{prefix}-abcdefghij0123456789") == '"[redacted]"'
+
+
+def test_a_secret_that_is_not_utf_8_is_no_defect() -> None:
+    remember_secret("sk-\udcff\udcfeabcdefghijkl1")
