@@ -13,10 +13,12 @@ from enrichlog.errors import ERROR_TYPES
 from enrichlog.postings import notice_posting
 from enrichlog.single import record_pair
 from eventlog.database import Database
-from eventlog.events import EnrichmentFailed, EnrichmentRequested, EnrichmentStarted, EnrichmentSucceeded
+from eventlog.events import EnrichmentFailed, EnrichmentLateResult, EnrichmentStarted, EnrichmentSucceeded
 from eventlog.log import read_page
 from eventlog.schema import events
 from eventlog.streams import stream_of
+
+_ENDS = [kind.__name__ for kind in (EnrichmentSucceeded, EnrichmentFailed, EnrichmentLateResult)]
 
 
 def record_result(database: Database, enrichment: str, job_id: str, result: dict[str, Any]) -> None:
@@ -50,13 +52,12 @@ def record_error(database: Database, enrichment: str, job_id: str, message: str)
 
 
 def _ends_with(database: Database, enrichment: str, job_id: str, name: str, value: object) -> bool:
-    """Whether a call of ours is the last that ended for the posting, and ended with this."""
-    stream = select(events).where(events.c.stream_id == stream_of(enrichment, job_id))
-    newest = read_page(database, stream.order_by(events.c.version.desc()).limit(3))
-    if newest and newest[0].type == EnrichmentStarted.__name__:  # somebody else has begun since
-        newest = [event for event in newest[1:] if event.type != EnrichmentRequested.__name__]
-    last = newest[0] if newest else None
-    return last is not None and last.facts.get("origin") == "call" and (last.content or {}).get(name) == value
+    """Whether a call of ours is the last that ended for the posting, and ended with this, or with what was erased."""
+    ends = (events.c.stream_id == stream_of(enrichment, job_id)) & events.c.type.in_(_ENDS)
+    newest = read_page(database, select(events).where(ends).order_by(events.c.version.desc()).limit(1))
+    for last in newest:
+        return last.facts["origin"] == "call" and (last.content is None or last.content.get(name) == value)
+    return False
 
 
 def _start(database: Database, enrichment: str, job_id: str) -> EnrichmentStarted:

@@ -31,7 +31,7 @@ from enrichlog.settings import Settings, configure, reset
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
 from eventlog.errors import Conflict, NotInitialised
-from tests.builders import BOUND, failed, requested, run, shown, started, status, tell
+from tests.builders import BOUND, erased, failed, requested, run, shown, started, status, tell
 from tests.command_line import CLI, contents, environment
 from tests.service import import_many, import_postings, of_type, posting, whole_log
 
@@ -287,13 +287,24 @@ def test_each_save_that_no_call_of_ours_went_before_is_an_attempt(database: Data
     assert types(database, "001") == [*CALLED, *CALLED[1:] * 2]
 
 
-def test_a_result_like_the_old_one_is_recorded_for_a_posting_that_has_changed(database: Database) -> None:
+def test_what_the_call_has_recorded_does_not_answer_what_was_requested_since(database: Database) -> None:
     data, _ = enrich_job_with_llm("000", "Work number 000.")
     import_postings(database, posting("000", description="Other work."))
-    assert status(database, "job-000")["state"] == "pending"
     assert save_enrichment_to_db("000", data) is True
+    assert (status(database, "job-000")["state"], types(database)) == ("pending", [*CALLED, "EnrichmentRequested"])
+    assert save_enrichment_to_db("000", {"title": "Found elsewhere"}) is True  # the control
     assert status(database, "job-000")["state"] == "succeeded"
-    assert types(database) == [*CALLED, *CALLED]
+
+
+def test_what_was_erased_is_not_saved_again(database: Database) -> None:
+    data, _ = enrich_job_with_llm("000", "Work number 000.")
+    tell(database, "job-000", erased())
+    run(database, "UPDATE {ours}events SET content = NULL, salt = NULL WHERE type = 'EnrichmentSucceeded'")
+    assert save_enrichment_to_db("000", data) is True
+    assert types(database) == [*CALLED, "ContentErased"]
+    row = shown(database, "job-000")
+    assert row is not None
+    assert row["result"] is None
 
 
 def test_what_the_call_has_recorded_is_saved_although_somebody_else_has_begun_since(database: Database) -> None:
