@@ -26,18 +26,42 @@ async def read_body(chunks: AsyncIterable[bytes], headers: Mapping[str, str]) ->
     Raises `BodyTooLarge` before more than the cap is held in memory, and `CannotUnpack`.
     """
     encoding = encoding_of(headers)
-    unpacked = zlib.decompressobj(_GZIP_OR_ZLIB) if encoding in _PACKED else None
+    unpacking = _Unpacking() if encoding in _PACKED else None
     read = given = 0
     async for chunk in chunks:
         read += len(chunk)
         try:
-            piece = unpacked.decompress(chunk, BODY_CAP - given + 1) if unpacked else chunk
+            piece = unpacking.unpack(chunk, BODY_CAP - given + 1) if unpacking else chunk
         except zlib.error as error:
             raise CannotUnpack(f"it is not {encoding}: {error}") from error
         given += len(piece)
         if max(read, given) > BODY_CAP:
             raise BodyTooLarge
         yield piece
+    if unpacking and not unpacking.is_whole:
+        raise CannotUnpack(f"it is {encoding} without its end")
+
+
+class _Unpacking:
+    """A packed body on its way: one member, or several one behind the other (RFC 1952, 2.2)."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last member has come to its end."""
+        return self._member.eof
+
+    def unpack(self, packed: bytes, most: int) -> bytes:
+        """What these bytes unpack to, up to so many bytes. Raises `zlib.error`."""
+        unpacked = b""
+        while packed and len(unpacked) < most:
+            if self._member.eof:
+                self._member = zlib.decompressobj(_GZIP_OR_ZLIB)
+            unpacked += self._member.decompress(packed, most - len(unpacked))
+            packed = self._member.unused_data
+        return unpacked
 
 
 def check_head(headers: Mapping[str, str]) -> None:

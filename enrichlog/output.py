@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any, NoReturn
@@ -42,7 +43,7 @@ def _strict(text: str) -> Any:
     if _depth(text) > DEEPEST:
         raise json.JSONDecodeError("nested too deep", text, 0)
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError:
         raise
     except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits, NaN
@@ -55,6 +56,12 @@ def _depth(text: str) -> int:
         return 0
     steps = (1 if character in "[{" else -1 for character in text if character in "[]{}")
     return max(accumulate(steps), default=0)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is larger than a number can be")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -96,6 +96,7 @@ def schema_hash(model: type[BaseModel]) -> str:
     return hashlib.sha256(canonical.text(strict_schema(model)).encode()).hexdigest()
 
 
+_VALUES = ("examples", "enum", "const")  # not schemas, whatever they look like
 _NAMED = ("properties", "$defs")  # their keys are the user's names, which may be those of keywords
 _UNKNOWN = ("default", "discriminator")  # refused, or without a meaning, in strict mode
 _FREE_KEYS = (
@@ -124,7 +125,9 @@ def _strict(node: Any) -> Any:
     if node.get("type") == "object" and "properties" not in node:
         raise ValueError(_FREE_KEYS.format(title=node.get("title", "a part of it")))
     strict = {
-        key: _each(value) if key in _NAMED else _strict(value) for key, value in node.items() if key not in _UNKNOWN
+        key: value if key in _VALUES else _each(value) if key in _NAMED else _strict(value)
+        for key, value in node.items()
+        if key not in _UNKNOWN
     }
     if "properties" in node:
         strict |= {"additionalProperties": False, "required": list(node["properties"])}

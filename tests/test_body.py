@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from enrichlog.body import BODY_CAP, BodyTooLarge, read_body
+from enrichlog.body import BODY_CAP, BodyTooLarge, CannotUnpack, read_body
 
 BOMB = gzip.compress(b" " * 100 * BODY_CAP)
 
@@ -39,6 +39,15 @@ def test_what_unpacks_to_a_hundred_times_the_cap_takes_no_more_memory_than_the_c
         tracemalloc.stop()
 
 
-def test_what_follows_a_packed_body_counts_too() -> None:
+def test_a_packed_body_may_have_several_members_which_count_together() -> None:
+    members = gzip.compress(b"Data ") + gzip.compress(b"Engineer")
+    assert read(members) == read(members[:7], members[7:]) == b"Data Engineer"
     with pytest.raises(BodyTooLarge):
-        read(gzip.compress(b"{}"), *[b"x" * (BODY_CAP // 4)] * 5)
+        read(*[gzip.compress(b" " * (BODY_CAP // 4))] * 5)
+
+
+def test_a_packed_body_without_its_end_or_with_something_else_behind_it_is_refused() -> None:
+    text = gzip.compress(b"Data Engineer")
+    for wrong in (text[:-10], text + b"something else"):
+        with pytest.raises(CannotUnpack):
+            read(wrong)
