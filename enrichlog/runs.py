@@ -19,7 +19,7 @@ from enrichlog.settings import Settings
 from enrichlog.worker import GRACE_SECONDS, Worker
 from eventlog.database import Database
 from projections.reconcile import PROJECTIONS, not_shown, reconcile
-from projections.users_table import LOCKED
+from projections.users_table import DELETED, LOCKED
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _drain_on_signals(worker: Worker) -> None:
 
 
 def _show_what_was_locked(database: Database) -> None:
-    """Write the rows that were skipped because another program had locked them."""
-    streams = [stream_id for stream_id, reason in not_shown(database).items() if reason == LOCKED]
+    """Write the rows that were skipped because another program had locked or deleted them."""
+    streams = [stream_id for stream_id, reason in not_shown(database).items() if reason in (LOCKED, DELETED)]
     if streams:
         reconcile(database, PROJECTIONS["llm_enrichment"], write=True, streams=streams, gone=find_deleted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -153,9 +153,9 @@ def load(connection: Connection, streams: Iterable[str]) -> dict[str, Row]:
     return {join(row.enrichment, row.job_posting_id): dict(row._mapping) for row in found}
 
 
-def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row]) -> Refusals:
-    """Write the rows, or the columns of them that are given, as far as the table takes them."""
-    return users_table.write_rows(connection, dialect, llm_enrichment, rows)
+def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row], parts: Collection[str] = ()) -> Refusals:
+    """Write the rows, of `parts` only the columns that are known, as far as the table takes them."""
+    return users_table.write_rows(connection, dialect, llm_enrichment, rows, parts)
 
 
 projection: Projection[Enriched] = Projection(

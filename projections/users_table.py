@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Connection, Insert, Table, Update, bindparam, select, tuple_, update
@@ -13,6 +13,7 @@ from eventlog.dialects import Dialect
 from projections.projection import Refusals, Row
 
 LOCKED = "the row was locked by another program"
+DELETED = "its row was deleted from the table"
 NOT_TAKEN = "the table did not take the row: a trigger passed over it"
 
 
@@ -28,10 +29,14 @@ class _PassedOver(Exception):
     """The table took fewer rows than it was sent, and said nothing."""
 
 
-def write_rows(connection: Connection, dialect: Dialect, table: Table, rows: Mapping[str, Row]) -> Refusals:
+def write_rows(
+    connection: Connection, dialect: Dialect, table: Table, rows: Mapping[str, Row], parts: Collection[str]
+) -> Refusals:
     """Write the rows (by stream; each the columns to set, with its key) as far as the table takes them.
 
-    Returns the database's reason for each stream whose row it refused. Rows locked by someone else are not waited for.
+    `parts` are the streams of which only some columns are known here: where the row is not there they would make one
+    that nobody has ever seen. Returns the reason for each stream whose row was not written, mostly in the database's
+    own words. Rows locked by someone else are not waited for.
     """
     if not rows:
         return {}
@@ -42,8 +47,11 @@ def write_rows(connection: Connection, dialect: Dialect, table: Table, rows: Map
     except DBAPIError as refusal:
         return dict.fromkeys(rows, _reason(connection, dialect, refusal))
     locked = [stream_id for stream_id, free in is_free.items() if not free]
-    wanted = [_Wanted(one, row, one in is_free) for one, row in rows.items() if is_free.get(one, True)]
-    return dict.fromkeys(locked, LOCKED) | _write_or_bisect(connection, dialect, table, wanted)
+    deleted = [stream_id for stream_id in parts if stream_id in rows and stream_id not in is_free]
+    left = {*locked, *deleted}
+    wanted = [_Wanted(one, row, one in is_free) for one, row in rows.items() if one not in left]
+    refused = dict.fromkeys(locked, LOCKED) | dict.fromkeys(deleted, DELETED)
+    return refused | _write_or_bisect(connection, dialect, table, wanted)
 
 
 def _lock(connection: Connection, table: Table, rows: Mapping[str, Row]) -> dict[str, bool]:

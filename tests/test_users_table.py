@@ -8,6 +8,7 @@ import pytest
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
 from eventlog.log import Proposal, read_log
+from projections.reconcile import PROJECTIONS, reconcile
 from projections.users_table import NOT_TAKEN
 from tests.builders import appended, failed, offer, proposal, requested, run, shown, started, status, succeeded, tell
 
@@ -220,3 +221,16 @@ def test_the_mark_goes_when_the_row_can_be_written_again(running: Database) -> N
     tell(running, REFUSED, succeeded(2))
     assert status(running, REFUSED)["projection_error"] is None
     assert shown(running, REFUSED) is not None
+
+
+def test_a_row_that_was_deleted_is_never_made_anew_of_a_part_of_it(database: Database) -> None:
+    tell(database, "job-1", requested(), started(), succeeded(), requested("force"), started(2))
+    run(database, "DELETE FROM llm_enrichment")
+    tell(database, "job-1", failed(2))
+    assert shown(database, "job-1") is None
+    assert status(database, "job-1")["projection_error"] == "its row was deleted from the table"
+    reconcile(database, PROJECTIONS["llm_enrichment"], write=True)
+    row = shown(database, "job-1")
+    assert row is not None
+    assert (row["result"], row["enrichment_error"]) == ({"attempt": 1}, "Request timeout after 300 seconds")
+    assert status(database, "job-1")["projection_error"] is None
