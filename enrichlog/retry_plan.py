@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.retry import VERDICTS, Verdict, allowance, verdict
+from enrichlog.scope import HAS_POSTING
 from enrichlog.targets import Target
 from enrichlog.terminal import counted
 from eventlog.database import Database
@@ -27,11 +28,10 @@ class RetryPlan:
     """What a retry would do: the postings it takes, at the version they were looked at, and the counts of all.
 
     `counts` is by (error type, verdict); `next_due` is when the first of the waiting ones may be tried; `most_used` is
-    the most counted failures of one that has used up its attempts. `enrichment` and `error_types` are what was asked.
+    the most counted failures of one that has used up its attempts. `error_types` is what was asked.
     """
 
     max_attempts: int | None
-    enrichment: str = "job"
     error_types: Sequence[str] = ()
     targets: list[Target] = field(default_factory=list)
     counts: Counter[tuple[str, Verdict]] = field(default_factory=Counter)
@@ -52,18 +52,17 @@ class RetryPlan:
     def why_nothing(self) -> str:
         """Why there is nothing to try, and what to type instead."""
         waiting, exhausted = self.total("waiting"), self.total("exhausted")
-        of_enrichment = "" if self.enrichment == "job" else f" --enrichment {self.enrichment}"
-        by_force = f"If you must: enrichlog enrich JOB_ID --force{of_enrichment}"
+        by_force = "If you must: enrichlog enrich JOB_ID --force"
         if not self.counts and not self.error_types:
             return "Nothing has failed."
         if not self.counts:
-            return f"No posting has failed like that. See what has with: enrichlog errors{of_enrichment}"
+            return "No posting has failed like that. See what has with: enrichlog errors"
         if waiting and self.next_due:
             wait = "waits until" if waiting == 1 else "wait until"
             return f"{counted(waiting, 'posting')} {wait} {self.next_due:%Y-%m-%d %H:%M:%S} UTC or later; retry then."
         if exhausted:
             have = "has used up its" if exhausted == 1 else "have used up their"
-            asked = "".join(f" --error-type {name}" for name in self.error_types) + of_enrichment
+            asked = "".join(f" --error-type {name}" for name in self.error_types)
             more = f"Allow one more with: enrichlog retry{asked} --max-attempts {self.most_used + 1}"
             return f"{counted(exhausted, 'posting')} {have} attempts. {more if self.most_used < MOST else by_force}"
         return f"Trying these again brings the same. {by_force}"
@@ -72,11 +71,11 @@ class RetryPlan:
 def plan_retry(
     database: Database, enrichment: str, error_types: Sequence[str], max_attempts: int | None, default: int
 ) -> RetryPlan:
-    """Plan a retry of what failed with one of these error types (none given: any).
+    """Plan a retry of what failed with one of these error types (none given: any); deleted postings are no part of it.
 
     An explicit maximum overrides both the default and the caps of the error types.
     """
-    plan = RetryPlan(max_attempts, enrichment, error_types)
+    plan = RetryPlan(max_attempts, error_types)
     with database.read() as connection:
         now = database.dialect.clock(connection)
     for row in _failed(database, enrichment, error_types):
@@ -103,7 +102,7 @@ def _failed(database: Database, enrichment: str, error_types: Sequence[str]) -> 
     query = select(
         status.stream_id, status.job_id, status.version, status.error_type, status.retryable, status.cap,
         status.budget_used, status.grants, status.max_attempts, status.due_at,
-    ).where(status.enrichment == enrichment, status.state == "failed")  # fmt: skip
+    ).where(status.enrichment == enrichment, status.state == "failed", HAS_POSTING)  # fmt: skip
     if error_types:
         query = query.where(status.error_type.in_(error_types))
     while page := database.page(query.where(status.stream_id > after).order_by(status.stream_id).limit(PAGE)):

@@ -7,7 +7,7 @@ from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target, request
 from eventlog.database import Database
-from tests.builders import StoppedClock, failed, requested, started, status, succeeded, tell
+from tests.builders import StoppedClock, failed, requested, run, started, status, succeeded, tell
 from tests.command_line import Command
 from tests.service import import_many, import_postings, of_type, posting
 
@@ -15,7 +15,7 @@ from tests.service import import_many, import_postings, of_type, posting
 def fail(database: Database, job_id: str, attempts: int = 1, **facts: object) -> None:
     """A posting that failed so many times; by default for a reason that is over at once."""
     verdict = {"error_type": "quota_exceeded", "counts": False, "wait_ms": 0, **facts}
-    tell(database, f"job-{job_id}", requested())
+    import_postings(database, posting(job_id))
     for number in range(1, attempts + 1):
         tell(database, f"job-{job_id}", started(number), failed(number, **verdict))
 
@@ -186,3 +186,11 @@ def test_short_names_stand_for_groups_of_error_types(
     simulator.play(Script(rules=[Rule("Work", (Fault.EMPTY,))]))
     enrichlog.done("enrich")
     assert "empty_output" in enrichlog.done("retry", "--dry-run", "--error-type", "parsing").out
+
+
+def test_a_deleted_posting_is_no_part_of_the_plan(database: Database) -> None:
+    import_many(database, 2)
+    for job_id in ("000", "001"):
+        tell(database, f"job-{job_id}", started(), failed(wait_ms=0))
+    run(database, "DELETE FROM job_postings WHERE id = '000'")
+    assert [target.job_id for target in plan_retry(database, "job", (), None, 5).targets] == ["001"]
