@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -42,6 +42,7 @@ def enrich_job_with_llm(job_id: str, description: str | None) -> tuple[Result | 
     The description becomes the posting's own; without one nobody is asked, and that is the recorded error. Raises
     `Conflict` while another attempt of the posting is in flight, and the errors of the settings and the database.
     """
+    job_id = _text(job_id)
     settings = current_settings()
     database = open_database(settings)
     if description is None or not description.strip():
@@ -62,7 +63,7 @@ def process_job_enrichment(job_id: str, force: bool = False) -> Result:
     is None where no attempt was made, such as while another is in flight. A posting that failed for good is not tried
     again without `force`. Raises the errors of the settings and the database, `UnknownJob` among them.
     """
-    settings = current_settings()
+    job_id, settings = _text(job_id), current_settings()
     database = open_database(settings)
     notice_posting(database, job_id, NAME, actor())
     status = reports.current(database, NAME, job_id)
@@ -86,7 +87,7 @@ def save_enrichment_to_db(job_id: str, enrichment_data: Any) -> bool:
         logger.warning("The enrichment of %s was not saved: a result is a dictionary", job_id)
         return False
     database = open_database(current_settings())
-    return _saved(job_id, lambda: record_result(database, NAME, job_id, enrichment_data))
+    return _saved(job_id, lambda: record_result(database, NAME, _text(job_id), enrichment_data))
 
 
 def save_enrichment_error_to_db(job_id: str, error_message: str | BaseException) -> bool:
@@ -96,7 +97,7 @@ def save_enrichment_error_to_db(job_id: str, error_message: str | BaseException)
     """
     database = open_database(current_settings())
     message = str(error_message or "") or "No message was given"
-    return _saved(job_id, lambda: record_error(database, NAME, job_id, message))
+    return _saved(job_id, lambda: record_error(database, NAME, _text(job_id), message))
 
 
 def _saved(job_id: str, record: Callable[[], None]) -> bool:
@@ -121,13 +122,15 @@ def get_unenriched_jobs(limit: int = 100, include_retries: bool = True) -> list[
     return found
 
 
-def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jobs: float = 1.0) -> Result:
+def batch_enrich_jobs(job_ids: Sequence[str], batch_size: int = 50, delay_between_jobs: float = 1.0) -> Result:
     """Enrich postings one after the other, with a pause (seconds) between calls.
 
     Returns {"total", "successful", "failed", "rate_limited", "results"}. It ends early when going on is useless, such
     as on an exhausted quota or without a database: the last result's `error` says why, and the log warns of it; the
     rest was not tried. Progress is logged every `batch_size` postings. Raises `UsageError`.
     """
+    if isinstance(job_ids, str):
+        raise UsageError(reason="A batch needs a list of ids of postings, not one text.")
     if batch_size < 1 or delay_between_jobs < 0:
         raise UsageError(reason="A batch needs a batch_size of 1 or more and a delay_between_jobs of 0 or more.")
     results: list[Result] = []
@@ -145,6 +148,11 @@ def batch_enrich_jobs(job_ids: list[str], batch_size: int = 50, delay_between_jo
     successful = sum(result["success"] for result in results)
     counts = {"total": len(job_ids), "successful": successful, "failed": len(results) - successful}
     return {**counts, "rate_limited": limited, "results": results}
+
+
+def _text(job_id: Any) -> str:
+    """Ids are text; tables of others number their postings."""
+    return str(job_id)
 
 
 def _one_of_many(job_id: str) -> tuple[Result, bool]:

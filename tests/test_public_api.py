@@ -465,3 +465,15 @@ def test_every_public_name_is_there_and_no_other() -> None:
     assert all(getattr(enrichlog, name) is not None for name in enrichlog.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = enrichlog.nothing
+
+
+def test_a_number_is_taken_for_the_id_it_is_written_as(database: Database) -> None:
+    import_postings(database, posting("26"))
+    assert process_job_enrichment(26)["job_id"] == "26"  # type: ignore[arg-type]
+    assert save_enrichment_to_db(26, {"title": "Found"}) is True  # type: ignore[arg-type]
+    assert enrich_job_with_llm(26, "Work.")[1] is None  # type: ignore[arg-type]
+
+
+def test_one_text_is_no_list_of_ids(database: Database) -> None:
+    with pytest.raises(UsageError, match="a list of ids"):
+        batch_enrich_jobs("26")
