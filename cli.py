@@ -102,6 +102,7 @@ def command(name: str, example: str, *, needs_database: bool = True) -> Callable
             settings = _settings(options)
             if "enrichment" in options:
                 settings.for_enrichment(options["enrichment"])
+            _remember_flags(settings, options.get("enrichment", "job"))
             if needs_database:
                 from enrichlog.place import open_database
 
@@ -131,6 +132,14 @@ def _settings(options: dict[str, Any]) -> Settings:
     settings = configure(**{name: options.pop(name) for name in shared if name in options})
     set_up_logging(settings.log_level, settings.log_format)
     return settings
+
+
+def _remember_flags(settings: Settings, enrichment: str) -> None:
+    """Have each command that an output names be about the same database and enrichment."""
+    from enrichlog import terminal
+    from enrichlog.place import flag_for
+
+    terminal.remember_flags(flag_for(settings), "" if enrichment == "job" else f" --enrichment {enrichment}")
 
 
 def enrichment_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -403,7 +412,7 @@ def _leave_output() -> None:
 
 def _tell(error: Exception, seconds: float) -> int:
     """Say what went wrong in one line, and with which exit code."""
-    from enrichlog.terminal import note
+    from enrichlog.terminal import advise, note
     from eventlog.errors import EnrichlogError
     from eventlog.redaction import redact
 
@@ -413,7 +422,7 @@ def _tell(error: Exception, seconds: float) -> int:
         note(f"Error: The output cannot be written: {error.strerror}. Send it to a place that has room.")
         return EXIT_STOPPED
     if isinstance(error, EnrichlogError):
-        note(f"Error: {text}")
+        note(f"Error: {advise(text)}")
         return EXIT_USAGE if error.kind == "usage" else EXIT_STOPPED
     logging.getLogger("enrichlog").debug("a defect, after %.1f s", seconds, exc_info=error)
     what = f"{type(error).__name__}: {text}"

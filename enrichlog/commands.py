@@ -26,7 +26,7 @@ from enrichlog.terminal import counted
 from enrichlog.told_run import DONE, FOUND, STOPPED
 from enrichlog.told_run import run as _run
 from eventlog.database import Database
-from eventlog.integrity import Anchor, compare, verify_log
+from eventlog.integrity import Anchor, LogReport, compare, verify_log
 from eventlog.log import head_position
 from projections.drift import Drift
 from projections.reconcile import PROJECTIONS, reconcile
@@ -54,8 +54,10 @@ def enrich(
     if job_ids or everything:
         chosen = _chosen(settings, database, asked.name, job_ids, force=force)
         if everything and not yes:
-            count = len(chosen.targets)
-            _ask(confirm, _price_tag(database, asked.name, min(count, limit or count)))
+            count = min(len(chosen.targets), limit or len(chosen.targets))
+            if as_json:  # a script is never asked: the plan is its document
+                _tell_count(database, asked.name, count, chosen.left, as_json=True)
+            _ask(_nobody if as_json else confirm, _price_tag(database, asked.name, count))
         left = chosen.left
         scope = scope_of(database, asked.name, chosen.targets, force=force)
     else:
@@ -77,7 +79,7 @@ def retry(
     if not as_json:
         screens.retry_plan(plan, settings.max_attempts)
     if dry_run or not plan.targets:
-        why = None if plan.targets else plan.why_nothing()
+        why = None if plan.targets else terminal.advise(plan.why_nothing())
         if as_json:
             terminal.print_json(_plan_document(plan, settings) | {"why_nothing": why})
         elif why:
@@ -121,14 +123,20 @@ def verify(database: Database, anchors: Sequence[str], *, as_json: bool) -> int:
         screens.log_report(report)
         for one in drifts:
             screens.drift(one, written=False)
-        terminal.say(_verdict(log_is_sound=not report.faults, sound=sound))
+        terminal.say(terminal.advise(_verdict(report, drifts)))
     return DONE if sound else FOUND
 
 
-def _verdict(*, log_is_sound: bool, sound: bool) -> str:
-    if sound:
-        return "Sound."
-    return "Not sound. The log is; make the rest equal to it with: enrichlog rebuild" if log_is_sound else "Not sound."
+def _verdict(report: LogReport, drifts: Sequence[Drift]) -> str:
+    if report.faults:
+        return "Not sound."
+    if any(
+        one.total > one.counts["unexplained"] or not PROJECTIONS[one.projection].is_users for one in drifts if one.total
+    ):
+        return "Not sound. The log is; make the rest equal to it with: enrichlog rebuild"
+    if any(one.total for one in drifts):
+        return "Not sound. The log is; rows that no event explains are left as they are, for you to keep or to delete."
+    return "Sound."
 
 
 def export(

@@ -38,9 +38,10 @@ FAULTS = (
 SHOWN = "sample-002"
 INTRODUCTION = f"""\
 This is the simulator: no model is asked, nothing leaves this machine, and costs are list prices for what was simulated.
-It plays some faults, waits at most {DEADLINE_SECONDS:g} s for an answer (usually 300) and {BACKOFF_SECONDS:g} s before
-a retry (usually 30 and more). For real answers set OPENAI_API_KEY, or OPENAI_BASE_URL and --api chat for any
-OpenAI-compatible server such as Ollama or vLLM."""
+It plays some faults, and waits at most {DEADLINE_SECONDS:g} s for an answer (usually 300) and {BACKOFF_SECONDS:g} s \
+before a retry (usually 30 and more).
+For real answers set OPENAI_API_KEY, or OPENAI_BASE_URL and --api chat for any OpenAI-compatible server such as Ollama \
+or vLLM."""
 NEXT = """\
 What to type next, with a key of yours or a server in OPENAI_BASE_URL:
 

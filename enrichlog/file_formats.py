@@ -117,7 +117,7 @@ def _read_json(path: Path, text: str) -> Iterator[Row | Rejected]:
     except (ValueError, RecursionError) as error:
         raise MalformedFile(path=path, format="JSON", reason=str(error)) from error
     if not isinstance(rows, list):
-        raise MalformedFile(path=path, format="JSON", reason="it is not a list of postings")
+        raise MalformedFile(path=path, format="JSON of postings", reason="it is not a list of postings")
     yield from (_row(number, row) for number, row in enumerate(rows, 1))
 
 

@@ -11,7 +11,7 @@ from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
 from enrichlog.retry import VERDICTS, allowance
 from enrichlog.retry_plan import RetryPlan, advice
-from enrichlog.terminal import counted, money, one_line, say, spent, table
+from enrichlog.terminal import advise, counted, money, one_line, say, spent, table
 from eventlog.integrity import LogReport
 from projections.drift import Drift
 
@@ -37,15 +37,15 @@ def enriched(run: Run, seconds: float, left: Mapping[str, str], standing: Docume
     for job_id, reason in left.items():
         say(f"{one_line(job_id)} was left: {reason}")
     if not run.done and not run.stopped:
-        say(_LEFT_ALL if left else _nothing_due(standing["postings"] if standing else {}))
+        say(advise(_LEFT_ALL if left else _nothing_due(standing["postings"] if standing else {})))
         return
     told = spent(run.input_tokens + run.output_tokens, run.cost_microdollars, run.unpriced_calls)
     done = counted(run.done, "attempt")
     say(f"{done} in {seconds:.1f} s: {run.succeeded:,} succeeded, {run.failed:,} failed; {told}")
     if run.simulated:
-        say(SIMULATED)
+        say(SIMULATED if run.cost_microdollars else SIMULATED.partition(";")[0] + ".")
     for error_type, count in run.errors.most_common():
-        say(f"  {count:,} × {error_type}: {advice(error_type)}")
+        say(f"  {count:,} × {error_type}: {advise(advice(error_type))}")
     if run.stopped:
         say(f"Stopped early. {run.stopped[:1].upper()}{run.stopped[1:]}")
     if standing and standing["projection_failed"]:
@@ -81,7 +81,7 @@ def errors(rows: list[Document]) -> None:
     if not rows:
         say("Nothing has failed.")
         return
-    lines = [(row["error_type"], row["group"], f"{row['count']:,}", advice(row["error_type"])) for row in rows]
+    lines = [(row["error_type"], row["group"], f"{row['count']:,}", advise(advice(row["error_type"]))) for row in rows]
     table(("Error type", "Group", "Postings", "What to do"), lines, numbers=("Postings",))
 
 

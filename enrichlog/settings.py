@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -191,7 +192,7 @@ def load(**flags: Any) -> Settings:
         name = ".".join(map(str, fault["loc"])) or "?"
         file = TomlConfigSettingsSource(Settings)()
         source = _source(str(fault["loc"][0]) if fault["loc"] else "?", file, set(flags) & {name})
-        raise InvalidSetting(name=name, source=source, reason=fault["msg"]) from None
+        raise InvalidSetting(name=name, source=source, reason=_told(fault)) from None
     except SettingsError as error:
         name = str(error).split('"')[1]
         raise InvalidSetting(name=name, source=_source(name, {}, set()), reason="it is not JSON") from error
@@ -200,6 +201,14 @@ def load(**flags: Any) -> Settings:
     if settings.api_key is not None:
         remember_secret(settings.api_key.get_secret_value())
     return settings
+
+
+def _told(fault: ErrorDetails) -> str:
+    """A fault in our words where pydantic's say nothing to a user."""
+    if fault["type"] == "extra_forbidden":
+        known = Settings if len(fault["loc"]) == 1 else EnrichmentSettings
+        return f"there is no such setting; known are {', '.join(known.model_fields)}"
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _source(name: str, file: dict[str, Any], given: set[str]) -> str:

@@ -47,6 +47,29 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+_flags = {"database": "", "enrichment": ""}
+_OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "export")
+_OF_ALL = ("import", "rebuild", "verify")
+_COMMAND = re.compile(
+    rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b((?: (?:JOB_ID|FILE|--[a-z-]+(?: [a-z0-9_]+)?))*)"
+)
+
+
+def remember_flags(database: str, enrichment: str) -> None:
+    """What the next command has to be given to be about the same: ` --database …`, ` --enrichment …`, or nothing."""
+    _flags.update(database=database, enrichment=enrichment)
+
+
+def advise(text: str) -> str:
+    """A sentence of ours with the flags behind each command that it names."""
+
+    def with_flags(match: re.Match[str]) -> str:
+        of_enrichment = _flags["enrichment"] if match[1] in _OF_ONE else ""
+        return f"{match[0]}{of_enrichment}{_flags['database']}"
+
+    return _COMMAND.sub(with_flags, text)
+
+
 def say(text: str = "") -> None:
     """A line on standard output."""
     out.print(_plain(text))

@@ -107,7 +107,7 @@ class Worker:
 
     def _end_of_scope(self, claims: Claims) -> None:
         if claims.unaffordable:
-            self.stop("the limit of money for this run does not allow another call")
+            self.stop("the limit of money for this run does not allow another call.")
 
     async def _take(self, recorder: Recorder, scope: Scope) -> Claims:
         """Claim as many postings as calls can begin, and begin them."""

@@ -430,3 +430,34 @@ def test_any_title_can_be_printed_where_the_locale_knows_few_characters(sqlite: 
     said = run_process("failed", folder=bare, **variables)
     assert (said.code, said.err) == (0, "")
     assert "1. Dévops 🚀 → Київ" in said.out
+
+
+def test_what_is_advised_is_about_the_same_enrichment_and_database(
+    enrichlog: Command, database: Database, bare: Path
+) -> None:
+    (bare / "enrichlog.toml").write_text("[enrichments.brief]\n")
+    import_many(database, 1)
+    enrichlog.done("enrich", "--enrichment", "brief", "--database", database.url)
+    said = enrichlog.done("enrich", "000", "--enrichment", "brief", "--database", database.url).out
+    flag = "URL" if "@" in database.url else database.url
+    assert f"enrichlog enrich JOB_ID --force --enrichment brief --database {flag}" in said
+    assert (
+        "JOB_ID --force\n" in enrichlog.done("enrich", "000").out + enrichlog.done("enrich", "000").out
+    )  # the control
+
+
+def test_rows_that_no_event_explains_are_told_as_the_users_own(two_failed: Command, database: Database) -> None:
+    run(database, "INSERT INTO llm_enrichment (job_posting_id, enrichment) VALUES ('ghost', 'job')")
+    for _ in range(2):
+        said = two_failed("verify")
+        assert (said.code, said.out.splitlines()[-1]) == (
+            3,
+            "Not sound. The log is; rows that no event explains are left as they are, for you to keep or to delete.",
+        )
+        two_failed.done("rebuild")
+
+
+def test_everything_forced_is_a_plan_to_scripts_until_it_is_confirmed(enrichlog: Command, database: Database) -> None:
+    import_many(database, 2)
+    said = enrichlog("enrich", "--force", "--all", "--json")
+    assert (said.code, said.document) == (2, {"dry_run": True, "would_take": 2, "left": {}})

@@ -138,8 +138,8 @@ def test_a_variable_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -
         ('api = "completions"', "api", "Input should be 'responses' or 'chat'"),
         ('deadline_seconds = "long"', "deadline_seconds", "Input should be a valid number"),
         ("deadline_seconds = nan", "deadline_seconds", "Input should be "),
-        ("colour = 1", "colour", "Extra inputs are not permitted"),
-        ("[enrichments.pay]\ncolour = 1", "enrichments.pay.colour", "Extra inputs are not permitted"),
+        ("colour = 1", "colour", "there is no such setting; known are "),
+        ("[enrichments.pay]\ncolour = 1", "enrichments.pay.colour", "there is no such setting; known are "),
         (
             '[error_codes]\nengine_dead = "dead"',
             "error_codes.engine_dead",

@@ -245,7 +245,7 @@ def test_no_more_than_the_limit_of_money_is_spent(
     assert done.cost_microdollars <= most
     assert done.done >= calls  # what was reserved and not spent pays for more
     if done.done < 19:
-        assert done.stopped == "the limit of money for this run does not allow another call"
+        assert done.stopped == "the limit of money for this run does not allow another call."
     assert_log_and_server_agree(sqlite, simulator)
 
 
