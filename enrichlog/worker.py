@@ -226,6 +226,8 @@ def _ids(claimed: Claim) -> dict[str, str]:
 
 
 def _log(claimed: Claim, end: End) -> None:
+    if not logger.isEnabledFor(logging.INFO):
+        return
     told = f"failed, {end.error_type}: {end.message}" if isinstance(end, EnrichmentFailed) else "succeeded"
     # Redacted here, because a program that imports us has handlers of its own.
     logger.info("%s: attempt %d %s", claimed.posting.id, end.attempt, redact(told), extra=_ids(claimed))
