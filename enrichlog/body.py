@@ -10,6 +10,8 @@ BODY_CAP = 2 * 1024 * 1024
 
 _PACKED = ("gzip", "x-gzip", "deflate")
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_GZIP = b"\x1f"  # its first byte; the second may come with the next chunk
+MOST_MEMBERS = 1_000
 
 
 class BodyTooLarge(Exception):
@@ -38,15 +40,19 @@ async def read_body(chunks: AsyncIterable[bytes], headers: Mapping[str, str]) ->
         if max(read, given) > BODY_CAP:
             raise BodyTooLarge
         yield piece
-    if unpacking and not unpacking.is_whole:
+    if unpacking and read and not unpacking.is_whole:
         raise CannotUnpack(f"it is {encoding} without its end")
 
 
 class _Unpacking:
-    """A packed body on its way: one member, or several one behind the other (RFC 1952, 2.2)."""
+    """A packed body on its way: one member, or several one behind the other (RFC 1952, 2.2).
+
+    What stands behind the last one and is no other, such as padding, is passed over.
+    """
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP_OR_ZLIB)
+        self._members = 1
 
     @property
     def is_whole(self) -> bool:
@@ -58,7 +64,9 @@ class _Unpacking:
         unpacked = b""
         while packed and len(unpacked) < most:
             if self._member.eof:
-                self._member = zlib.decompressobj(_GZIP_OR_ZLIB)
+                if not packed.startswith(_GZIP) or self._members == MOST_MEMBERS:
+                    break
+                self._member, self._members = zlib.decompressobj(_GZIP_OR_ZLIB), self._members + 1
             unpacked += self._member.decompress(packed, most - len(unpacked))
             packed = self._member.unused_data
         return unpacked

@@ -46,8 +46,10 @@ def test_a_packed_body_may_have_several_members_which_count_together() -> None:
         read(*[gzip.compress(b" " * (BODY_CAP // 4))] * 5)
 
 
-def test_a_packed_body_without_its_end_or_with_something_else_behind_it_is_refused() -> None:
+def test_a_packed_body_without_its_end_is_refused_and_what_stands_behind_it_is_passed_over() -> None:
     text = gzip.compress(b"Data Engineer")
-    for wrong in (text[:-10], text + b"something else"):
-        with pytest.raises(CannotUnpack):
-            read(wrong)
+    with pytest.raises(CannotUnpack):
+        read(text[:-10])
+    for behind in (b"\0" * 8, b"\r\n", b"something else"):
+        assert read(text + behind) == read(text, behind) == b"Data Engineer"
+    assert read() == read(b"") == b""  # an empty body that is called packed is empty
