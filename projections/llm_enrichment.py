@@ -135,6 +135,11 @@ def changes(stream_id: str, old: Enriched, new: Enriched) -> Row | None:
     return None if _set(new) == _set(old) else {**key(stream_id), **_set(new)}
 
 
+def is_part(enriched: Enriched) -> bool:
+    """Whether some of what is shown was not looked at: written alone, the rest would make a row of its own."""
+    return any(value is KEPT for value in enriched)
+
+
 def _set(enriched: Enriched) -> dict[str, Any]:
     """The columns that are known: those that are compared and written."""
     values = {

@@ -7,6 +7,7 @@ import pytest
 
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
+from eventlog.events import Event
 from eventlog.log import Proposal, read_log
 from projections.reconcile import PROJECTIONS, reconcile
 from projections.users_table import NOT_TAKEN
@@ -221,6 +222,18 @@ def test_the_mark_goes_when_the_row_can_be_written_again(running: Database) -> N
     tell(running, REFUSED, succeeded(2))
     assert status(running, REFUSED)["projection_error"] is None
     assert shown(running, REFUSED) is not None
+
+
+@pytest.mark.parametrize("before", [(succeeded(),), (failed(),)], ids=["succeeded", "failed"])
+def test_a_success_is_written_whole_although_the_row_before_it_was_deleted(
+    database: Database, before: tuple[Event, ...]
+) -> None:
+    tell(database, "job-1", requested(), started(), *before, requested("force"), started(2))
+    run(database, "DELETE FROM llm_enrichment")
+    tell(database, "job-1", succeeded(2))
+    row = shown(database, "job-1")
+    assert row is not None
+    assert (row["result"], status(database, "job-1")["projection_error"]) == ({"attempt": 2}, None)
 
 
 def test_a_row_that_was_deleted_is_never_made_anew_of_a_part_of_it(database: Database) -> None:
