@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, select
+from sqlalchemy.exc import DBAPIError
 
 from enrichlog import attempt
 from enrichlog.actor import actor
@@ -20,6 +21,7 @@ from enrichlog.retry import allowance
 from enrichlog.scope import Scope, bereft, scope_branches
 from enrichlog.settings import Settings
 from eventlog.database import Database
+from eventlog.dialects import Dialect
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentRequested, EnrichmentStarted
 from eventlog.log import Proposal, append, recorded
@@ -76,8 +78,10 @@ def claim(
     with database.write() as connection:
         now = database.dialect.clock(connection)
         branches = scope_branches(enrichment.name, scope, now, settings.max_attempts, names)
-        branches = [*branches, bereft(enrichment.name, now)]
-        picked = _in_turn(_pick(connection, branches, limit, waits=scope.is_second_round), names)
+        if scope.is_second_round:
+            picked = _in_turn(_pick_patiently(connection, database.dialect, branches[0]), names)
+        else:
+            picked = _in_turn(_pick(connection, [*branches, bereft(enrichment.name, now)], limit), names)
         postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
         wanted = [row for row in picked if row.job_id in postings and _may_go_on(scope, row, settings.max_attempts)]
         prepared = [_prepare(settings, enrichment, scope, row, postings[row.job_id], worker) for row in wanted]
@@ -99,19 +103,29 @@ def lease_seconds(settings: Settings) -> int:
     return round(settings.deadline_seconds) + LEASE_MARGIN_SECONDS
 
 
-def _pick(
-    connection: Connection, branches: Sequence[ColumnElement[bool]], limit: int, *, waits: bool
-) -> list[Row[Any]]:
-    """Lock due rows; those that others hold are waited for, in the order of all streams, only when that is asked."""
+def _pick(connection: Connection, branches: Sequence[ColumnElement[bool]], limit: int) -> list[Row[Any]]:
+    """Lock due rows, never waiting for those that others hold."""
     picked: list[Row[Any]] = []
-    order = enrichment_status.c.stream_id if waits else enrichment_status.c.due_at
     for branch in branches:
-        query = select(enrichment_status).where(branch).order_by(order)
-        query = query.limit(limit - len(picked)).with_for_update(skip_locked=not waits)
+        query = select(enrichment_status).where(branch).order_by(enrichment_status.c.due_at)
+        query = query.limit(limit - len(picked)).with_for_update(skip_locked=True)
         picked += connection.execute(query)
         if len(picked) >= limit:
             break
     return picked
+
+
+def _pick_patiently(connection: Connection, dialect: Dialect, named: ColumnElement[bool]) -> list[Row[Any]]:
+    """Lock named rows in the order of all streams, waiting a while for those that others hold."""
+    query = select(enrichment_status).where(named).order_by(enrichment_status.c.stream_id)
+    try:
+        with connection.begin_nested():
+            dialect.wait_briefly(connection)
+            return list(connection.execute(query.with_for_update()))
+    except DBAPIError as error:
+        if not dialect.is_locked(error):
+            raise
+    return list(connection.execute(query.with_for_update(skip_locked=True)))
 
 
 def _in_turn(picked: Sequence[Row[Any]], names: Sequence[str]) -> list[Row[Any]]:

@@ -45,6 +45,7 @@ READ_PATIENCE_MILLISECONDS = 5_000
 
 # Who freezes is cut off before those who wait for it give up. Sealing a batch takes its time.
 LOCK_PATIENCE, FROZEN, FROZEN_WITH_THE_LOG = "30s", "20s", "2s"
+BRIEF_PATIENCE = "5s"
 
 
 class Head(NamedTuple):
@@ -81,6 +82,10 @@ class Dialect(Protocol):
         ...
 
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert: ...
+    def wait_briefly(self, connection: Connection) -> None:
+        """Have locks be waited for a few seconds only, until the log lock is taken."""
+        ...
+
     def enter_users_table(self, connection: Connection) -> None: ...
     def leave_users_table(self, connection: Connection) -> None: ...
     def is_locked(self, error: DBAPIError) -> bool:
@@ -170,6 +175,9 @@ class SQLite:
 
     def insert(self, table: Table) -> sqlite.Insert:
         return sqlite.insert(table)
+
+    def wait_briefly(self, connection: Connection) -> None:
+        """One writer at a time: there are no locks to wait for."""
 
     def enter_users_table(self, connection: Connection) -> None:
         """One writer at a time: no row of theirs can be locked."""
@@ -313,6 +321,9 @@ class PostgreSQL:
 
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)
+
+    def wait_briefly(self, connection: Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BRIEF_PATIENCE}'")
 
     def enter_users_table(self, connection: Connection) -> None:
         connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")  # theirs to hold, ours to come back to

@@ -23,6 +23,7 @@ from enrichlog.retry_plan import plan_retry
 from enrichlog.scope import Scope, count_due, scope_branches
 from enrichlog.settings import Settings, configure
 from enrichlog.targets import Target, request, scope_of
+from eventlog import dialects
 from eventlog.database import Database
 from projections.enrichment_status import STATES, Status, enrichment_status, row
 from tests.builders import (
@@ -200,6 +201,20 @@ def test_a_named_posting_that_somebody_holds_just_then_has_a_second_turn_in_whic
         second = waiting.result(BOUND)
     assert [one.posting.id for one in second.taken] == ["000"]
     assert (second.rest.is_exhausted, second.rest.missed) == (True, ())
+
+
+def test_a_named_posting_that_stays_held_is_missed_and_not_an_error(
+    postgresql: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialects, "BRIEF_PATIENCE", "10ms")
+    import_many(postgresql, 2)
+    scope = scope_of(postgresql, "job", [Target("000"), Target("001")], force=False)
+    with sessions(postgresql, 1) as (holder,):
+        holder.execute("SELECT FROM enrichlog.enrichment_status WHERE job_id = '000' FOR UPDATE")
+        first = claims(postgresql, settings, scope=scope)
+        second = claims(postgresql, settings, scope=first.rest)
+    assert [[one.posting.id for one in each.taken] for each in (first, second)] == [["001"], []]
+    assert (second.rest.is_exhausted, second.rest.missed) == (True, ("000",))
 
 
 def test_a_named_posting_that_is_not_to_be_had_is_told_after_its_second_turn(
