@@ -416,13 +416,14 @@ def _tell(error: Exception, seconds: float) -> int:
     from eventlog.errors import EnrichlogError
     from eventlog.redaction import redact
 
-    text = " ".join(redact(str(error)).splitlines())
+    said = error.told(advise) if isinstance(error, EnrichlogError) else str(error)
+    text = " ".join(redact(said).splitlines())
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE and error.filename is None:
         _leave_output()
         note(f"Error: The output cannot be written: {error.strerror}. Send it to a place that has room.")
         return EXIT_STOPPED
     if isinstance(error, EnrichlogError):
-        note(f"Error: {advise(text)}")
+        note(f"Error: {text}")
         return EXIT_USAGE if error.kind == "usage" else EXIT_STOPPED
     logging.getLogger("enrichlog").debug("a defect, after %.1f s", seconds, exc_info=error)
     what = f"{type(error).__name__}: {text}"

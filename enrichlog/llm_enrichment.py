@@ -129,7 +129,7 @@ def batch_enrich_jobs(job_ids: Sequence[str], batch_size: int = 50, delay_betwee
     as on an exhausted quota or without a database: the last result's `error` says why, and the log warns of it; the
     rest was not tried. Progress is logged every `batch_size` postings. Raises `UsageError`.
     """
-    if isinstance(job_ids, str):
+    if isinstance(job_ids, str | bytes):
         raise UsageError(reason="A batch needs a list of ids of postings, not one text.")
     if batch_size < 1 or delay_between_jobs < 0:
         raise UsageError(reason="A batch needs a batch_size of 1 or more and a delay_between_jobs of 0 or more.")

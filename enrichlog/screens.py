@@ -49,7 +49,7 @@ def enriched(run: Run, seconds: float, left: Mapping[str, str], standing: Docume
     if run.stopped:
         say(f"Stopped early. {run.stopped[:1].upper()}{run.stopped[1:]}")
     if standing and standing["projection_failed"]:
-        say(_not_shown(standing["projection_failed"]))
+        say(advise(_not_shown(standing["projection_failed"])))
 
 
 def _nothing_due(postings: Mapping[str, int]) -> str:
@@ -103,7 +103,7 @@ def status(document: Document) -> None:
     told = spent(tokens, document["cost_microdollars"], document["unpriced_calls"])
     say(f"Attempts: {document['attempts']:,}; {told}")
     if document["projection_failed"]:
-        say(_not_shown(document["projection_failed"]))
+        say(advise(_not_shown(document["projection_failed"])))
 
 
 def retry_plan(plan: RetryPlan, default: int) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from itertools import chain, zip_longest
 from typing import Any, ClassVar, Literal
 
+_FACT = re.compile(r"\{(\w+)\}")
 Kind = Literal["usage", "stopped", "conflict"]
 
 
@@ -14,7 +18,13 @@ class EnrichlogError(Exception):
 
     def __init__(self, **facts: Any) -> None:
         self.facts = facts
-        super().__init__((type(self).__doc__ or "").format(**facts))
+        super().__init__(self.told())
+
+    def told(self, worded: Callable[[str], str] = lambda words: words) -> str:
+        """The message; `worded` may change our own words in it, and not the facts."""
+        parts = _FACT.split(type(self).__doc__ or "")
+        facts = [str(self.facts[name]) for name in parts[1::2]]
+        return "".join(chain.from_iterable(zip_longest(map(worded, parts[::2]), facts, fillvalue="")))
 
 
 class DatabaseUnavailable(EnrichlogError):
