@@ -79,9 +79,10 @@ def claim(
         now = database.dialect.clock(connection)
         branches = scope_branches(enrichment.name, scope, now, settings.max_attempts, names)
         if scope.is_second_round:
-            picked = _in_turn(_pick_patiently(connection, database.dialect, branches[0]), names)
+            picked = _pick_patiently(connection, database.dialect, branches[0])
         else:
-            picked = _in_turn(_pick(connection, [*branches, bereft(enrichment.name, now)], limit), names)
+            picked = _pick(connection, [*branches, bereft(enrichment.name, now)], limit)
+        picked = _in_turn(picked, names)
         postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
         wanted = [row for row in picked if row.job_id in postings and _may_go_on(scope, row, settings.max_attempts)]
         prepared = [_prepare(settings, enrichment, scope, row, postings[row.job_id], worker) for row in wanted]
@@ -92,9 +93,7 @@ def claim(
         starts = [event for row, one in zip(begun, taken, strict=True) for event in _begin(scope, row, one.started)]
         positions = _append(connection, database, closed + starts)
     placed = [one.begun_at(position) for one, position in zip(taken, positions, strict=True)]
-    turned = names[: names.index(too_dear[0].job_id)] if names and too_dear else names
-    met = {row.job_id for row in reached}
-    rest = scope.rest(len(turned), tuple(job_id for job_id in turned if job_id not in met))
+    rest = _rest(scope, names, reached, too_dear)
     return Claims(placed, rest, unaffordable=bool(too_dear), given_up=len(reached) - len(begun))
 
 
@@ -126,6 +125,13 @@ def _pick_patiently(connection: Connection, dialect: Dialect, named: ColumnEleme
         if not dialect.is_locked(error):
             raise
     return list(connection.execute(query.with_for_update(skip_locked=True)))
+
+
+def _rest(scope: Scope, names: tuple[str, ...], reached: Sequence[Row[Any]], too_dear: Sequence[Row[Any]]) -> Scope:
+    """The scope of the next claim: the first that was too dear, and all named behind it, have their turn yet."""
+    turned = names[: names.index(too_dear[0].job_id)] if names and too_dear else names
+    met = {row.job_id for row in reached}
+    return scope.rest(len(turned), tuple(job_id for job_id in turned if job_id not in met))
 
 
 def _in_turn(picked: Sequence[Row[Any]], names: Sequence[str]) -> list[Row[Any]]:
