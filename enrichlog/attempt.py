@@ -104,6 +104,11 @@ def interrupted(started: Started, message: str, *, counts: bool, called: bool = 
     )
 
 
+def start_proposal(started: Started) -> Proposal:
+    """The proposal of an attempt's start; its event id follows from the attempt."""
+    return Proposal(started.stream_id, started.event, str(uuid.uuid5(uuid.UUID(started.event.attempt_id), "start")))
+
+
 def end_proposal(started: Started, event: End) -> Proposal:
     """The proposal of an attempt's end. Its event id follows from the attempt: offered again it is stored once."""
     return Proposal(started.stream_id, event, str(uuid.uuid5(uuid.UUID(started.event.attempt_id), "end")))

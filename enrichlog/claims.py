@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from enrichlog import attempt
 from enrichlog.actor import actor
-from enrichlog.attempt import Started
+from enrichlog.attempt import Started, start_proposal
 from enrichlog.enrichment import Enrichment, Request, request_for
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.outcome import Outcome
@@ -171,12 +171,11 @@ def _affordable(prepared: Sequence[Claim], money: int | None) -> list[Claim]:
 
 def _begin(scope: Scope, row: Row[Any], started: Started) -> list[Proposal]:
     """The start of an attempt, behind the request for it where there is none yet."""
-    attempt_id = uuid.UUID(started.event.attempt_id)
-    start = Proposal(started.stream_id, started.event, str(uuid.uuid5(attempt_id, "start")))
     if not _is_requested_here(scope, row):
-        return [start]
+        return [start_proposal(started)]
     event = EnrichmentRequested(why=scope.why, actor=actor(), batch=scope.batch)
-    return [Proposal(started.stream_id, event, str(uuid.uuid5(attempt_id, "request"))), start]
+    event_id = uuid.uuid5(uuid.UUID(started.event.attempt_id), "request")
+    return [Proposal(started.stream_id, event, str(event_id)), start_proposal(started)]
 
 
 def _may_go_on(scope: Scope, row: Row[Any], max_attempts: int) -> bool:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
-
 from sqlalchemy import select
 
 from enrichlog import attempt, reports
 from enrichlog.actor import actor
-from enrichlog.attempt import End, Started, end_proposal
+from enrichlog.attempt import End, Started, end_proposal, start_proposal
 from enrichlog.claims import lease_seconds
 from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.postings import notice_posting
@@ -18,7 +16,7 @@ from enrichlog.targets import Target, choose, scope_of
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentStarted
-from eventlog.log import Proposal, Recorded, append, read_page
+from eventlog.log import Recorded, append, read_page
 from eventlog.schema import events
 from eventlog.streams import stream_of
 from projections.inline import InlineReadModels
@@ -69,19 +67,19 @@ def fail_without_description(database: Database, settings: Settings, name: str, 
         enrichment, request, number=reports.current(database, name, job_id).attempts + 1, worker=actor(),
         input_hash=posting.input_hash, lease_seconds=lease_seconds(settings),
     )  # fmt: skip
-    end = attempt.end(enrichment, Started(stream_id, start, 0), outcome)
+    end = attempt.end(enrichment, Started(stream_id, start), outcome)
     return _recorded(database, record_pair(database, stream_id, start, end))
 
 
 def record_pair(database: Database, stream_id: str, start: EnrichmentStarted, end: End) -> str:
     """Append an attempt that has ended already; returns the event id of its end. Raises `Conflict`."""
-    begun = Proposal(stream_id, start, str(uuid.uuid5(uuid.UUID(start.attempt_id), "start")))
-    ended = end_proposal(Started(stream_id, start, 0), end)
+    started = Started(stream_id, start)
+    pair, inline = [start_proposal(started), end_proposal(started, end)], InlineReadModels(database.dialect)
     with database.write() as connection:
-        for outcome in append(connection, database.dialect, [begun, ended], InlineReadModels(database.dialect)):
+        for outcome in append(connection, database.dialect, pair, inline):
             if isinstance(outcome, Conflict):
                 raise outcome
-    return ended.event_id
+    return pair[1].event_id
 
 
 def _recorded(database: Database, event_id: str) -> Recorded:
