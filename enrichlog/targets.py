@@ -19,16 +19,15 @@ from eventlog.errors import Conflict
 from eventlog.events import EnrichmentRequested
 from eventlog.log import Proposal, append
 from eventlog.streams import stream_of
-from projections.enrichment_status import State, enrichment_status
+from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 
 
 class Target(NamedTuple):
-    """A posting to be requested; when it was looked at, it was at this version and in this state."""
+    """A posting to be requested, and the version it was at when it was looked at."""
 
     job_id: str
     version: int | None = None
-    state: State = "pending"
 
 
 class Requested(NamedTuple):
@@ -86,7 +85,7 @@ def choose(database: Database, enrichment: str, job_ids: Sequence[str], max_atte
         row = known.get(job_id)
         reason = None if row is None else _why_left(row, max_attempts, now, force=force)
         if reason is None:
-            chosen.targets.append(Target(job_id) if row is None else Target(job_id, row.version, row.state))
+            chosen.targets.append(Target(job_id, None if row is None else row.version))
         else:
             chosen.left[job_id] = reason
     return chosen

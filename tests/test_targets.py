@@ -29,7 +29,7 @@ def test_a_posting_in_flight_is_left_until_its_lease_runs_out(
     assert left(timed, force=force) == IN_FLIGHT
     assert choose(timed, "job", ["000"], 5, force=force).targets == []
     clock.advance(seconds=1)
-    assert choose(timed, "job", ["000"], 5, force=force) == ([Target("000", 2, "running")], {})
+    assert choose(timed, "job", ["000"], 5, force=force) == ([Target("000", 2)], {})
 
 
 def test_every_posting_is_every_one_that_no_attempt_is_in_flight_for(database: Database) -> None:
