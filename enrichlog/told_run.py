@@ -33,7 +33,7 @@ def run(
     """
     started, due = time.monotonic(), count_due(database, enrichment.name, scope, settings.max_attempts)
     budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
-    so_far = Run()
+    so_far, failure = Run(), None
     with terminal.progress(min(due, limit or due), quiet=as_json or not due) as notice:
 
         def watch(claim: Claim, end: End, run: Run) -> None:
@@ -46,9 +46,7 @@ def run(
                 database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=watch, signals=True
             )
         except EnrichlogError as error:
-            failure: EnrichlogError | None = error
-        else:
-            failure = None
+            failure = error
     seconds = time.monotonic() - started
     if failure is not None:
         so_far.stopped = so_far.stopped or redact(str(failure))
