@@ -9,7 +9,7 @@ from enrichlog.enrichment import BOUNDED_OUTPUT_TOKENS, Enrichment, Request
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.outcome import SIMULATOR, Outcome, not_called
 from enrichlog.price import cost
-from enrichlog.retry import BACKOFF_BASE_SECONDS, wait_ms
+from enrichlog.retry import BACKOFF_BASE_SECONDS, judged, wait_ms
 from eventlog.events import Attempt, EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
 from eventlog.log import Proposal
 
@@ -72,10 +72,8 @@ def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds
     wait = wait_ms(kind, started.stream_id, started.failures + 1, failed.retry_after_ms, base_seconds)
     return EnrichmentFailed(
         **common,
-        error_type=kind.name,
-        retryable=kind.retryable,
-        counts=kind.counts,
-        cap=kind.cap,
+        **judged(kind),
+        fault=kind.fault,
         wait_ms=wait if kind.retryable else None,
         error_code=failed.error.code,
         error_param=failed.error.param,
@@ -89,18 +87,12 @@ def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds
     )
 
 
-def interrupted(started: Started, message: str, *, counts: bool, called: bool = True) -> EnrichmentFailed:
+def interrupted(started: Started, message: str, *, worker_died: bool = False, called: bool = True) -> EnrichmentFailed:
     """The end of an attempt that nobody can finish: its worker died (that counts) or was shut down (that does not)."""
     kind = ERROR_TYPES["interrupted"]
+    facts = judged(kind) | {"counts": worker_died}
     return EnrichmentFailed(
-        **_begun(started),
-        called=called,
-        error_type=kind.name,
-        retryable=True,
-        counts=counts,
-        cap=kind.cap,
-        wait_ms=0,
-        message=message,
+        **_begun(started), **facts, called=called, worker_died=worker_died, fault=kind.fault, wait_ms=0, message=message
     )
 
 

@@ -148,7 +148,7 @@ def _prepare(
     number, lease = row.attempts + 1, lease_seconds(settings)
     event = attempt.start(enrichment, request, number=number, input_hash=input_hash, worker=worker, lease_seconds=lease)
     new_budget = _is_forced(scope) and _is_requested_here(scope, row)
-    failures = 0 if new_budget else row.budget_used + row.deferrals
+    failures = 0 if new_budget else row.failures
     started = Started(row.stream_id, event, failures)
     return Claim(posting, started, request, attempt.precheck(posting.description, request, limit))
 
@@ -194,7 +194,7 @@ def _close_orphan(connection: Connection, row: Row[Any]) -> Proposal:
     known = EnrichmentStarted.model_fields.keys() - {"occurred_at"}  # the attempt is closed now, not when it began
     event = EnrichmentStarted.model_validate({name: facts[name] for name in known & facts.keys()})
     message = LEASE_RAN_OUT.format(worker=row.worker)
-    closed = attempt.interrupted(Started(row.stream_id, event, position=found.position), message, counts=True)
+    closed = attempt.interrupted(Started(row.stream_id, event, position=found.position), message, worker_died=True)
     return Proposal(row.stream_id, closed, str(uuid.uuid5(uuid.UUID(event.attempt_id), "lease ran out")))
 
 

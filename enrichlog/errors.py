@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from enrichlog.exceptions import UnknownErrorType
+from eventlog.events import Fault
 
 Wait = Literal["none", "short", "backoff"]
 
@@ -16,17 +17,20 @@ Wait = Literal["none", "short", "backoff"]
 class ErrorType(NamedTuple):
     """One kind of failure.
 
-    `counts`: whether it uses up the posting's budget; `cap`: the most counted failures of the posting while it fails
-    this way; `wait`: how long before the next attempt; `stops`: whether going on is useless for every posting.
+    `fault`: whose it is, by which the breaker goes; `counts`: whether it uses up the posting's budget; `cap`: the most
+    counted failures of the posting while it fails this way; `max_deferrals`: the most uncounted ones in a row;
+    `wait`: how long before the next attempt; `stops`: whether going on is useless for every posting.
     """
 
     name: str
     group: str
+    fault: Fault
     retryable: bool
     counts: bool
     advice: str
     wait: Wait = "backoff"
     cap: int | None = None
+    max_deferrals: int | None = None
     stops: bool = False
 
 
@@ -38,40 +42,40 @@ _CHECK_OUTPUT = "Look at the reply with: enrichlog history JOB_ID. Often a clear
 ERROR_TYPES: dict[str, ErrorType] = {
     kind.name: kind
     for kind in (
-        ErrorType("quota_exceeded", "Quota Exceeded", True, False, _QUOTA, "none", stops=True),
-        ErrorType("authentication", "Configuration", True, False, "Set a valid OPENAI_API_KEY", "none", stops=True),
-        ErrorType("permission", "Configuration", True, False, "Give the key the right to this model", "none", stops=True),
+        ErrorType("quota_exceeded", "Quota Exceeded", "setup", True, False, _QUOTA, "none", stops=True),
+        ErrorType("authentication", "Configuration", "setup", True, False, "Set a valid OPENAI_API_KEY", "none", stops=True),
+        ErrorType("permission", "Configuration", "setup", True, False, "Give the key the right to this model", "none", stops=True),
         ErrorType(
-            "model_not_found", "Configuration", True, False, "Check --model and the base URL", "none", stops=True
+            "model_not_found", "Configuration", "setup", True, False, "Check --model and the base URL", "none", stops=True
         ),
         ErrorType(
-            "invalid_schema", "Configuration", True, False, "Mend the result model: the provider refuses it", "none",
+            "invalid_schema", "Configuration", "setup", True, False, "Mend the result model: the provider refuses it", "none",
             stops=True,
         ),
         ErrorType(
-            "prompt_not_found", "Configuration", True, False, "Use a prompt file instead of a stored prompt", "none",
+            "prompt_not_found", "Configuration", "setup", True, False, "Use a prompt file instead of a stored prompt", "none",
             stops=True,
         ),
-        ErrorType("rate_limited", "Rate Limited", True, False, "Lower --concurrency. It is tried again after the wait"),
-        ErrorType("server_error", "Provider", True, False, _PROVIDER),
-        ErrorType("connection", "Provider", True, False, "Check the network and the base URL. It is tried again by itself"),
-        ErrorType("invalid_response_body", "Provider", True, False, _PROVIDER),
+        ErrorType("rate_limited", "Rate Limited", "ours", True, False, "Lower --concurrency. It is tried again after the wait"),
+        ErrorType("server_error", "Provider", "provider", True, False, _PROVIDER, max_deferrals=20),
+        ErrorType("connection", "Provider", "provider", True, False, "Check the network and the base URL. It is tried again by itself", max_deferrals=20),
+        ErrorType("invalid_response_body", "Provider", "provider", True, False, _PROVIDER, max_deferrals=20),
         ErrorType(
-            "interrupted", "Interrupted", True, True, "The worker stopped in the middle. It is tried again", "none", cap=3
+            "interrupted", "Interrupted", "ours", True, True, "The worker stopped in the middle. It is tried again", "none", cap=3
         ),
-        ErrorType("timeout", "Timeout", True, True, "Raise the deadline, or shorten what is asked for"),
-        ErrorType("invalid_json", "Invalid JSON", True, True, _CHECK_OUTPUT, "short", cap=2),
-        ErrorType("schema_mismatch", "Parsing Error", True, True, _CHECK_OUTPUT, "short", cap=2),
-        ErrorType("output_truncated", "Parsing Error", True, True, "Raise max_output_tokens", "short", cap=2),
-        ErrorType("empty_output", "Parsing Error", True, True, _CHECK_OUTPUT, "short", cap=2),
-        ErrorType("refusal", "Rejected", False, True, _FINAL),
-        ErrorType("content_filter", "Rejected", False, True, _FINAL),
-        ErrorType("input_too_large", "Rejected", False, True, "Raise max_input_tokens or allow cutting with cut_input"),
-        ErrorType("input_error", "Rejected", False, True, "Give the posting a description and import it again"),
-        ErrorType("bad_request", "Rejected", False, True, _FINAL),
-        ErrorType("budget_exceeded", "Budget", True, False, "Raise the limit, or wait for the next window", "none", stops=True),
-        ErrorType("storage_error", "Storage", True, False, "Mend the database; the outcome is written again", "none", stops=True),
-        ErrorType("other", "Other", True, True, "Look at it with: enrichlog history JOB_ID", cap=2),
+        ErrorType("timeout", "Timeout", "provider", True, True, "Raise the deadline, or shorten what is asked for"),
+        ErrorType("invalid_json", "Invalid JSON", "posting", True, True, _CHECK_OUTPUT, "short", cap=2),
+        ErrorType("schema_mismatch", "Parsing Error", "posting", True, True, _CHECK_OUTPUT, "short", cap=2),
+        ErrorType("output_truncated", "Parsing Error", "posting", True, True, "Raise max_output_tokens", "short", cap=2),
+        ErrorType("empty_output", "Parsing Error", "posting", True, True, _CHECK_OUTPUT, "short", cap=2),
+        ErrorType("refusal", "Rejected", "posting", False, True, _FINAL),
+        ErrorType("content_filter", "Rejected", "posting", False, True, _FINAL),
+        ErrorType("input_too_large", "Rejected", "posting", False, True, "Raise max_input_tokens or allow cutting with cut_input"),
+        ErrorType("input_error", "Rejected", "posting", False, True, "Give the posting a description and import it again"),
+        ErrorType("bad_request", "Rejected", "posting", False, True, _FINAL),
+        ErrorType("budget_exceeded", "Budget", "ours", True, False, "Raise the limit, or wait for the next window", "none", stops=True),
+        ErrorType("storage_error", "Storage", "ours", True, False, "Mend the database; the outcome is written again", "none", stops=True),
+        ErrorType("other", "Other", "ours", True, True, "Look at it with: enrichlog history JOB_ID", cap=2),
     )
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from enrichlog import reports
 from enrichlog.actor import actor
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.postings import notice_posting
+from enrichlog.retry import judged
 from enrichlog.single import record_pair
 from eventlog.database import Database
 from eventlog.events import EnrichmentFailed, EnrichmentLateResult, EnrichmentStarted, EnrichmentSucceeded
@@ -46,7 +47,7 @@ def record_error(database: Database, enrichment: str, job_id: str, message: str)
     kind = ERROR_TYPES["other"]  # a message alone has no structure to recognise it by
     end = EnrichmentFailed(
         attempt_id=start.attempt_id, attempt=start.attempt, origin="external", called=False, message=message,
-        error_type=kind.name, retryable=kind.retryable, counts=kind.counts, cap=kind.cap, wait_ms=0,
+        **judged(kind), fault=kind.fault, wait_ms=0,
     )  # fmt: skip
     record_pair(database, stream_of(enrichment, job_id), start, end)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from enrichlog.errors import ERROR_TYPES, ErrorType
 
@@ -14,6 +14,8 @@ VERDICTS: tuple[Verdict, ...] = ("will_try", "waiting", "exhausted", "not_retrya
 DEFAULT_MAX_ATTEMPTS = 5
 BACKOFF_BASE_SECONDS = 30.0
 BACKOFF_CAP_SECONDS = 900.0
+MAX_DEFERRED_SECONDS = 14 * 24 * 60 * 60
+"""How long a posting may be put off for the provider's sake, from the first time on."""
 _SHORT = 0.1  # a malformed answer is no sign of load: a tenth of the wait is enough
 
 
@@ -43,6 +45,18 @@ def wait_ms(
         "backoff": backoff_ms(stream_id, failures, base),
     }[kind.wait]
     return max(own, retry_after_ms or 0)
+
+
+def judged(kind: ErrorType) -> dict[str, Any]:
+    """What a failure of this type means for its posting, as the facts of an event."""
+    return {
+        "error_type": kind.name,
+        "retryable": kind.retryable,
+        "counts": kind.counts,
+        "cap": kind.cap,
+        "max_deferrals": kind.max_deferrals,
+        "max_deferred_seconds": kind.max_deferrals and MAX_DEFERRED_SECONDS,
+    }
 
 
 def allowance(max_attempts: int | None, cap: int | None, default: int = DEFAULT_MAX_ATTEMPTS) -> int:

@@ -160,14 +160,14 @@ class Worker:
         if self._monotonic() - claimed_at + self._settings.deadline_seconds + LEASE_RESERVE_SECONDS > lease_seconds(
             self._settings
         ):
-            return attempt.interrupted(started, TOO_LATE, counts=False, called=False)
+            return attempt.interrupted(started, TOO_LATE, called=False)
         try:
             outcome = claimed.outcome or await self._call(claimed)
             if outcome.failed is not None and outcome.failed.kind.stops:
                 self.stop(f"{outcome.failed.kind.group}: {outcome.failed.message}")
             return attempt.end(self._enrichment, started, outcome, self._settings.backoff_base_seconds)
         except asyncio.CancelledError:
-            return attempt.interrupted(started, SHUT_DOWN, counts=False)
+            return attempt.interrupted(started, SHUT_DOWN)
         except Exception as error:  # the call may be paid for: a defect of ours or of a user's model is an end too
             logger.exception("an attempt met a defect", extra=_ids(claimed))
             return attempt.end(self._enrichment, started, defect(error))
@@ -216,7 +216,7 @@ class Worker:
 def _release(recorder: Recorder, claims: list[Claim]) -> None:
     """End attempts that nobody will begin, uncounted."""
     for one in claims:
-        released = attempt.interrupted(one.started, NOT_BEGUN, counts=False, called=False)
+        released = attempt.interrupted(one.started, NOT_BEGUN, called=False)
         recorder.submit(end_proposal(one.started, released))
 
 

@@ -11,6 +11,8 @@ from eventlog.errors import NotAppended
 
 Origin = Literal["call", "external", "imported"]
 Why = Literal["new", "retry", "force", "changed", "requeue"]
+Fault = Literal["setup", "provider", "posting", "ours"]
+"""Whose fault a failure is: of key, quota, model, schema or prompt; the provider's; the posting's; nobody else's."""
 
 
 class Event(BaseModel):
@@ -106,6 +108,8 @@ class Verdict(BaseModel):
     retryable: bool
     counts: bool = Field(description="whether it uses up the posting's budget")
     cap: int | None = Field(None, description="most counted failures of this type before the posting is left alone")
+    max_deferrals: int | None = Field(None, description="most uncounted failures in a row before it is left alone")
+    max_deferred_seconds: int | None = Field(None, description="the longest time these may take from the first on")
     wait_ms: int | None = Field(None, description="before the next attempt, from occurred_at")
 
 
@@ -145,6 +149,8 @@ class EnrichmentFailed(End, RawError, Verdict):
     """The attempt brought no result; the message is what people read."""
 
     content_fields = frozenset({"message", "raw_head"})
+    fault: Fault
+    worker_died: bool = Field(False, description="nobody ended the attempt: its lease ran out")
     message: str | None
     raw_head: str | None = Field(None, description="the first characters of the reply")
 

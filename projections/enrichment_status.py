@@ -38,15 +38,21 @@ STATES: tuple[State, ...] = ("pending", "running", "succeeded", "failed", "dismi
 BASIS = ("request_model", "prompt_hash", "schema_hash", "input_hash")
 """What an attempt rests on: when one of these is another than before, the posting has a new budget."""
 
+INTERRUPTED = "interrupted"
+"""The error type of an attempt that its own worker did not bring to an end."""
+
 
 class Status(NamedTuple):
     """What the events of one stream add up to.
 
     `attempts` counts every start and is never reset; `budget_used` counts the failures that count since the last
     success or change of input, prompt, schema or model. `due_at` is when the posting may be claimed: at once for
-    pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried.
-    `counted`: whether the failure it ended with is in the budget; `rerun`: requested again while an attempt runs;
-    `awaiting`: failed, and the retry requested since has not ended.
+    pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried by itself.
+    `failures` counts all since the last success or new budget; `deferrals` those that were the provider's alone, since
+    the last request too, and `deferred_since` is when they began; `deaths` the workers that died on it in a row: while
+    there are any, it runs alone. `counted`: whether the failure it ended with is in the budget, `max_deferrals`: whether
+    it is among the deferrals; `rerun`: requested again while an attempt runs; `awaiting`: failed, and the retry
+    requested since has not ended.
     `erased_attempts` is how many attempts had begun when content was last erased: what comes of those is facts only.
     """
 
@@ -55,7 +61,10 @@ class Status(NamedTuple):
     attempts: int = 0
     budget_used: int = 0
     grants: int = 0
+    failures: int = 0
     deferrals: int = 0
+    deferred_since: datetime | None = None
+    deaths: int = 0
     successes: int = 0
     max_attempts: int | None = None
     attempt_id: str | None = None
@@ -66,6 +75,7 @@ class Status(NamedTuple):
     counted: bool | None = None
     retryable: bool | None = None
     cap: int | None = None
+    max_deferrals: int | None = None
     due_at: datetime | None = None
     completed_at: datetime | None = None
     batch: str | None = None
@@ -93,7 +103,10 @@ def _on_requested(status: Status, facts: dict[str, Any]) -> Status:
     after = status._replace(
         grants=0 if new_budget else status.grants + facts["grant"],
         budget_used=0 if new_budget else status.budget_used,
-        deferrals=0 if new_budget else status.deferrals,
+        failures=0 if new_budget else status.failures,
+        deferrals=0,
+        deferred_since=None,
+        deaths=0 if new_budget else status.deaths,
         max_attempts=facts.get("max_attempts"),
         batch=facts.get("batch"),
         input_hash=facts.get("input_hash") or status.input_hash,
@@ -114,7 +127,10 @@ def _on_started(status: Status, facts: dict[str, Any]) -> Status:
         worker=facts["worker"],
         due_at=moment(facts["occurred_at"]) + timedelta(seconds=facts["lease_seconds"]),
         budget_used=status.budget_used if same else 0,
+        failures=status.failures if same else 0,
         deferrals=status.deferrals if same else 0,
+        deferred_since=status.deferred_since if same else None,
+        deaths=status.deaths if same else 0,
         reserved_microdollars=facts.get("reserved_microdollars") or 0,
         **asked,
     )
@@ -125,7 +141,9 @@ def _on_succeeded(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_failed(status: Status, facts: dict[str, Any]) -> Status:
-    after = _ended(status, facts)._replace(counted=None)
+    after = _ended(status, facts)._replace(
+        failures=status.failures + 1, deaths=_deaths(status, facts), counted=None, max_deferrals=None
+    )
     return _again_if_wanted(status, _failing(after, facts, moment(facts["occurred_at"])), facts)
 
 
@@ -192,30 +210,58 @@ def _recovered(status: Status) -> Status:
         successes=status.successes + 1,
         budget_used=0,
         grants=0,
+        failures=0,
         deferrals=0,
+        deferred_since=None,
+        deaths=0,
         max_attempts=None,
         error_type=None,
         counted=None,
         retryable=None,
         cap=None,
+        max_deferrals=None,
         due_at=None,
         awaiting=False,
     )
 
 
+def _deaths(status: Status, facts: dict[str, Any]) -> int:
+    """How many workers in a row died on the posting: any end but that of a stopped run clears it."""
+    if facts["worker_died"]:
+        return status.deaths + 1
+    return status.deaths if facts["error_type"] == INTERRUPTED else 0
+
+
 def _failing(status: Status, facts: dict[str, Any], since: datetime) -> Status:
     """Failed as these facts say, which are those of the failure or of a later reading of it."""
-    wait, counts = timedelta(milliseconds=facts.get("wait_ms") or 0), facts["counts"]
-    return status._replace(
+    counts, most = facts["counts"], facts.get("max_deferrals")
+    was_deferred, is_deferred = status.max_deferrals is not None, most is not None and not counts
+    deferrals = status.deferrals + is_deferred - was_deferred
+    after = status._replace(
         state="failed",
         budget_used=status.budget_used + counts - (status.counted is True),
-        deferrals=status.deferrals + (not counts) - (status.counted is False),
+        deferrals=deferrals,
+        deferred_since=(status.deferred_since or since) if deferrals else None,
         counted=counts,
+        max_deferrals=most if is_deferred else None,
         error_type=facts["error_type"],
         retryable=facts["retryable"],
         cap=facts.get("cap"),
-        due_at=since + wait if facts["retryable"] else None,
     )
+    wait = timedelta(milliseconds=facts.get("wait_ms") or 0)
+    return after._replace(due_at=since + wait if after.retryable and not _is_given_up(after, facts, since) else None)
+
+
+def _is_given_up(status: Status, facts: dict[str, Any], since: datetime) -> bool:
+    """Whether too many workers died on the posting, or the provider has had too many tries at it or for too long."""
+    if facts.get("worker_died"):
+        most = status.max_attempts or status.cap  # what a person allows overrides the cap
+        return most is not None and status.deaths >= most
+    if status.max_deferrals is None or status.deferred_since is None:
+        return False
+    longest = facts.get("max_deferred_seconds")
+    too_long = longest is not None and since - status.deferred_since >= timedelta(seconds=longest)
+    return too_long or status.deferrals >= status.max_deferrals
 
 
 def _again_if_wanted(before: Status, ended: Status, facts: dict[str, Any]) -> Status:
@@ -236,7 +282,10 @@ enrichment_status = Table(
     Column("attempts", Integer, nullable=False),
     Column("budget_used", Integer, nullable=False),
     Column("grants", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
     Column("deferrals", Integer, nullable=False),
+    Column("deferred_since", UtcDateTime),
+    Column("deaths", Integer, nullable=False),
     Column("successes", Integer, nullable=False),
     Column("max_attempts", Integer),
     Column("attempt_id", Text),
@@ -247,6 +296,7 @@ enrichment_status = Table(
     Column("counted", Boolean),
     Column("retryable", Boolean),
     Column("cap", Integer),
+    Column("max_deferrals", Integer),
     Column("due_at", UtcDateTime),
     Column("completed_at", UtcDateTime),
     Column("batch", Text),
@@ -277,6 +327,14 @@ Index(  # one branch per value of the budget, so that a claim never walks rows t
     _columns.due_at,
     sqlite_where=_columns.due_at.is_not(None),
     postgresql_where=_columns.due_at.is_not(None),
+)
+_runs_alone = (_columns.deaths > 0) & _columns.due_at.is_not(None)
+Index(
+    "enrichment_status_alone",
+    _columns.enrichment,
+    _columns.due_at,
+    sqlite_where=_runs_alone,
+    postgresql_where=_runs_alone,
 )
 Index("enrichment_status_failed", _columns.enrichment, _columns.state, _columns.completed_at)
 Index(

@@ -63,7 +63,7 @@ def succeeded(attempt: int = 1, **facts: Any) -> EnrichmentSucceeded:
 
 
 def failed(attempt: int = 1, **facts: Any) -> EnrichmentFailed:
-    verdict = {"error_type": "timeout", "retryable": True, "counts": True, "wait_ms": 30_000}
+    verdict = {"error_type": "timeout", "retryable": True, "counts": True, "wait_ms": 30_000, "fault": "provider"}
     texts = {"message": "Request timeout after 300 seconds", "raw_head": None}
     return EnrichmentFailed.model_validate({**_attempt(attempt), **verdict, **texts, **facts})
 

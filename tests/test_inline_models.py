@@ -77,8 +77,8 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
          "due_at": at(2.5), "completed_at": at(2)},
     ),
     "failed and deferred": (
-        (requested(), started(), failed(counts=False, error_type="server_error")),
-        {"state": "failed", "budget_used": 0, "deferrals": 1},
+        (requested(), started(), failed(counts=False, error_type="server_error", max_deferrals=20)),
+        {"state": "failed", "budget_used": 0, "failures": 1, "deferrals": 1, "deferred_since": at(2)},
     ),
     "failed for good": (
         (requested(), started(), failed(retryable=False, error_type="refusal", cap=2)),
@@ -132,7 +132,7 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         {"budget_used": 0, "due_at": at(3), "retryable": True},
     ),
     "no longer counted, told twice": (
-        (*FIRST_FAILURE, *2 * (reclassified(error_type="server_error", retryable=True, counts=False),)),
+        (*FIRST_FAILURE, *2 * (reclassified(error_type="server_error", retryable=True, counts=False, max_deferrals=20),)),
         {"budget_used": 0, "deferrals": 1},
     ),
     "erased": ((*FIRST_FAILURE, erased()), {"state": "failed", "erased_attempts": 1, "error_type": "timeout"}),
