@@ -28,8 +28,8 @@ from enrichlog.told_run import run as _run
 from eventlog.database import Database
 from eventlog.integrity import Anchor, LogReport, compare, verify_log
 from eventlog.log import head_position
+from projections.catalogue import NAMES, is_users, reconcile_named
 from projections.drift import Drift
-from projections.reconcile import PROJECTIONS, reconcile
 
 Confirm = Callable[[str], bool]
 _ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
@@ -130,9 +130,7 @@ def verify(database: Database, anchors: Sequence[str], *, as_json: bool) -> int:
 def _verdict(report: LogReport, drifts: Sequence[Drift]) -> str:
     if report.faults:
         return "Not sound."
-    if any(
-        one.total > one.counts["unexplained"] or not PROJECTIONS[one.projection].is_users for one in drifts if one.total
-    ):
+    if any(one.total > one.counts["unexplained"] or not is_users(one.projection) for one in drifts if one.total):
         return "Not sound. The log is; make the rest equal to it with: enrichlog rebuild"
     if any(one.total for one in drifts):
         return "Not sound. The log is; rows that no event explains are left as they are, for you to keep or to delete."
@@ -219,14 +217,14 @@ def _plan_document(plan: RetryPlan, settings: Settings) -> dict[str, Any]:
 
 def _reconcile(database: Database, names: Sequence[str], *, write: bool, quiet: bool) -> list[Drift]:
     for name in names:
-        if name not in PROJECTIONS:
-            raise UnknownProjection(name=name, known=", ".join(PROJECTIONS))
+        if name not in NAMES:
+            raise UnknownProjection(name=name, known=", ".join(NAMES))
     with database.read() as connection:
         total = head_position(connection)
     drifts = []
-    for name in names or PROJECTIONS:
+    for name in names or NAMES:
         with terminal.counting(name, total, quiet=quiet) as progress:
-            drift = reconcile(database, PROJECTIONS[name], write=write, gone=find_deleted, progress=progress)
+            drift = reconcile_named(database, name, write=write, gone=find_deleted, progress=progress)
         drifts.append(drift)
     return drifts
 

@@ -85,5 +85,9 @@ class Conflict(EnrichlogError):
     kind = "conflict"
 
 
+class HeldBack(EnrichlogError):
+    """No attempt can begin now: {reason}."""
+
+
 class UnknownEventType(EnrichlogError):
     """The log holds an event that this version cannot read: {type} version {schema_version}{where}. Upgrade enrichlog."""

@@ -13,14 +13,18 @@ from eventlog.schema import events
 from eventlog.streams import is_operational
 from projections import enrichment_status as status_model
 from projections import llm_enrichment as shown_model
+from projections import outage
+from projections.catalogue import SPANNING
 from projections.decisions import decide
 from projections.enrichment_status import Status
 from projections.llm_enrichment import Enriched
+from projections.outage import Outage
 from projections.projection import Row
+from projections.spanning import advance
 
 
 class InlineReadModels:
-    """`enrichment_status`, whose rows are the locks of their streams, and `llm_enrichment`."""
+    """`enrichment_status`, whose rows are the locks of their streams, `llm_enrichment`, and what spans streams."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -32,7 +36,8 @@ class InlineReadModels:
         status_model.insert_missing(connection, self._dialect, begun)
         statuses = status_model.lock(connection, streams)
         marked = status_model.marked(connection, streams)
-        return HeldStreams(self._dialect, statuses, streams, _fold_from_log(connection, marked))
+        unshown, trouble = _fold_from_log(connection, marked), outage.before(connection, proposals)
+        return HeldStreams(self._dialect, statuses, streams, unshown, trouble)
 
 
 def _fold_from_log(connection: Connection, streams: set[str]) -> dict[str, Enriched]:
@@ -49,9 +54,10 @@ class HeldStreams:
     """The streams of one append with their states: what is folded here is written at once, by `write`."""
 
     def __init__(
-        self, dialect: Dialect, statuses: dict[str, Status], streams: set[str], unshown: dict[str, Enriched]
-    ) -> None:
-        self._dialect = dialect
+        self, dialect: Dialect, statuses: dict[str, Status], streams: set[str], unshown: dict[str, Enriched],
+        trouble: Outage | None,
+    ) -> None:  # fmt: skip
+        self._dialect, self._outage = dialect, trouble
         self._streams, self._before, self._unshown = streams, statuses, unshown
         self._status = dict(statuses)
         self._shown: dict[str, Enriched] = {}
@@ -65,11 +71,14 @@ class HeldStreams:
 
     def decide(self, stream_id: str, event: Event) -> Event:
         """The event as it is to be recorded. Raises `Conflict`."""
-        return decide(stream_id, self._status.get(stream_id, Status()), event)
+        judged = self._outage.judged(event) if self._outage else event
+        return decide(stream_id, self._status.get(stream_id, Status()), judged)
 
     def fold(self, decided: Decided) -> None:
         """Move both read models of the stream by one event."""
         stream_id = decided.stream_id
+        if self._outage:
+            self._outage.fold(decided)
         shown = self._shown.get(stream_id) or self._shown_before(stream_id)
         self._shown[stream_id] = shown_model.fold(shown, decided)
         self._status[stream_id] = status_model.fold(self._status[stream_id], decided)
@@ -84,7 +93,9 @@ class HeldStreams:
         status_model.discard_empty(connection, self._before.keys() - self._shown.keys())
 
     def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:
-        """No read model of these spans streams."""
+        """Write the rows that span streams; raises `HeldBack` for a start that the breaker does not let through."""
+        for projection in SPANNING.values():
+            advance(connection, self._dialect, projection, recorded)
 
     def _shown_before(self, stream_id: str) -> Enriched:
         return self._unshown.get(stream_id) or shown_model.before(self._before[stream_id])

@@ -31,7 +31,10 @@ CREATE TABLE {ours}enrichment_status (
     attempts INTEGER NOT NULL,
     budget_used INTEGER NOT NULL,
     grants INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
     deferrals INTEGER NOT NULL,
+    deferred_since TIMESTAMP WITH TIME ZONE,
+    deaths INTEGER NOT NULL,
     successes INTEGER NOT NULL,
     max_attempts INTEGER,
     attempt_id TEXT,
@@ -42,6 +45,7 @@ CREATE TABLE {ours}enrichment_status (
     counted BOOLEAN,
     retryable BOOLEAN,
     cap INTEGER,
+    max_deferrals INTEGER,
     due_at TIMESTAMP WITH TIME ZONE,
     completed_at TIMESTAMP WITH TIME ZONE,
     batch TEXT,
@@ -60,11 +64,35 @@ CREATE TABLE {ours}enrichment_status (
     CONSTRAINT enrichment_status_state CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed'))
 );
 
+CREATE INDEX enrichment_status_alone ON {ours}enrichment_status (enrichment, due_at) WHERE deaths > 0 AND due_at IS NOT NULL;
+
 CREATE INDEX enrichment_status_due ON {ours}enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
 
 CREATE INDEX enrichment_status_failed ON {ours}enrichment_status (enrichment, state, completed_at);
 
 CREATE INDEX enrichment_status_not_shown ON {ours}enrichment_status (stream_id) WHERE projection_error IS NOT NULL;
+
+CREATE TABLE {ours}breaker (
+    endpoint TEXT COLLATE "C" NOT NULL,
+    request_model TEXT COLLATE "C" NOT NULL,
+    credential TEXT COLLATE "C" NOT NULL,
+    state TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    failing TEXT NOT NULL,
+    opened_position BIGINT NOT NULL,
+    opened_at TIMESTAMP WITH TIME ZONE,
+    open_until TIMESTAMP WITH TIME ZONE,
+    cooldown_seconds INTEGER,
+    error_type TEXT,
+    error_code TEXT,
+    http_status INTEGER,
+    actor TEXT,
+    probe_id TEXT,
+    probe_until TIMESTAMP WITH TIME ZONE,
+    not_before TIMESTAMP WITH TIME ZONE,
+    PRIMARY KEY (endpoint, request_model, credential),
+    CONSTRAINT breaker_state CHECK (state IN ('closed', 'open', 'half_open'))
+);
 
 CREATE TABLE job_postings (
     id TEXT COLLATE "C" NOT NULL,
@@ -147,7 +175,7 @@ BEGIN
         SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE $revoke$
-            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}alembic_version,
+            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}alembic_version,
                 job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
         IF $name${schema}$name$ <> '"public"' THEN
             EXECUTE $revoke$ REVOKE ALL ON SCHEMA {schema} FROM $revoke$ || grantee;
@@ -160,6 +188,7 @@ END
 $$;
 ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}breaker ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}alembic_version ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job_postings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE llm_enrichment ENABLE ROW LEVEL SECURITY;

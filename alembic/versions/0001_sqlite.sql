@@ -31,7 +31,10 @@ CREATE TABLE enrichment_status (
     attempts INTEGER NOT NULL,
     budget_used INTEGER NOT NULL,
     grants INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
     deferrals INTEGER NOT NULL,
+    deferred_since TEXT,
+    deaths INTEGER NOT NULL,
     successes INTEGER NOT NULL,
     max_attempts INTEGER,
     attempt_id TEXT,
@@ -42,6 +45,7 @@ CREATE TABLE enrichment_status (
     counted BOOLEAN,
     retryable BOOLEAN,
     cap INTEGER,
+    max_deferrals INTEGER,
     due_at TEXT,
     completed_at TEXT,
     batch TEXT,
@@ -60,11 +64,35 @@ CREATE TABLE enrichment_status (
     CONSTRAINT enrichment_status_state CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed'))
 );
 
+CREATE INDEX enrichment_status_alone ON enrichment_status (enrichment, due_at) WHERE deaths > 0 AND due_at IS NOT NULL;
+
 CREATE INDEX enrichment_status_due ON enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
 
 CREATE INDEX enrichment_status_failed ON enrichment_status (enrichment, state, completed_at);
 
 CREATE INDEX enrichment_status_not_shown ON enrichment_status (stream_id) WHERE projection_error IS NOT NULL;
+
+CREATE TABLE breaker (
+    endpoint TEXT NOT NULL,
+    request_model TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    state TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    failing TEXT NOT NULL,
+    opened_position INTEGER NOT NULL,
+    opened_at TEXT,
+    open_until TEXT,
+    cooldown_seconds INTEGER,
+    error_type TEXT,
+    error_code TEXT,
+    http_status INTEGER,
+    actor TEXT,
+    probe_id TEXT,
+    probe_until TEXT,
+    not_before TEXT,
+    PRIMARY KEY (endpoint, request_model, credential),
+    CONSTRAINT breaker_state CHECK (state IN ('closed', 'open', 'half_open'))
+);
 
 CREATE TABLE job_postings (
     id TEXT NOT NULL,

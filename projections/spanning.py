@@ -1,0 +1,156 @@
+"""Projections whose rows span streams: folded in the order of the log, written after the log lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, or_, select
+
+from eventlog.database import Database
+from eventlog.dialects import Dialect
+from eventlog.log import PAGE, Recorded
+from eventlog.schema import events
+from eventlog.upcasting import upcast
+from projections.drift import Drift, difference
+from projections.projection import Row
+
+S = TypeVar("S")
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SpanningProjection(Generic[S]):
+    """A read model with one row per key of its own, such as an endpoint with its model, over events of many streams.
+
+    `key` is the row that an event of these `types` is about, None for no row. `fold` is pure, and reads facts only.
+    `row` gives the columns beside those of the key, which are the table's primary key. `admit` may refuse a live event,
+    by raising, before it is folded: then its whole append is undone.
+    """
+
+    name: str
+    version: int
+    table: Table
+    types: Sequence[str]
+    initial: S
+    key: Callable[[Recorded], Key | None]
+    fold: Callable[[S, Recorded], S]
+    row: Callable[[S], Row]
+    state: Callable[[Any], S]
+    admit: Callable[[S, Recorded], None] = lambda state, event: None
+
+
+def advance(
+    connection: Connection, dialect: Dialect, projection: SpanningProjection[S], recorded: Sequence[Recorded]
+) -> None:
+    """Move the rows that these events are about; the log lock, which the caller holds, is the lock of all rows."""
+    told = [(key, event) for event in recorded if (key := _key(projection, event)) is not None]
+    if not told:
+        return
+    before = load(connection, projection, {key for key, _ in told})
+    after = dict(before)
+    for key, event in told:
+        state = after.get(key, projection.initial)
+        projection.admit(state, event)
+        after[key] = projection.fold(state, event)
+    store(connection, dialect, projection, {key: s for key, s in after.items() if before.get(key) != s})
+
+
+def load(connection: Connection, projection: SpanningProjection[S], keys: Iterable[Key]) -> dict[Key, S]:
+    """The states of these keys, as far as they have rows."""
+    rows = connection.execute(select(projection.table).where(or_(*(_is(projection, key) for key in keys))))
+    return {_key_of(projection, row): projection.state(row) for row in rows}
+
+
+def store(connection: Connection, dialect: Dialect, projection: SpanningProjection[S], states: dict[Key, S]) -> None:
+    """Write the rows of these states, new or not."""
+    if not states:
+        return
+    names = [column.name for column in projection.table.primary_key]
+    rows = [dict(zip(names, key, strict=True)) | projection.row(state) for key, state in states.items()]
+    insert = dialect.insert(projection.table)
+    written = {name: insert.excluded[name] for name in rows[0] if name not in names}
+    connection.execute(insert.on_conflict_do_update(index_elements=names, set_=written), rows)
+
+
+def reconcile_spanning(
+    database: Database, projection: SpanningProjection[Any], *, write: bool,
+    progress: Callable[[int], None] = lambda events: None,
+) -> Drift:  # fmt: skip
+    """Compare the rows with the log, and with `write` make them equal.
+
+    The log is folded in pages; its tail, and the comparison, under the log lock: nothing can be appended meanwhile.
+    """
+    states: dict[Key, Any] = {}
+    drift, after = Drift(projection.name), 0
+    while True:
+        with database.read() as connection:
+            page, last = _page(connection, projection, after)
+        _fold_into(projection, states, page)
+        drift.events += len(page)
+        progress(last - after)
+        if len(page) < PAGE:
+            break
+        after = last
+    with database.write() as connection:
+        database.dialect.lock_log(connection)
+        while page := _page(connection, projection, last)[0]:
+            _fold_into(projection, states, page)
+            drift.events += len(page)
+            last = page[-1].position
+        _compare(connection, database.dialect, projection, states, drift, write=write)
+    return drift
+
+
+def _key(projection: SpanningProjection[Any], event: Recorded) -> Key | None:
+    return projection.key(event) if event.type in projection.types else None
+
+
+def _key_of(projection: SpanningProjection[Any], row: Any) -> Key:
+    return tuple(row._mapping[column.name] for column in projection.table.primary_key)
+
+
+def _is(projection: SpanningProjection[Any], key: Key) -> ColumnElement[bool]:
+    return and_(*(column == value for column, value in zip(projection.table.primary_key, key, strict=True)))
+
+
+def _page(connection: Connection, projection: SpanningProjection[Any], after: int) -> tuple[list[Recorded], int]:
+    """The next events of the projection's types, facts only, and the position they reach."""
+    columns = [events.c[name] for name in Recorded._fields if name != "content"]
+    query = select(*columns).where(events.c.position > after, events.c.type.in_(projection.types))
+    rows = connection.execute(query.order_by(events.c.position).limit(PAGE)).all()
+    page = [Recorded._make((*row[:-1], _facts(row), None)) for row in rows]
+    return page, page[-1].position if page else after
+
+
+def _facts(row: Any) -> dict[str, Any]:
+    return upcast(row.type, orjson.loads(row.facts), None, row.position)[0]
+
+
+def _fold_into(projection: SpanningProjection[Any], states: dict[Key, Any], page: Iterable[Recorded]) -> None:
+    for event in page:
+        if (key := _key(projection, event)) is not None:
+            states[key] = projection.fold(states.get(key, projection.initial), event)
+
+
+def _compare(
+    connection: Connection, dialect: Dialect, projection: SpanningProjection[Any], states: dict[Key, Any], drift: Drift,
+    *, write: bool,
+) -> None:  # fmt: skip
+    live = {_key_of(projection, row): row for row in connection.execute(select(projection.table))}
+    drift.streams = len(states)
+    differing = {}
+    for key, state in states.items():
+        shown = None if key not in live else {name: live[key]._mapping[name] for name in projection.row(state)}
+        if found := difference(" ".join(key), shown, projection.row(state)):
+            drift.note([found], gone=0)
+            differing[key] = state
+    unexplained = live.keys() - states.keys()
+    drift.note_unexplained(sorted(" ".join(key) for key in unexplained)[:5], len(unexplained))
+    if write:
+        store(connection, dialect, projection, differing)
+        for key in unexplained:
+            connection.execute(delete(projection.table).where(_is(projection, key)))
+        drift.written += len(differing)
