@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -45,6 +45,19 @@ class Moment(click.ParamType[datetime]):
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(f"{text!r} is no time: write 2026-01-31, 2026-01-31T08:00, or 30m, 2h, 7d for how long ago")
+
+
+class Span(click.ParamType[int]):
+    """How long, in seconds: 30m, 2h or 7d."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The seconds meant."""
+        text = str(value)
+        if text[-1:] not in UNITS or not text[:-1].isdecimal() or len(text) > 5 or not int(text[:-1]):
+            self.fail(f"{text!r} is no span: write 30m, 2h or 7d")
+        return int(timedelta(**{UNITS[text[-1]]: int(text[:-1])}).total_seconds())
 
 
 class Money(click.FloatRange):
@@ -90,10 +103,18 @@ def cli() -> None:
     """  # noqa: D301 - the backspace is click's mark of a paragraph that is not to be wrapped
 
 
-def command(name: str, example: str, *, needs_database: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
+@cli.group("breaker", epilog="Example:  enrichlog breaker list --json")
+def breaker() -> None:
+    """Whether calls go out at all: list, open or close breakers."""
+
+
+def command(
+    name: str, example: str, *, needs_database: bool = True, group: click.Group = cli
+) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with an example in its help and the options that all of them have.
 
-    The function gets `settings`, `as_json` and, when it needs one, the checked `database`.
+    The function gets `settings`, `as_json` and, when it needs one, the checked `database`. While nothing can be begun,
+    every command that has a database says why, on standard error; a document for scripts is left alone.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -105,8 +126,11 @@ def command(name: str, example: str, *, needs_database: bool = True) -> Callable
             _remember_flags(settings, options.get("enrichment", "job"))
             if needs_database:
                 from enrichlog.place import open_database
+                from enrichlog.screens import warn_of_breakers
 
                 options["database"] = open_database(settings)
+                if group is not breaker and not as_json:
+                    warn_of_breakers(options["database"])
             function(settings=settings, as_json=as_json, **options)
 
         for option in (
@@ -118,7 +142,7 @@ def command(name: str, example: str, *, needs_database: bool = True) -> Callable
             click.option("--database", metavar="URL", help="SQLite file or PostgreSQL URL.  [default: enrichlog.db]"),
         ):
             run = option(run)
-        return cli.command(name, epilog=f"Example:  {example}")(run)
+        return group.command(name, epilog=f"Example:  {example}")(run)
 
     return decorate
 
@@ -278,6 +302,49 @@ def status(settings: Settings, database: Database, as_json: bool, enrichment: st
 
     document = reports.status(database, enrichment)
     terminal.print_json(document) if as_json else screens.status(document)
+
+
+@command("list", "enrichlog breaker list", group=breaker)
+def breaker_list(settings: Settings, database: Database, as_json: bool) -> None:
+    """Every breaker: whether calls go out, and if not, why, since when and until when."""
+    from enrichlog import breakers, screens, terminal
+
+    found, now = breakers.list_breakers(database)
+    terminal.print_json([one.document(now) for one in found]) if as_json else screens.breakers(found, now)
+
+
+@command("open", 'enrichlog breaker open --reason "the provider is being moved" --for 2h', group=breaker)
+@click.argument("name", metavar="[BREAKER]", required=False)
+@click.option("--reason", required=True, help="Why; it is recorded, with your name.")
+@click.option("--for", "span", type=Span(), help="How long: 30m, 2h, 7d.  [default: until it is closed]")
+@enrichment_option
+@call_options
+def breaker_open(settings: Settings, database: Database, **options: Any) -> None:
+    """Have nobody begin anything: by default where this folder's settings would call, else the one named."""
+    _set_breaker(settings, database, "open", **options)
+
+
+@command("close", 'enrichlog breaker close --reason "credit was added"', group=breaker)
+@click.argument("name", metavar="[BREAKER]", required=False)
+@click.option("--reason", required=True, help="Why; it is recorded, with your name.")
+@enrichment_option
+@call_options
+def breaker_close(settings: Settings, database: Database, **options: Any) -> None:
+    """Let calls go out again at once, without a probe, and without the wait that the provider asked for."""
+    _set_breaker(settings, database, "closed", **options)
+
+
+def _set_breaker(
+    settings: Settings, database: Database, state: Literal["open", "closed"], name: str | None, reason: str,
+    enrichment: str, as_json: bool, span: int | None = None, **_calls: Any,
+) -> None:  # fmt: skip
+    from enrichlog import breakers, screens, terminal
+    from enrichlog.enrichment import enrichment_of
+
+    ours = enrichment_of(settings, enrichment).called
+    found = breakers.set_by_hand(database, state, name, ours, reason, span)
+    now = database.now()
+    terminal.print_json(found.document(now)) if as_json else screens.breakers([found], now)
 
 
 @command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")

@@ -37,8 +37,9 @@ class Started(NamedTuple):
 
 
 def start(
-    enrichment: Enrichment, request: Request, *, number: int, input_hash: str, worker: str, lease_seconds: int
-) -> EnrichmentStarted:
+    enrichment: Enrichment, request: Request, *, number: int, input_hash: str, worker: str, lease_seconds: int,
+    probe: bool = False,
+) -> EnrichmentStarted:  # fmt: skip
     """The start event of attempt `number`."""
     return EnrichmentStarted(
         attempt_id=str(uuid.uuid4()),
@@ -46,6 +47,7 @@ def start(
         input_hash=input_hash,
         worker=worker,
         lease_seconds=lease_seconds,
+        probe=probe,
         reserved_microdollars=reserve(enrichment, request),
         reserved_tokens=request.input_tokens + (enrichment.output_cap or BOUNDED_OUTPUT_TOKENS),
         input_characters=request.characters,

@@ -14,18 +14,17 @@ from enrichlog import attempt
 from enrichlog.actor import actor
 from enrichlog.attempt import Started, start_proposal
 from enrichlog.enrichment import Enrichment, Request, request_for
-from enrichlog.errors import ERROR_TYPES
 from enrichlog.outcome import Outcome
 from enrichlog.postings import Posting, load_postings
-from enrichlog.retry import allowance
-from enrichlog.scope import Scope, bereft, scope_branches
+from enrichlog.scope import Scope, orphaned, scope_branches
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.dialects import Dialect
-from eventlog.errors import Conflict
+from eventlog.errors import Conflict, HeldBack
 from eventlog.events import EnrichmentRequested, EnrichmentStarted
 from eventlog.log import Proposal, append, recorded
 from eventlog.schema import events
+from projections.breaker import Breaker, find_breaker
 from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 
@@ -51,50 +50,70 @@ class Claim(NamedTuple):
 class Claims(NamedTuple):
     """What one claim took, and the scope of the next; `unaffordable` when it took no more for want of money.
 
-    `given_up` counts the postings that were picked and not begun: their workers died too often, or they are deleted.
+    `held` is the breaker when it lets nothing through. `put_aside` counts the postings that were met and not begun:
+    attempts whose worker died, which are closed and run alone later, and postings that have just been deleted.
     """
 
     taken: list[Claim]
     rest: Scope
     unaffordable: bool = False
-    given_up: int = 0
+    put_aside: int = 0
+    held: Breaker | None = None
 
     @property
     def found(self) -> bool:
         """Whether there was anything to do; then there may be more."""
-        return bool(self.taken or self.given_up)
+        return bool(self.taken or self.put_aside)
 
 
 def claim(
     database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, worker: str, limit: int,
-    money: int | None = None,
+    money: int | None = None, *, alone: bool = False,
 ) -> Claims:  # fmt: skip
     """Claim up to `limit` postings of the scope, in one transaction; fewer, or none, when no more are due.
 
-    `money` (micro-dollars) is what their calls together may cost at the most. Orphans of postings that have been
-    deleted are closed on the way.
+    `money` (micro-dollars) is what their calls together may cost at the most. `alone`: one posting on which a worker
+    died, which nothing else may run beside. Attempts whose lease ran out are closed on the way. Where the breaker is
+    open for a probe, one posting is claimed as that.
     """
+    try:
+        with database.write() as connection:
+            return _claim(connection, database, settings, enrichment, scope, worker, limit, money, alone=alone)
+    except HeldBack:  # it has opened, or someone else's probe has begun, since we looked
+        with database.read() as connection:
+            return Claims([], scope, held=find_breaker(connection, *enrichment.called))
+
+
+def _claim(
+    connection: Connection, database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, worker: str,
+    limit: int, money: int | None, *, alone: bool,
+) -> Claims:  # fmt: skip
+    now, breaker = database.dialect.clock(connection), find_breaker(connection, *enrichment.called)
+    if not breaker.is_free(now):
+        closed = _close_orphans(connection, orphaned(enrichment.name, now), limit)
+        _append(connection, database, closed)
+        return Claims([], scope, held=breaker, put_aside=len(closed))
+    probe = breaker.state != "closed"
+    limit = 1 if probe or alone else limit
     names = scope.turn(limit)
-    with database.write() as connection:
-        now = database.dialect.clock(connection)
-        branches = scope_branches(enrichment.name, scope, now, settings.max_attempts, names)
-        if scope.is_second_round:
-            picked = _pick_patiently(connection, database.dialect, branches[0])
-        else:
-            picked = _pick(connection, [*branches, bereft(enrichment.name, now)], limit)
-        picked = _in_turn(picked, names)
-        postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
-        wanted = [row for row in picked if row.job_id in postings and _may_go_on(scope, row, settings.max_attempts)]
-        prepared = [_prepare(settings, enrichment, scope, row, postings[row.job_id], worker) for row in wanted]
-        taken = _affordable(prepared, money)
-        begun, too_dear = wanted[: len(taken)], wanted[len(taken) :]
-        reached = picked[: picked.index(too_dear[0])] if too_dear else picked  # the others have not had their turn
-        closed = [_close_orphan(connection, row) for row in reached if row.state == "running"]
-        starts = [event for row, one in zip(begun, taken, strict=True) for event in _begin(scope, row, one.started)]
-        positions = _append(connection, database, closed + starts)
+    branches = scope_branches(enrichment.name, scope, now, settings.max_attempts, names, alone=alone)
+    if scope.is_second_round:
+        picked = _pick_patiently(connection, database.dialect, branches[0])
+    else:
+        picked = _in_turn(_pick(connection, branches, limit), names)
+    met = orphaned(enrichment.name, now, None if scope.job_ids is None else names)
+    closed = _close_orphans(connection, met, limit - len(picked))
+    postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
+    wanted = [row for row in picked if row.job_id in postings]
+    prepared = [_prepare(settings, enrichment, scope, row, postings[row.job_id], worker, probe=probe) for row in wanted]
+    taken = _affordable(prepared, money)
+    begun, too_dear = wanted[: len(taken)], wanted[len(taken) :]
+    reached = picked[: picked.index(too_dear[0])] if too_dear else picked  # the others have not had their turn
+    starts = [event for row, one in zip(begun, taken, strict=True) for event in _begin(scope, row, one.started)]
+    positions = _append(connection, database, closed + starts)
     placed = [one.begun_at(position) for one, position in zip(taken, positions, strict=True)]
-    rest = _rest(scope, names, reached, too_dear)
-    return Claims(placed, rest, unaffordable=bool(too_dear), given_up=len(reached) - len(begun))
+    put_aside = len(closed) + len(reached) - len(begun)
+    return Claims(placed, _rest(scope, names, reached, too_dear), bool(too_dear), put_aside)
 
 
 def lease_seconds(settings: Settings) -> int:
@@ -105,7 +124,7 @@ def lease_seconds(settings: Settings) -> int:
 def _pick(connection: Connection, branches: Sequence[ColumnElement[bool]], limit: int) -> list[Row[Any]]:
     """Lock due rows, never waiting for those that others hold."""
     picked: list[Row[Any]] = []
-    for branch in branches:
+    for branch in branches if limit > 0 else ():
         query = select(enrichment_status).where(branch).order_by(enrichment_status.c.due_at)
         query = query.limit(limit - len(picked)).with_for_update(skip_locked=True)
         picked += connection.execute(query)
@@ -141,26 +160,25 @@ def _in_turn(picked: Sequence[Row[Any]], names: Sequence[str]) -> list[Row[Any]]
 
 
 def _prepare(
-    settings: Settings, enrichment: Enrichment, scope: Scope, row: Row[Any], posting: Posting, worker: str
-) -> Claim:
+    settings: Settings, enrichment: Enrichment, scope: Scope, row: Row[Any], posting: Posting, worker: str, *,
+    probe: bool,
+) -> Claim:  # fmt: skip
+    if row.error_type == "output_truncated":
+        enrichment = enrichment.with_larger_output()
     limit, input_hash = settings.max_input_tokens, posting.input_hash
     request = request_for(enrichment, posting._asdict(), input_hash, limit, cut=settings.cut_input)
-    number, lease = row.attempts + 1, lease_seconds(settings)
-    event = attempt.start(enrichment, request, number=number, input_hash=input_hash, worker=worker, lease_seconds=lease)
-    new_budget = _is_forced(scope) and _is_requested_here(scope, row)
-    failures = 0 if new_budget else row.failures
-    started = Started(row.stream_id, event, failures)
+    event = attempt.start(
+        enrichment, request, number=row.attempts + 1, input_hash=input_hash, worker=worker,
+        lease_seconds=lease_seconds(settings), probe=probe,
+    )  # fmt: skip
+    new_budget = scope.why == "force" and _is_requested_here(scope, row)
+    started = Started(row.stream_id, event, 0 if new_budget else row.failures)
     return Claim(posting, started, request, attempt.precheck(posting.description, request, limit))
-
-
-def _is_forced(scope: Scope) -> bool:
-    return scope.job_ids is not None and scope.why == "force"
 
 
 def _is_requested_here(scope: Scope, row: Row[Any]) -> bool:
     """Whether the posting is named and nothing else makes it due."""
-    dead = row.state == "running"
-    return scope.job_ids is not None and row.state != "pending" and (not dead or _is_forced(scope))
+    return scope.job_ids is not None and row.state != "pending"
 
 
 def _affordable(prepared: Sequence[Claim], money: int | None) -> list[Claim]:
@@ -178,12 +196,9 @@ def _begin(scope: Scope, row: Row[Any], started: Started) -> list[Proposal]:
     return [Proposal(started.stream_id, event, str(event_id)), start_proposal(started)]
 
 
-def _may_go_on(scope: Scope, row: Row[Any], max_attempts: int) -> bool:
-    """Whether a posting may be tried, if need be after the death of its worker, which counts."""
-    if row.state != "running" or _is_forced(scope):
-        return True
-    used: int = row.budget_used - row.grants + 1
-    return used < allowance(row.max_attempts, ERROR_TYPES["interrupted"].cap, max_attempts)
+def _close_orphans(connection: Connection, orphaned: ColumnElement[bool], limit: int) -> list[Proposal]:
+    """The ends of attempts whose workers did not come back; their postings run alone after that, if at all."""
+    return [_close_orphan(connection, row) for row in _pick(connection, [orphaned], limit)]
 
 
 def _close_orphan(connection: Connection, row: Row[Any]) -> Proposal:

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import text
 
-from enrichlog import commands, reports, screens, terminal, told_run
+from enrichlog import breakers, commands, reports, screens, terminal, told_run
 from enrichlog.actor import actor
+from enrichlog.enrichment import enrichment_of
 from enrichlog.exceptions import DemoEnded, UsageError
 from enrichlog.posting_files import import_file
 from enrichlog.retry_plan import plan_retry
@@ -36,6 +37,7 @@ FAULTS = (
     Rule("Title: Data Steward\n", ("refusal",)),
 )
 SHOWN = "sample-002"
+ADDED = "credit was added"
 INTRODUCTION = f"""\
 This is the simulator: no model is asked, nothing leaves this machine, and costs are list prices for what was simulated.
 It plays some faults, and waits at most {DEADLINE_SECONDS:g} s for an answer (usually 300) and {BACKOFF_SECONDS:g} s \
@@ -182,8 +184,14 @@ class _Demo:
         terminal.say(f"\nThe simulator's quota runs out after {LAST_PART_QUOTA} more answers …")
         self._simulator.restore_quota(LAST_PART_QUOTA)
         self._enrich("The run stops by itself, says why, and loses nothing.")
+        self._command("breaker list", "Nobody calls in vain: the breaker holds every program back.")
+        screens.breakers(*breakers.list_breakers(self._database))
         terminal.say("\n… and is restored.")
         self._simulator.restore_quota()
+        self._command(f'breaker close --reason "{ADDED}"', "A person who knows that need not wait for the next probe.")
+        ours = enrichment_of(self._settings).called
+        closed = breakers.set_by_hand(self._database, "closed", None, ours, ADDED)
+        screens.breakers([closed], self._database.now())
         self._retry("Only what the quota stopped.", "quota")
 
     def _command(self, words: str, why: str) -> None:

@@ -59,6 +59,11 @@ class Enrichment(NamedTuple):
         parts = urlsplit(self.server)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
+    @property
+    def called(self) -> tuple[str, str, str]:
+        """Whom its calls go to, with which model and credential: what a breaker stands for."""
+        return self.endpoint, self.model, self.credential
+
     def require_price(self) -> None:
         """Raises `UnknownPrice` when what a call costs is not known."""
         if not is_known(self.priced):
@@ -75,6 +80,11 @@ class Enrichment(NamedTuple):
         if self.output_cap is not None:
             return self
         return self._replace(parameters={**self.parameters, _output_cap_of(self.api): BOUNDED_OUTPUT_TOKENS})
+
+    def with_larger_output(self) -> Enrichment:
+        """The same, with room for twice the answer where the request bounds it: the last one was cut off."""
+        larger = {name: 2 * cap for name in OUTPUT_CAPS if isinstance(cap := self.parameters.get(name), int)}
+        return self._replace(parameters=self.parameters | larger)
 
     def facts(self) -> dict[str, Any]:
         """What start and end events carry of it."""

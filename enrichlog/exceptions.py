@@ -23,6 +23,10 @@ class UnknownErrorType(UsageError):
     """There is no error type {name}. Known are: {known}."""
 
 
+class UnknownBreaker(UsageError):
+    """There is no breaker {name}. Known are: {known}. See them with: enrichlog breaker list"""
+
+
 class UnknownProjection(UsageError):
     """There is no projection {name}. Known are: {known}."""
 

@@ -75,10 +75,15 @@ def types_allowed_at(budget_used: int, default: int = DEFAULT_MAX_ATTEMPTS) -> l
     ]
 
 
-def verdict(*, retryable: bool, budget_used: int, allowed: int, due_at: datetime | None, now: datetime) -> Verdict:
-    """What a retry does with a failed posting."""
-    if not retryable or due_at is None:
+def verdict(
+    *, retryable: bool, budget_used: int, allowed: int, deaths: int, due_at: datetime | None, now: datetime
+) -> Verdict:
+    """What a retry does with a failed posting; one that is never due was put off too often, or its workers died.
+
+    The death of a worker may be a neighbour's fault: by itself it does not use up what the posting is allowed.
+    """
+    if not retryable:
         return "not_retryable"
-    if budget_used >= allowed:
+    if due_at is None or (budget_used >= allowed and not deaths):
         return "exhausted"
     return "will_try" if due_at <= now else "waiting"

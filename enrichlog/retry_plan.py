@@ -81,7 +81,14 @@ def plan_retry(
     for row in _failed(database, enrichment, error_types):
         allowed = max_attempts or allowance(row.max_attempts, row.cap, default)
         used = row.budget_used - row.grants
-        found = verdict(retryable=bool(row.retryable), budget_used=used, allowed=allowed, due_at=row.due_at, now=now)
+        found = verdict(
+            retryable=bool(row.retryable),
+            budget_used=used,
+            allowed=allowed,
+            deaths=row.deaths,
+            due_at=row.due_at,
+            now=now,
+        )
         plan.counts[row.error_type, found] += 1
         if found == "will_try":
             plan.targets.append(Target(row.job_id, row.version))
@@ -101,7 +108,7 @@ def _failed(database: Database, enrichment: str, error_types: Sequence[str]) -> 
     status, after = enrichment_status.c, ""
     query = select(
         status.stream_id, status.job_id, status.version, status.error_type, status.retryable, status.cap,
-        status.budget_used, status.grants, status.max_attempts, status.due_at,
+        status.budget_used, status.grants, status.max_attempts, status.due_at, status.deaths,
     ).where(status.enrichment == enrichment, status.state == "failed", HAS_POSTING)  # fmt: skip
     if error_types:
         query = query.where(status.error_type.in_(error_types))

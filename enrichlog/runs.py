@@ -42,13 +42,14 @@ def require_key(settings: Settings) -> str:
 def perform(
     database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, *,
     limit: int | None = None, max_cost: int | None = None, notice: Notice = lambda claim, end, run: None,
-    signals: bool = False,
+    patient: bool = False, signals: bool = False,
 ) -> Run:  # fmt: skip
     """Work through a scope and return what was done; works in a script, in threads and inside a running event loop.
 
-    With `signals` the first SIGINT or SIGTERM drains the run, and says so; a second one exits.
+    `patient`: an open breaker is waited for, once. With `signals` the first SIGINT or SIGTERM drains the run, and says
+    so; a second one exits.
     """
-    return run_anywhere(_perform(database, settings, enrichment, scope, limit, max_cost, notice, signals))
+    return run_anywhere(_perform(database, settings, enrichment, scope, limit, max_cost, notice, patient, signals))
 
 
 def run_anywhere(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -81,14 +82,16 @@ def _run_beside(coroutine: Coroutine[Any, Any, T]) -> T:
 
 async def _perform(
     database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, limit: int | None,
-    max_cost: int | None, notice: Notice, signals: bool,
+    max_cost: int | None, notice: Notice, patient: bool, signals: bool,
 ) -> Run:  # fmt: skip
     from enrichlog.llm import Client  # the SDK takes a second to import: only when something is asked
 
     key = require_key(settings)
     deadline, connections = settings.deadline_seconds, settings.concurrency
     async with Client(enrichment.server, key or NO_KEY, deadline=deadline, connections=connections) as client:
-        worker = Worker(database, settings, enrichment, client, limit=limit, max_cost=max_cost, notice=notice)
+        worker = Worker(
+            database, settings, enrichment, client, limit=limit, max_cost=max_cost, notice=notice, patient=patient
+        )
         if signals:
             _drain_on_signals(worker)
         run = await worker.work(scope)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, true
 
 from enrichlog.postings import job_postings
 from enrichlog.retry import types_allowed_at
@@ -21,8 +21,8 @@ class Scope:
     A run takes each posting at most once: what fails or changes during it is due after its horizon, and the named ones
     have their turn one after the other, of which `turned` counts those that had it. A named one that is not pending is
     requested in the claim itself, with `why` and `batch`: a run that ends early leaves no request behind. Those that
-    somebody holds just then have a second turn behind all others (`second` is where these begin), in which they are
-    waited for; `missed` are those that were not to be had even then.
+    somebody holds just then, and those on which a worker died, have a second turn behind all others (`second` is where
+    these begin), in which they are waited for and taken one by one; `missed` were not to be had even then.
     """
 
     horizon: datetime
@@ -35,9 +35,9 @@ class Scope:
 
     def turn(self, limit: int) -> tuple[str, ...]:
         """The named postings whose turn a claim of up to `limit` is; none when no names are given."""
-        names = self.job_ids or ()
-        end = self.turned + limit
-        return names[self.turned : end if self.is_second_round else min(end, self._second)]
+        names, second = self.job_ids or (), self.is_second_round
+        end = self.turned + 1 if second else min(self.turned + limit, self._second)
+        return names[self.turned : end]
 
     def rest(self, turned: int, missed: tuple[str, ...] = ()) -> Scope:
         """What is left once so many more of those that are named have had their turn, some of them in vain."""
@@ -64,49 +64,56 @@ HAS_POSTING = exists(select(job_postings.c.id).where(job_postings.c.id == enrich
 
 
 def scope_branches(
-    enrichment: str, scope: Scope, now: datetime, max_attempts: int, names: tuple[str, ...] = ()
+    enrichment: str, scope: Scope, now: datetime, max_attempts: int, names: tuple[str, ...] = (), *, alone: bool = False
 ) -> list[ColumnElement[bool]]:
-    """The conditions of what a run takes, in the order it takes them; each is one range of the index of due rows.
+    """The conditions of what a run takes, in the order it takes them; each is one range of an index of due rows.
 
-    `names` are the named postings whose turn it is.
+    `names` are the named postings whose turn it is. `alone`: only those on which a worker died, else only the others;
+    in their second round the named ones are taken one by one anyway.
 
-    Never tried or requested first, then attempts whose lease ran out, then failures by the budget they have used:
-    one branch for each value, so that no claim walks over postings that have used theirs up.
+    Never tried or requested first, then failures by the budget they have used: one branch for each value, so that no
+    claim walks over postings that have used theirs up.
     """
     status = enrichment_status.c
-    ours, pending = and_(status.enrichment == enrichment, HAS_POSTING), status.state == "pending"
-    due, orphaned = status.due_at <= scope.horizon, and_(status.state == "running", status.due_at <= now)
+    pending, due = status.state == "pending", status.due_at <= scope.horizon
+    ours = and_(status.enrichment == enrichment, HAS_POSTING)
     if scope.job_ids is not None:
-        named = and_(ours, status.job_id.in_(names))
         free = status.state != "running" if scope.why == "force" else or_(pending, _may_be_retried())
-        return [and_(named, or_(free, orphaned))]
+        one_by_one = true() if scope.is_second_round else status.deaths == 0
+        return [and_(ours, status.job_id.in_(names), free, one_by_one)]
+    ours = and_(ours, status.deaths > 0 if alone else status.deaths == 0)
     if scope.batch is not None:
         return [and_(ours, pending, status.batch == scope.batch)]
+    failed = and_(ours, status.state == "failed", status.retryable)
+    if alone:  # their own end cannot have come before this run's horizon: it is this run that closed them
+        return [and_(ours, pending, due), and_(failed, status.due_at <= now)]
     used = status.budget_used - status.grants
-    failed = and_(ours, status.state == "failed", due, status.retryable)
     by_budget = [
-        and_(failed, used == budget if budget else used <= 0, _may_use(budget, max_attempts))
+        and_(failed, due, used == budget if budget else used <= 0, _may_use(budget, max_attempts))
         for budget in range(max_attempts)
     ]
-    raised = and_(failed, used >= max_attempts, status.max_attempts > used)
-    return [and_(ours, pending, due), and_(ours, orphaned), *by_budget, raised]
+    raised = and_(failed, due, used >= max_attempts, status.max_attempts > used)
+    return [and_(ours, pending, due), *by_budget, raised]
 
 
 def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:
-    """How many postings a run over this scope would take now."""
+    """How many postings a run over this scope would take now, those whose worker died among them."""
     if scope.job_ids is not None:
         return len(scope.job_ids) - scope.turned
     with database.read() as connection:
         now = database.dialect.clock(connection)
         branches = scope_branches(enrichment, scope, now, max_attempts)
+        branches += scope_branches(enrichment, scope, now, max_attempts, alone=True)
+        branches += [] if scope.batch else [and_(orphaned(enrichment, now), HAS_POSTING)]
         counts = [select(func.count()).select_from(enrichment_status).where(branch) for branch in branches]
         return sum(connection.execute(count).scalar_one() for count in counts)
 
 
-def bereft(enrichment: str, now: datetime) -> ColumnElement[bool]:
-    """Attempts whose lease ran out and whose posting has been deleted: nobody takes those again."""
+def orphaned(enrichment: str, now: datetime, names: tuple[str, ...] | None = None) -> ColumnElement[bool]:
+    """Attempts whose lease ran out, of these postings or of all, also of deleted ones."""
     status = enrichment_status.c
-    return and_(status.enrichment == enrichment, ~HAS_POSTING, status.state == "running", status.due_at <= now)
+    named = true() if names is None else status.job_id.in_(names)
+    return and_(status.enrichment == enrichment, status.state == "running", status.due_at <= now, named)
 
 
 def _may_be_retried() -> ColumnElement[bool]:

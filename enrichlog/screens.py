@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from enrichlog.breakers import Named, list_breakers, what_to_do, why_held
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.posting_files import ImportReport
 from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
 from enrichlog.retry import VERDICTS, allowance
 from enrichlog.retry_plan import RetryPlan, advice
-from enrichlog.terminal import advise, counted, money, one_line, say, spent, table
+from enrichlog.terminal import advise, counted, money, note, one_line, say, spent, table
+from eventlog.database import Database
 from eventlog.integrity import LogReport
 from projections.drift import Drift
 
@@ -83,6 +86,32 @@ def errors(rows: list[Document]) -> None:
         return
     lines = [(row["error_type"], row["group"], f"{row['count']:,}", advise(advice(row["error_type"]))) for row in rows]
     table(("Error type", "Group", "Postings", "What to do"), lines, numbers=("Postings",))
+
+
+def breakers(found: Sequence[Named], now: datetime) -> None:
+    """Whether calls go out, and if not, why."""
+    if not found:
+        say("There is no breaker yet: each comes with the first call to an endpoint, with a model and a key.")
+    for one in found:
+        place = one_line(f"{one.request_model} at {one.endpoint}, key {one.credential}")
+        say(f"{one.id} {one.breaker.state.replace('_', '-')}: {place}")
+        for line in _held(one, now):
+            say(f"  {line}")
+
+
+def warn_of_breakers(database: Database) -> None:
+    """Say on standard error why nothing can be begun, if that is so."""
+    found, now = list_breakers(database)
+    for one in found:
+        if not one.breaker.is_free(now):
+            note("\n".join((f"{one_line(one.request_model)} at {one_line(one.endpoint)}:", *_held(one, now))))
+
+
+def _held(one: Named, now: datetime) -> list[str]:
+    if one.breaker.is_free(now):
+        return []
+    reason = [f"Reason: {one_line(one.reason)}"] if one.reason else []
+    return [why_held(one.breaker, now), *reason, *advise(what_to_do(one.breaker, one.id)).splitlines()]
 
 
 def history(document: Document) -> None:

@@ -49,8 +49,10 @@ def one_line(text: str) -> str:
 
 _flags = {"database": "", "enrichment": ""}
 _OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "export")
-_OF_ALL = ("import", "rebuild", "verify")
-_COMMAND = re.compile(rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:JOB_ID|FILE|--[a-z-]+(?: [a-z0-9_]+)?))*")
+_OF_ALL = ("import", "rebuild", "verify", "breaker (?:list|open|close)")
+_COMMAND = re.compile(
+    rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:JOB_ID|FILE|TEXT|[0-9a-f]{{8}}|--[a-z-]+(?: [a-z0-9_]+)?))*"
+)
 
 
 def remember_flags(database: str, enrichment: str) -> None:

@@ -43,8 +43,9 @@ def run(
 
         try:
             so_far = perform(
-                database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=watch, signals=True
-            )
+                database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=watch, signals=True,
+                patient=scope.job_ids is None,  # whoever names postings is there, and can close it
+            )  # fmt: skip
         except EnrichlogError as error:
             failure = error
     seconds = time.monotonic() - started
@@ -55,6 +56,8 @@ def run(
         raise failure
     left = {**left, **dict.fromkeys(so_far.missed, MISSED)}
     _tell(so_far, seconds, left, reports.status(database, enrichment.name), as_json=as_json)
+    if so_far.stopped and not as_json:
+        screens.warn_of_breakers(database)
     return _exit_code(so_far, fail_on_error=fail_on_error)
 
 

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from typing import Protocol
 
 from enrichlog import attempt
 from enrichlog.attempt import End, end_proposal
+from enrichlog.breakers import why_held
 from enrichlog.claims import Claim, Claims, claim, lease_seconds
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import NotRecorded
-from enrichlog.outcome import Outcome, defect, judge
+from enrichlog.outcome import Failed, Outcome, defect, judge
 from enrichlog.progress import Notice, Run
 from enrichlog.reply import Api, Reply
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
-from eventlog.events import EnrichmentFailed, EnrichmentLateResult
+from eventlog.events import EnrichmentFailed, EnrichmentLateResult, EnrichmentStarted
 from eventlog.recorder import Recorder
 from eventlog.redaction import redact
+from projections.breaker import Breaker
 from projections.inline import InlineReadModels
 
 logger = logging.getLogger(__name__)
 
 CLAIM_TOGETHER = 10
 """Postings are claimed together once this many calls can begin: each claim is a transaction."""
+
+PATIENCE_SECONDS = 120.0
+"""The longest single wait for the provider that a run makes: that is the breaker's longest cooldown."""
+
+PROBE_LOOK_SECONDS = 1.0
+"""How often a run looks whether another program's probe has come back."""
 
 LEASE_RESERVE_SECONDS = 30.0
 """No call begins unless its lease outlives the call's deadline by this."""
@@ -54,13 +65,15 @@ class Worker:
 
     `stop` ends it early: nothing more is claimed; after a person's stop what runs has a grace to finish and is closed
     as interrupted then. `limit` bounds the postings taken, `max_cost` (micro-dollars) what is spent: what a running
-    call may cost at the most is reserved. Raises `UnknownPrice` for a limit of money that cannot be kept.
+    call may cost at the most is reserved. A posting on which a worker died runs alone, after all others. A wait that
+    the provider asks for is waited for; where the breaker is open the run ends, unless it is `patient`: then it waits
+    until a probe may go out, and ends when that fails. Raises `UnknownPrice` for a limit of money that cannot be kept.
     """
 
     def __init__(
         self, database: Database, settings: Settings, enrichment: Enrichment, client: Asks, *,
         limit: int | None = None, max_cost: int | None = None, notice: Notice = lambda claim, end, run: None,
-        monotonic: Callable[[], float] = time.monotonic,
+        patient: bool = False, monotonic: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         if max_cost is not None:
             enrichment = enrichment.with_bounded_cost()
@@ -68,8 +81,10 @@ class Worker:
         self.run = Run()
         self._database, self._settings, self._enrichment, self._client = database, settings, enrichment, client
         self._left, self._max_cost, self._notice, self._monotonic = limit, max_cost, notice, monotonic
+        self._patient, self._is_alone = patient, False
         self._running: set[asyncio.Task[None]] = set()
         self._abandoned = False
+        self._told: datetime | None = None
         self._committed = 0
         self._error: EnrichlogError | None = None
         self._changed = asyncio.Event()
@@ -93,11 +108,15 @@ class Worker:
                 while not self._stopping():
                     idle = not self._running  # before the claim: what ends during it may make room, and free money
                     claims = await self._take(recorder, scope)
-                    if idle and not claims.found and claims.rest == scope:
+                    if idle and claims == Claims([], scope):  # nothing else is left, and nothing runs
+                        claims = await self._take(recorder, scope, alone=True)
+                    if claims.held is not None:
+                        await self._wait_for(claims.held)
+                    elif idle and not claims.found and claims.rest == scope:
                         self._end_of_scope(claims)
                         break
                     scope = claims.rest
-                    await self._room(filling=claims.found)
+                    await self._room(filling=claims.found or claims.held is not None)
             finally:
                 self.run.missed += scope.missed
                 await self._finish()
@@ -109,15 +128,39 @@ class Worker:
         if claims.unaffordable:
             self.stop("the limit of money for this run does not allow another call.")
 
-    async def _take(self, recorder: Recorder, scope: Scope) -> Claims:
-        """Claim as many postings as calls can begin, and begin them."""
+    async def _wait_for(self, breaker: Breaker) -> None:
+        """Wait until a call may go out, or until it is worth to look again; stop where that is not to be waited for."""
+        now = await asyncio.to_thread(self._database.now)
+        free_at = breaker.free_at(now)
+        seconds = (free_at - now).total_seconds() if free_at else math.inf
+        if breaker.state == "half_open":
+            seconds = min(seconds, PROBE_LOOK_SECONDS)
+        if seconds > PATIENCE_SECONDS or (breaker.state != "closed" and not self._patient):
+            self.stop(why_held(breaker, now))
+            return
+        if self._told != breaker.opened_at:
+            logger.warning("%s Waiting.", why_held(breaker, now))
+        self._told = breaker.opened_at
+        await self._sleep(seconds)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait so long, and no longer than until the run is to stop."""
+        ends = self._monotonic() + seconds
+        while not self._stopping() and (left := ends - self._monotonic()) > 0:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left)
+
+    async def _take(self, recorder: Recorder, scope: Scope, *, alone: bool = False) -> Claims:
+        """Claim as many postings as calls can begin, and begin them; or one, beside which nothing else may run."""
         limit = self._free() if self._left is None else min(self._free(), self._left)
-        if limit <= 0 or scope.is_exhausted:
+        alone = alone or scope.is_second_round
+        if limit <= 0 or scope.is_exhausted or (alone and self._running):
             return Claims([], scope)
         money = None if self._max_cost is None else self._max_cost - self._committed
         arguments = (self._database, self._settings, self._enrichment, scope, self.name, limit, money)
         claimed_at = self._monotonic()  # before the claim: the lease cannot have begun earlier
-        claiming = asyncio.create_task(asyncio.to_thread(claim, *arguments))
+        claiming = asyncio.create_task(asyncio.to_thread(claim, *arguments, alone=alone))
         try:
             claims = await asyncio.shield(claiming)
         except asyncio.CancelledError:  # the thread goes on
@@ -126,6 +169,7 @@ class Worker:
         if self._stopping():  # since then
             _release(recorder, claims.taken)
             return Claims([], scope)
+        self._is_alone = alone and bool(claims.taken)
         for one in claims.taken:
             self._committed += one.started.event.reserved_microdollars or 0
             task = asyncio.create_task(self._attempt(recorder, one, claimed_at))
@@ -163,14 +207,18 @@ class Worker:
             return attempt.interrupted(started, TOO_LATE, called=False)
         try:
             outcome = claimed.outcome or await self._call(claimed)
-            if outcome.failed is not None and outcome.failed.kind.stops:
-                self.stop(f"{outcome.failed.kind.group}: {outcome.failed.message}")
+            self._stop_if_useless(started.event, outcome.failed)
             return attempt.end(self._enrichment, started, outcome, self._settings.backoff_base_seconds)
         except asyncio.CancelledError:
             return attempt.interrupted(started, SHUT_DOWN)
         except Exception as error:  # the call may be paid for: a defect of ours or of a user's model is an end too
             logger.exception("an attempt met a defect", extra=_ids(claimed))
             return attempt.end(self._enrichment, started, defect(error))
+
+    def _stop_if_useless(self, start: EnrichmentStarted, failed: Failed | None) -> None:
+        """Go no further after what concerns every posting, or when a probe finds the provider as it was."""
+        if failed is not None and (failed.kind.stops or (start.probe and failed.kind.fault == "provider")):
+            self.stop(f"{failed.kind.group}: {failed.message}")
 
     async def _call(self, claimed: Claim) -> Outcome:
         enrichment, settings = self._enrichment, self._settings
@@ -181,10 +229,11 @@ class Worker:
         return self.run.stopped is not None
 
     def _free(self) -> int:
-        return self._settings.concurrency - len(self._running)
+        return 0 if self._is_alone else self._settings.concurrency - len(self._running)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._is_alone = self._is_alone and bool(self._running)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("an attempt ended with a defect", exc_info=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select
@@ -42,6 +43,11 @@ class Database:
         """A transaction that commits at the end of the block, and rolls back when the block raises."""
         with self._transaction(writes=True) as connection:
             yield connection
+
+    def now(self) -> datetime:
+        """The database's time."""
+        with self.read() as connection:
+            return self.dialect.clock(connection)
 
     def page(self, query: Select[Any]) -> list[Any]:
         """All rows of one query, in a transaction of its own."""

@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 import orjson
-from sqlalchemy import CheckConstraint, Column, Integer, Table, Text
+from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text
 
 from eventlog.errors import HeldBack
 from eventlog.events import BreakerSet, EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
 from eventlog.log import Recorded
 from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata
 from projections.projection import Row
-from projections.spanning import SpanningProjection
+from projections.spanning import SpanningProjection, load
 
 State = Literal["closed", "open", "half_open"]
 
@@ -209,6 +209,12 @@ def state_of(row: Any) -> Breaker:
     """The breaker that a row was made of."""
     values = {name: row._mapping[name] for name in Breaker._fields}
     return Breaker(**values | {"failing": tuple(orjson.loads(row.failing))})
+
+
+def find_breaker(connection: Connection, endpoint: str, request_model: str, credential: str) -> Breaker:
+    """The breaker as it is now; one that nobody has met yet is closed."""
+    name = (endpoint, request_model, credential)
+    return load(connection, projection, [name]).get(name, Breaker())
 
 
 projection: SpanningProjection[Breaker] = SpanningProjection(

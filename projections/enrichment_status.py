@@ -50,8 +50,8 @@ class Status(NamedTuple):
     pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried by itself.
     `failures` counts all since the last success or new budget; `deferrals` those that were the provider's alone, since
     the last request too, and `deferred_since` is when they began; `deaths` the workers that died on it in a row: while
-    there are any, it runs alone. `counted`: whether the failure it ended with is in the budget, `max_deferrals`: whether
-    it is among the deferrals; `rerun`: requested again while an attempt runs; `awaiting`: failed, and the retry
+    there are any, it runs alone. `counted`: whether the failure it ended with is in the budget, `max_deferrals`:
+    whether it is among the deferrals; `rerun`: requested again while an attempt runs; `awaiting`: failed, and the retry
     requested since has not ended.
     `erased_attempts` is how many attempts had begun when content was last erased: what comes of those is facts only.
     """

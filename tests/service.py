@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 import enrichlog
+from enrichlog.breakers import set_by_hand
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.postings import Posting, store_postings
 from enrichlog.progress import Run
@@ -43,6 +44,11 @@ def posting(job_id: str = "1", **values: Any) -> Posting:
 
 def import_postings(database: Database, *postings: Posting) -> None:
     store_postings(database, postings, ["job"], "tests")
+
+
+def close_breaker(database: Database, settings: Settings) -> None:
+    """Have calls go out again, as a person does who has mended what was wrong."""
+    set_by_hand(database, "closed", None, enrichment_of(settings).called, "mended")
 
 
 def import_many(database: Database, count: int) -> None:

@@ -55,11 +55,10 @@ def settings(bare: object) -> Settings:
 
 def claims(
     database: Database, settings: Settings, limit: int = 100, *, scope: Scope | None = None, worker: str = "worker-1",
-    money: int | None = None,
+    money: int | None = None, alone: bool = False,
 ) -> Claims:  # fmt: skip
-    with database.read() as connection:
-        everything = Scope(database.dialect.clock(connection))
-    return claim(database, settings, enrichment_of(settings), scope or everything, worker, limit, money)
+    scope = scope or Scope(database.now())
+    return claim(database, settings, enrichment_of(settings), scope, worker, limit, money, alone=alone)
 
 
 def taken(database: Database, settings: Settings, limit: int = 100, **options: Any) -> list[str]:
@@ -112,19 +111,18 @@ def test_a_claimed_posting_is_not_claimed_again(database: Database, settings: Se
     assert taken(database, settings) == []
 
 
-def test_never_tried_comes_first_then_orphans_then_the_least_failed_the_longest_due_before_the_others(
+def test_never_tried_comes_first_then_the_least_failed_the_longest_due_before_the_others(
     timed: Database, clock: StoppedClock, settings: Settings
 ) -> None:
-    store(timed, clock, "orphan", "twice", "once-late", "once", "new", "newer")
-    tell(timed, "job-orphan", started(attempt_id=str(uuid.uuid4())))
+    store(timed, clock, "twice", "once-late", "once", "new", "newer")
     fail(timed, "twice", times=2)
     clock.advance(seconds=1)
     fail(timed, "once")
     clock.advance(seconds=1)
     fail(timed, "once-late")
     clock.advance(minutes=10)
-    order = ["new", "newer", "orphan", "once", "once-late", "twice"]
-    assert count_due(timed, "job", Scope(clock()), 5) == 6
+    order = ["new", "newer", "once", "once-late", "twice"]
+    assert count_due(timed, "job", Scope(clock()), 5) == 5
     assert [one for _ in order for one in taken(timed, settings, 1)] == order
 
 
@@ -236,7 +234,8 @@ def test_a_posting_given_up_is_tried_again_when_it_is_forced(
     for number in (1, 2):
         tell(timed, "job-000", started(number), failed(number, error_type="interrupted", cap=3, wait_ms=0))
     tell(timed, "job-000", started(3, attempt_id=str(uuid.uuid4()), lease_seconds=0))
-    (one,) = claims(timed, settings, scope=scope_of(timed, "job", [Target("000")], force=True)).taken
+    closing = claims(timed, settings, scope=scope_of(timed, "job", [Target("000")], force=True))
+    (one,) = claims(timed, settings, scope=closing.rest).taken
     kinds = [event.type for event in whole_log(timed)][-3:]
     assert kinds == ["EnrichmentFailed", "EnrichmentRequested", "EnrichmentStarted"]
     assert (one.started.event.attempt, status(timed, "job-000")["budget_used"]) == (4, 0)
@@ -245,14 +244,11 @@ def test_a_posting_given_up_is_tried_again_when_it_is_forced(
 def test_what_stands_behind_a_posting_that_is_too_dear_keeps_its_turn_too(timed: Database, settings: Settings) -> None:
     import_many(timed, 4)
     scope = scope_of(timed, "job", [Target(f"00{number}") for number in range(4)], force=True)
-    tell(timed, "job-003", *(event for n in (1, 2) for event in (started(n), failed(n, error_type="interrupted"))))
-    tell(timed, "job-003", started(3, lease_seconds=0))
     (whole, *_), *_ = claims(timed, settings, 1, scope=scope)
     price = whole.started.event.reserved_microdollars or 0
     again = claims(timed, settings, scope=scope.rest(1), money=2 * price)
     assert [one.posting.id for one in again.taken] == ["001", "002"]
-    assert (again.given_up, again.rest.turned) == (0, 3)
-    assert status(timed, "job-003")["state"] == "running"
+    assert (again.put_aside, again.rest.turned) == (0, 3)
 
 
 def test_a_forced_attempt_waits_like_the_first_of_a_new_budget(timed: Database, settings: Settings) -> None:
@@ -261,7 +257,7 @@ def test_a_forced_attempt_waits_like_the_first_of_a_new_budget(timed: Database, 
     for force, failures in ((False, 2), (True, 0)):
         (one,) = claims(timed, settings, scope=scope_of(timed, "job", [Target("000")], force=force)).taken
         assert one.started.failures == failures
-        record(timed, settings, one, Outcome(failed=Failed(ERROR_TYPES["quota_exceeded"], "no")))
+        record(timed, settings, one, Outcome(failed=Failed(ERROR_TYPES["rate_limited"], "no")))
 
 
 def test_money_that_is_not_enough_for_a_named_posting_keeps_its_turn(timed: Database, settings: Settings) -> None:
@@ -304,7 +300,7 @@ def test_a_posting_that_goes_while_it_is_claimed_is_skipped(
     monkeypatch.setattr(claims_module, "load_postings", load_after_deletion)
     found = claims(database, settings)
     assert [one.posting.id for one in found.taken] == ["000", "002"]
-    assert found.given_up == 1  # so that a worker comes back for more
+    assert found.put_aside == 1  # so that a worker comes back for more
     assert status(database, "job-001")["state"] == "pending"
 
 
@@ -337,15 +333,23 @@ def test_a_lease_holds_until_its_last_second(timed: Database, clock: StoppedCloc
     import_postings(timed, posting())
     claims(timed, settings)
     clock.advance(seconds=lease_seconds(settings) - 1)
-    assert taken(timed, settings) == []
+    assert not claims(timed, settings).found
     clock.advance(seconds=1)
-    assert taken(timed, settings) == ["1"]
+    assert claims(timed, settings).put_aside == 1
+    assert taken(timed, settings, alone=True) == ["1"]
+
+
+def claim_after_death(database: Database, settings: Settings, **options: Any) -> Claim:
+    """Close the attempt whose worker died, and claim its posting alone."""
+    assert claims(database, settings).put_aside == 1
+    (again,) = claims(database, settings, alone=True, **options).taken
+    return again
 
 
 def test_an_attempt_whose_lease_ran_out_gets_its_own_end_before_the_next_begins(
     timed: Database, dead: Claim, settings: Settings
 ) -> None:
-    (again,) = claims(timed, settings, worker="alive").taken
+    again = claim_after_death(timed, settings, worker="alive")
     *_, closed, begun = whole_log(timed)
     assert (closed.type, closed.facts["attempt_id"]) == ("EnrichmentFailed", dead.started.event.attempt_id)
     assert (closed.facts["error_type"], closed.facts["counts"], closed.facts["attempt"]) == ("interrupted", True, 1)
@@ -368,7 +372,7 @@ def test_the_end_of_a_dead_attempt_says_when_it_was_closed_and_carries_its_facts
 def test_the_answer_of_a_worker_that_was_given_up_is_a_late_result_that_is_used(
     timed: Database, dead: Claim, settings: Settings
 ) -> None:
-    (again,) = claims(timed, settings).taken
+    again = claim_after_death(timed, settings)
     assert record(timed, settings, dead, Outcome(result={"title": "late"})) == "EnrichmentLateResult"
     assert (status(timed, "job-1")["state"], status(timed, "job-1")["successes"]) == ("running", 1)
     assert (shown(timed, "job-1") or {})["result"] == {"title": "late"}
@@ -379,7 +383,7 @@ def test_the_answer_of_a_worker_that_was_given_up_is_a_late_result_that_is_used(
 def test_after_another_success_the_late_result_is_kept_and_not_used(
     timed: Database, dead: Claim, settings: Settings
 ) -> None:
-    (again,) = claims(timed, settings).taken
+    again = claim_after_death(timed, settings)
     record(timed, settings, again, Outcome(result={"title": "on time"}))
     assert record(timed, settings, dead, Outcome(result={"title": "late"})) == "EnrichmentLateResult"
     (late,) = of_type(timed, "EnrichmentLateResult")
@@ -387,16 +391,46 @@ def test_after_another_success_the_late_result_is_kept_and_not_used(
     assert (shown(timed, "job-1") or {})["result"] == {"title": "on time"}
 
 
-def test_a_posting_whose_workers_died_three_times_is_left_alone(
+def test_a_posting_on_which_a_worker_died_is_claimed_alone_and_after_three_deaths_by_nobody(
     timed: Database, clock: StoppedClock, settings: Settings
 ) -> None:
-    import_postings(timed, posting())
+    store(timed, clock, "poison", "one", "two")
+    assert len(claims(timed, settings).taken) == 3
+    clock.advance(seconds=lease_seconds(settings))
+    assert claims(timed, settings).put_aside == 3  # all three are suspects
+    assert taken(timed, settings) == []  # and are not claimed together
     for _ in range(6):
-        claims(timed, settings)
+        for one in claims(timed, settings, alone=True).taken:
+            if one.posting.id != "poison":
+                record(timed, settings, one, Outcome(result={}))
         clock.advance(seconds=lease_seconds(settings))
-    assert [start.facts["attempt"] for start in of_type(timed, "EnrichmentStarted")] == [1, 2, 3]
-    assert len(of_type(timed, "EnrichmentFailed")) == 3
-    assert (status(timed, "job-1")["state"], status(timed, "job-1")["budget_used"]) == ("failed", 3)
+        claims(timed, settings)
+    attempts = {job_id: status(timed, f"job-{job_id}")["attempts"] for job_id in ("poison", "one", "two")}
+    assert attempts == {"poison": 3, "one": 2, "two": 2}
+    found = status(timed, "job-poison")
+    assert (found["state"], found["budget_used"], found["deaths"], found["due_at"]) == ("failed", 3, 3, None)
+    assert [status(timed, f"job-{job_id}")["state"] for job_id in ("one", "two")] == ["succeeded"] * 2
+
+
+@pytest.mark.parametrize(("ending", "deaths"), [("timeout", 0), ("interrupted", 1)], ids=["an answer", "a shutdown"])
+def test_a_posting_is_no_longer_suspected_once_an_attempt_at_it_came_to_an_end_of_its_own(
+    timed: Database, dead: Claim, settings: Settings, ending: str, deaths: int
+) -> None:
+    again = claim_after_death(timed, settings)
+    tell(timed, "job-1", failed(2, attempt_id=again.started.event.attempt_id, error_type=ending, counts=False))
+    assert status(timed, "job-1")["deaths"] == deaths
+
+
+def test_a_neighbour_is_not_given_up_for_the_death_of_a_worker_however_much_it_has_failed_itself(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    settings = configure(model="model-1")
+    store(timed, clock, "1")
+    fail(timed, "1", times=4)
+    assert taken(timed, settings) == ["1"]
+    clock.advance(seconds=lease_seconds(settings))
+    claim_after_death(timed, settings)
+    assert status(timed, "job-1")["budget_used"] == 5
 
 
 def test_the_dead_attempt_of_a_posting_that_was_deleted_is_closed_and_no_other_begun(
@@ -406,7 +440,7 @@ def test_the_dead_attempt_of_a_posting_that_was_deleted_is_closed_and_no_other_b
         connection.execute(delete(job_postings))
     assert count_due(timed, "job", Scope(FAR), 5) == 0
     closing = claims(timed, settings)
-    assert (closing.taken, closing.given_up, closing.found) == ([], 1, True)
+    assert (closing.taken, closing.put_aside, closing.found) == ([], 1, True)
     closed = whole_log(timed)[-1]
     assert (closed.type, closed.facts["error_type"]) == ("EnrichmentFailed", "interrupted")
     assert status(timed, "job-1")["state"] == "failed"
@@ -442,9 +476,7 @@ def test_a_claim_does_not_wait_for_rows_that_another_holds(postgresql: Database,
 # -- budgets ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("error_type", "tries"), [("timeout", 5), ("invalid_json", 2), ("interrupted", 3), ("other", 2), ("refusal", 1)]
-)
+@pytest.mark.parametrize(("error_type", "tries"), [("timeout", 5), ("invalid_json", 2), ("other", 2), ("refusal", 1)])
 def test_a_posting_is_tried_until_its_budget_is_used(
     sqlite: Database, settings: Settings, error_type: str, tries: int
 ) -> None:
@@ -490,7 +522,7 @@ KINDS = [ERROR_TYPES[name] for name in ("timeout", "invalid_json", "interrupted"
 
 def statuses() -> dict[str, Status]:
     """A status for each combination of what decides whether a failed posting is tried again, and of the others."""
-    combined = product(KINDS, range(8), range(3), (None, 1, 2, 4, 9), (LONG_AGO, FAR, None))
+    combined = product(KINDS, range(8), range(3), (None, 1, 2, 4, 9), (LONG_AGO, FAR, None), (0, 1))
     failing = [
         Status(
             state="failed",
@@ -501,8 +533,9 @@ def statuses() -> dict[str, Status]:
             grants=grants,
             max_attempts=most,
             due_at=due,
+            deaths=deaths,
         )
-        for kind, used, grants, most, due in combined
+        for kind, used, grants, most, due, deaths in combined
     ]
     others = [Status(state=state, due_at=LONG_AGO) for state in STATES if state != "failed"]
     return {f"job-{number:05}": one for number, one in enumerate(failing + others)}
@@ -514,6 +547,7 @@ def is_tried(one: Status) -> bool:
         retryable=bool(one.retryable),
         budget_used=one.budget_used - one.grants,
         allowed=allowance(one.max_attempts, one.cap),
+        deaths=one.deaths,
         due_at=one.due_at,
         now=datetime.now(UTC),
     )
@@ -536,7 +570,7 @@ def test_the_view_the_plan_the_claims_and_the_rules_agree_on_what_is_tried_again
     planned = plan_retry(database, "job", (), None, 5)
     assert sorted(target.job_id for target in planned.targets) == sorted(expected)
     query = select(enrichment_status.c.job_id).where(enrichment_status.c.state == "failed")
-    branches = scope_branches("job", Scope(now), now, 5)
+    branches = [*scope_branches("job", Scope(now), now, 5), *scope_branches("job", Scope(now), now, 5, alone=True)]
     claimed = [one.job_id for branch in branches for one in database.page(query.where(branch))]
     assert sorted(claimed) == sorted(expected)  # each in one branch only
 
@@ -591,8 +625,3 @@ def test_no_more_is_claimed_than_the_money_is_enough_for(database: Database, set
     assert (none.taken, none.unaffordable) == ([], True)
     rest = claims(database, settings, money=10 * price)
     assert (len(rest.taken), rest.unaffordable) == (2, False)
-
-
-def test_an_orphan_that_cannot_be_afforded_is_not_closed(timed: Database, dead: Claim, settings: Settings) -> None:
-    assert claims(timed, settings, money=0)[::2] == ([], True)
-    assert of_type(timed, "EnrichmentFailed") == []

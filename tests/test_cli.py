@@ -153,6 +153,7 @@ def test_a_run_says_how_many_results_the_users_table_did_not_take(
     import_many(database, 3)
     simulator.play(QUOTA_ONCE)
     enrichlog("enrich", "--concurrency", "1")
+    enrichlog.done("breaker", "close", "--reason", "mended")
     run(database, "ALTER TABLE llm_enrichment DROP COLUMN result")
     told = "in the log and not in llm_enrichment: enrichlog rebuild"
     assert enrichlog.done("enrich", "--limit", "1").out.splitlines()[-1] == f"1 result is {told}"
@@ -369,6 +370,7 @@ def test_status_says_where_everything_stands(two_failed: Command, database: Data
 
 
 def test_a_row_that_was_deleted_is_found_and_given_back(two_failed: Command, database: Database) -> None:
+    projections = two_failed.json("verify")["projections"]
     run(database, "DELETE FROM llm_enrichment WHERE job_posting_id = '003'")
     found = two_failed("rebuild", "--dry-run")
     verified = two_failed("verify")
@@ -376,7 +378,7 @@ def test_a_row_that_was_deleted_is_found_and_given_back(two_failed: Command, dat
     assert verified.out.endswith("\nNot sound. The log is; make the rest equal to it with: enrichlog rebuild\n")
     assert "job-003 is missing" in found.out
     assert "1 row" in two_failed.done("rebuild", "llm_enrichment").out
-    assert two_failed.done("rebuild", "--dry-run").out.count("no difference") == 2
+    assert two_failed.done("rebuild", "--dry-run").out.count("no difference") == len(projections)
 
 
 def test_a_row_that_was_deleted_with_its_posting_is_gone_and_not_missing(

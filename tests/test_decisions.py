@@ -174,7 +174,8 @@ def test_a_late_result_keeps_everything_that_the_end_said() -> None:
     late = decide(JOB, RUNNING._replace(attempt_id="attempt-2"), end)
     assert isinstance(late, EnrichmentLateResult)
     lost = set(type(end).model_fields) - set(EnrichmentLateResult.model_fields)
-    assert lost == {"retryable", "counts", "cap", "wait_ms"}  # what it would have meant for the posting
+    meant = {"fault", "retryable", "counts", "cap", "max_deferrals", "max_deferred_seconds", "wait_ms", "worker_died"}
+    assert lost == meant  # for the posting and for the breaker
     assert {name: value for name, value in late if name in type(end).model_fields} == {
         name: value for name, value in end if name not in lost
     }

@@ -54,6 +54,7 @@ def at(minute: float) -> datetime:
 
 
 FIRST_FAILURE = (requested(), started(), failed())
+NOT_COUNTED = reclassified(error_type="server_error", retryable=True, counts=False, max_deferrals=20)
 HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
     "seen": ((requested(input_hash="h"),), {"state": "pending", "due_at": at(0), "input_hash": "h", "attempts": 0}),
     "started": (
@@ -132,7 +133,7 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         {"budget_used": 0, "due_at": at(3), "retryable": True},
     ),
     "no longer counted, told twice": (
-        (*FIRST_FAILURE, *2 * (reclassified(error_type="server_error", retryable=True, counts=False, max_deferrals=20),)),
+        (*FIRST_FAILURE, *2 * (NOT_COUNTED,)),
         {"budget_used": 0, "deferrals": 1},
     ),
     "erased": ((*FIRST_FAILURE, erased()), {"state": "failed", "erased_attempts": 1, "error_type": "timeout"}),

@@ -134,10 +134,16 @@ def test_an_error_type_is_tried_again_below_its_cap() -> None:
         (True, 5, NOON, "exhausted"),
         (True, 5, NOON + DAY, "exhausted"),
         (False, 0, None, "not_retryable"),
-        (True, 0, None, "not_retryable"),
+        (True, 0, None, "exhausted"),
     ],
 )
 def test_a_retry_takes_what_is_retryable_within_its_budget_and_due(
     retryable: bool, used: int, due_at: datetime | None, found: str
 ) -> None:
-    assert verdict(retryable=retryable, budget_used=used, allowed=5, due_at=due_at, now=NOON.astimezone(UTC)) == found
+    now = NOON.astimezone(UTC)
+    assert verdict(retryable=retryable, budget_used=used, allowed=5, deaths=0, due_at=due_at, now=now) == found
+
+
+@pytest.mark.parametrize(("due_at", "found"), [(NOON, "will_try"), (None, "exhausted")])
+def test_the_death_of_a_worker_does_not_use_up_what_a_posting_is_allowed(due_at: datetime | None, found: str) -> None:
+    assert verdict(retryable=True, budget_used=5, allowed=5, deaths=1, due_at=due_at, now=NOON) == found

@@ -163,6 +163,7 @@ def test_a_retry_nobody_confirmed_is_a_plan_to_scripts(mixed: Command, simulator
 
 
 def test_a_retry_takes_only_what_it_was_asked_for(mixed: Command, database: Database, simulator: Simulator) -> None:
+    mixed.done("breaker", "close", "--reason", "mended")
     said = mixed.done("retry", "--error-type", "quota", "--yes", "--max-attempts", "3")
     assert "1 attempt in " in said.out
     request_made = of_type(database, "EnrichmentRequested")[-1]

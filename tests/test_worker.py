@@ -37,6 +37,7 @@ from tests.builders import BOUND, run, shown, status
 from tests.service import (
     KEY,
     SAMPLES,
+    close_breaker,
     ends_of,
     enrich,
     error_types,
@@ -169,7 +170,7 @@ def test_a_rate_limited_posting_waits_as_long_as_the_server_asks(
     assert "error_class" not in failed.facts
     found = status(sqlite, "job-1")
     assert (found["due_at"] - found["completed_at"]).total_seconds() == 600.0
-    assert (found["budget_used"], found["deferrals"]) == (0, 1)
+    assert (found["budget_used"], found["failures"], found["deferrals"]) == (0, 1, 0)
 
 
 def test_a_run_over_a_batch_takes_the_batch(sqlite: Database, simulator: Simulator, service: Settings) -> None:
@@ -207,6 +208,7 @@ def test_an_exhausted_quota_stops_the_run_after_few_calls_and_costs_no_budget(
     assert_log_and_server_agree(database, simulator)
 
     simulator.restore_quota()
+    close_breaker(database, service)
     assert enrich(database, service).succeeded == 48
     assert {row["state"] for row in run(database, "SELECT state FROM {ours}enrichment_status")} == {"succeeded"}
 
@@ -378,11 +380,11 @@ def test_what_running_calls_may_cost_is_not_given_to_others(
     import_many(sqlite, 40)
     moneys, claimed_twice = [], threading.Event()
 
-    def watched_claim(*arguments: Any) -> Any:
+    def watched_claim(*arguments: Any, alone: bool) -> Any:
         moneys.append(arguments[-1])
         if len(moneys) == 2:
             claimed_twice.set()
-        return claim(*arguments)
+        return claim(*arguments, alone=alone)
 
     monkeypatch.setattr(worker_module, "claim", watched_claim)
 
@@ -422,8 +424,8 @@ def test_what_is_claimed_when_the_run_is_stopped_already_is_released(
     client = Held()
     workers: list[Worker] = []
 
-    def late_claim(*arguments: Any) -> Any:
-        claims = claim(*arguments)
+    def late_claim(*arguments: Any, alone: bool) -> Any:
+        claims = claim(*arguments, alone=alone)
         workers[0].run.stopped = "stopped while it claimed"
         return claims
 
@@ -607,10 +609,10 @@ def test_a_run_that_is_cancelled_while_it_claims_leaves_no_start_without_an_end(
     import_many(sqlite, 3)
     claiming, go_on = threading.Event(), threading.Event()
 
-    def slow_claim(*arguments: Any) -> Any:
+    def slow_claim(*arguments: Any, alone: bool) -> Any:
         claiming.set()
         go_on.wait(BOUND)
-        return claim(*arguments)
+        return claim(*arguments, alone=alone)
 
     monkeypatch.setattr(worker_module, "claim", slow_claim)
 

@@ -129,7 +129,7 @@ FROM {ours}enrichment_status AS status
 LEFT JOIN job_postings AS posting ON posting.id = status.job_id
 LEFT JOIN llm_enrichment AS shown ON shown.job_posting_id = status.job_id AND shown.enrichment = status.enrichment
 WHERE status.state = 'failed' AND status.retryable AND status.due_at <= clock_timestamp()
-  AND status.budget_used - status.grants < coalesce(status.max_attempts, status.cap, 5);
+  AND (status.deaths > 0 OR status.budget_used - status.grants < coalesce(status.max_attempts, status.cap, 5));
 
 -- Events are never changed. The one exception: content and salt become null once the stream has a later ContentErased.
 CREATE FUNCTION {ours}refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
