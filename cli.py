@@ -283,6 +283,20 @@ def errors(settings: Settings, database: Database, as_json: bool, enrichment: st
     terminal.print_json(rows) if as_json else screens.errors(rows)
 
 
+@command("classify", "enrichlog classify old_errors.txt", needs_database=False)
+@click.argument("path", metavar="[FILE|-]", required=False, type=click.Path(path_type=Path))
+def classify(settings: Settings, as_json: bool, path: Path | None) -> None:
+    """Tell the error type of messages of which only the text is left, such as those of an old column.
+
+    One message per line, or JSON lines with message and, to find them again, id. With --json one object per line.
+    """
+    from enrichlog import classification
+    from enrichlog.messages import read_messages
+
+    messages = read_messages(path)
+    classification.print_lines(messages) if as_json else classification.show(messages)
+
+
 @command("history", "enrichlog history job-4711")
 @click.argument("job_id", type=JobId())
 @enrichment_option

@@ -39,6 +39,14 @@ class UnreadableFile(UsageError):
     """{path} cannot be read: {reason}. Name a CSV, JSON or JSON lines file with postings in it."""
 
 
+class UnreadableMessages(UsageError):
+    """{path} cannot be read: {reason}. Name a file of messages, one per line, or - for standard input."""
+
+
+class NoMessage(UsageError):
+    """Line {number} of {path} cannot be taken: {reason}. Write one message per line, in UTF-8, or JSON lines with message."""
+
+
 class UnwritableFile(UsageError):
     """{path} cannot be written: {reason}. Name another file with --output."""
 
