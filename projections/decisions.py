@@ -31,7 +31,8 @@ def decide(stream_id: str, status: Status, event: Event) -> Event:
             raise Conflict(stream_id=stream_id, reason="nobody has requested it yet; import the posting first")
         case EnrichmentSucceeded() | EnrichmentFailed():
             open_ = running and event.attempt_id == status.attempt_id
-            end = event if open_ else _late(event, used=_is_useful(event, status))
+            useful = isinstance(event, EnrichmentSucceeded) and late_success_is_used(event.attempt, status)
+            end = event if open_ else _late(event, used=useful)
             return _without_content(end) if event.attempt <= status.erased_attempts else end
         case EnrichmentStarted() | EnrichmentRequested() | EnrichmentDismissed() if running:
             raise Conflict(stream_id=stream_id, reason="an attempt is in flight; wait until it has ended")
@@ -41,10 +42,9 @@ def decide(stream_id: str, status: Status, event: Event) -> Event:
             return event
 
 
-def _is_useful(event: EnrichmentSucceeded | EnrichmentFailed, status: Status) -> bool:
-    """A late success is used when nothing else has succeeded, and when it may keep its result."""
-    succeeded = isinstance(event, EnrichmentSucceeded)
-    return succeeded and not status.successes and event.attempt > status.erased_attempts
+def late_success_is_used(attempt: int, status: Status) -> bool:
+    """Whether a success that comes late is used: when nothing else has succeeded, and when it may keep its result."""
+    return not status.successes and attempt > status.erased_attempts
 
 
 def _late(event: EnrichmentSucceeded | EnrichmentFailed, *, used: bool) -> EnrichmentLateResult:
