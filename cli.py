@@ -247,13 +247,44 @@ def enrich(settings: Settings, database: Database, **options: Any) -> None:
 @click.option("--max-retries", type=click.IntRange(0, 99), help="The same less one: the first attempt is not a retry.")
 @click.option("--dry-run", is_flag=True, help="Print the plan only.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--what-if", is_flag=True, help="Call nobody: what would the past have come to under --max-attempts?")
+@click.option("--base", type=float, metavar="SECONDS", help="With --what-if: wait after the first failure.")
 @enrichment_option
 @call_options
-def retry(settings: Settings, database: Database, **options: Any) -> None:
-    """Try failed postings again: first the plan, then the run."""
+def retry(settings: Settings, database: Database, what_if: bool, base: float | None, **options: Any) -> None:
+    """Try failed postings again: first the plan, then the run.
+
+    \b
+    What the past would have come to under another maximum:
+        enrichlog retry --what-if --max-attempts 3
+    """  # noqa: D301 - as above
+    if what_if or base is not None:
+        _what_if(settings, database, what_if=what_if, base=base, **options)
+        return
     from enrichlog.commands import retry as run
 
     sys.exit(run(settings, database, confirm=_confirm, **options))
+
+
+def _what_if(settings: Settings, database: Database, *, what_if: bool, base: float | None, **options: Any) -> None:
+    """Tell what another policy would have come to."""
+    from enrichlog.what_if_told import tell
+
+    if not what_if:
+        raise click.UsageError("--base goes with --what-if: a retry waits as the settings say.")
+    asked = ("error_types", "max_attempts", "max_retries", "enrichment", "as_json")
+    tell(settings, database, typed=_typed(), base=base, **{name: options[name] for name in asked})
+
+
+def _typed() -> dict[str, str]:
+    """The options that were given on the command line, by the name of their values."""
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    return {
+        str(one.name): one.opts[0]
+        for one in context.command.params
+        if one.name and context.get_parameter_source(one.name) is given
+    }
 
 
 @command("failed", "enrichlog failed --error-type timeout --since 24h")
