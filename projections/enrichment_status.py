@@ -45,6 +45,7 @@ INTERRUPTED = "interrupted"
 class Status(NamedTuple):
     """What the events of one stream add up to.
 
+    Model and hashes are those of the last attempt, but of a posting that has succeeded those of its result.
     `attempts` counts every start and is never reset; `budget_used` counts the failures that count since the last
     success or change of input, prompt, schema or model. `due_at` is when the posting may be claimed: at once for
     pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried by itself.
@@ -137,7 +138,7 @@ def _on_started(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_succeeded(status: Status, facts: dict[str, Any]) -> Status:
-    return _again_if_wanted(status, _recovered(_ended(status, facts)), facts)
+    return _again_if_wanted(status, _resting_on(_recovered(_ended(status, facts)), facts), facts)
 
 
 def _on_failed(status: Status, facts: dict[str, Any]) -> Status:
@@ -151,10 +152,10 @@ def _on_late_result(status: Status, facts: dict[str, Any]) -> Status:
     after = _paid(status, facts)
     if not facts["used"]:
         return after
-    recovered = _recovered(after._replace(completed_at=moment(facts["occurred_at"])))
+    recovered = _resting_on(_recovered(after._replace(completed_at=moment(facts["occurred_at"]))), facts)
     of_other_input = status.state == "pending" and facts.get("input_hash") not in (None, status.input_hash)
     if status.state == "running" or of_other_input:  # whoever holds the posting, or awaits its new input, goes on
-        return recovered._replace(state=status.state, due_at=status.due_at)
+        return recovered._replace(**{name: getattr(status, name) for name in ("state", "due_at", *BASIS)})
     return recovered
 
 
@@ -225,6 +226,15 @@ def _recovered(status: Status) -> Status:
     )
 
 
+def _resting_on(status: Status, facts: dict[str, Any]) -> Status:
+    """Succeeded on what the end says, which need not be what the last attempt began with: the end may be a late one.
+
+    One that was made elsewhere says neither prompt nor schema nor model: they are not known then.
+    """
+    basis = {name: facts.get(name) for name in BASIS}
+    return status._replace(**basis | {"input_hash": basis["input_hash"] or status.input_hash})
+
+
 def _deaths(status: Status, facts: dict[str, Any]) -> int:
     """How many workers in a row died on the posting: any end but that of a stopped run clears it."""
     if facts["worker_died"]:
@@ -265,8 +275,10 @@ def _is_given_up(status: Status, facts: dict[str, Any], since: datetime) -> bool
 
 
 def _again_if_wanted(before: Status, ended: Status, facts: dict[str, Any]) -> Status:
-    """A posting that changed while an attempt ran is due again as soon as that attempt ends."""
-    return ended._replace(state="pending", due_at=moment(facts["occurred_at"])) if before.rerun else ended
+    """A posting that changed while an attempt ran is due again, as it is now, as soon as that attempt ends."""
+    if not before.rerun:
+        return ended
+    return ended._replace(state="pending", due_at=moment(facts["occurred_at"]), input_hash=before.input_hash)
 
 
 enrichment_status = Table(

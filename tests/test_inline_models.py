@@ -49,6 +49,10 @@ def tell_minute_by_minute(database: Database, clock: StoppedClock, stream_id: st
         clock.advance(minutes=1)
 
 
+OLD: dict[str, Any] = {"request_model": "model-1", "prompt_hash": "p1", "schema_hash": "s1", "input_hash": "i1"}
+NEW: dict[str, Any] = {"request_model": "model-2", "prompt_hash": "p2", "schema_hash": "s2", "input_hash": "i2"}
+
+
 def at(minute: float) -> datetime:
     return NOON + minute * MINUTE
 
@@ -110,6 +114,26 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
     ),
     "another model": (
         (*FIRST_FAILURE, started(2, request_model="model-2"), failed(2)), {"budget_used": 1, "attempts": 2}
+    ),
+    "what a result rests on": ((requested(), started(**OLD), succeeded(**OLD)), OLD),
+    "what a late result rests on": (
+        (requested(), started(**OLD), failed(), started(2, **NEW), failed(2), succeeded(1, **OLD)),
+        {"state": "succeeded", **OLD},
+    ),
+    "a late result while another attempt runs": (
+        (requested(), started(**OLD), failed(), started(2, **NEW), succeeded(1, **OLD)), {"state": "running", **NEW}
+    ),
+    "a late result that another input has overtaken": (
+        (requested(), started(**OLD), failed(), requested("changed", input_hash="i2"), succeeded(1, **OLD)),
+        {"state": "pending", "input_hash": "i2"},
+    ),
+    "a result of an input that changed while it ran": (
+        (requested(), started(**OLD), requested("changed", input_hash="i2"), succeeded(**OLD)),
+        {"state": "pending", "input_hash": "i2"},
+    ),
+    "a result that was made elsewhere, which does not say what it rests on": (
+        (requested(), started(**OLD), failed(), started(2, origin="external", request_model=None), succeeded(2)),
+        {"state": "succeeded", "request_model": None, "prompt_hash": None, "schema_hash": None, "input_hash": "i1"},
     ),
     "an attempt made elsewhere, which does not say what it rested on": (
         (*FIRST_FAILURE, started(2, origin="external", request_model=None), failed(2), started(3), failed(3)),
