@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQ
     from enrichlog.settings import Settings
     from eventlog.database import Database
 
-EXIT_STOPPED, EXIT_USAGE = 1, 2
+EXIT_STOPPED, EXIT_USAGE, EXIT_FOUND = 1, 2, 3
 COUNT = click.IntRange(1, 10_000_000)
 CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -409,6 +409,22 @@ def verify(settings: Settings, database: Database, as_json: bool, anchors: tuple
     from enrichlog.commands import verify as run
 
     sys.exit(run(database, anchors, as_json=as_json))
+
+
+@command("reclassify", "enrichlog reclassify --dry-run")
+@click.option("--dry-run", is_flag=True, help="Show what would change; exit with 3 when anything would.")
+@enrichment_option
+def reclassify(settings: Settings, database: Database, as_json: bool, dry_run: bool, enrichment: str) -> None:
+    """Read the failures that postings ended with by today's rules, error_codes included; nobody is called."""
+    from enrichlog import plan_screens, terminal
+    from enrichlog.reclassify import EXAMPLES, count_failed
+    from enrichlog.reclassify import reclassify as run
+
+    total, examples = count_failed(database, enrichment), None if as_json else EXAMPLES
+    with terminal.counting("Reading failures", total, quiet=as_json) as progress:
+        found = run(database, settings, enrichment, dry_run=dry_run, examples=examples, progress=progress)
+    terminal.print_json(found.document()) if as_json else plan_screens.reclassified(found)
+    sys.exit(EXIT_FOUND if dry_run and found.count else 0)
 
 
 @command("export", "enrichlog export results --format csv --output results.csv")

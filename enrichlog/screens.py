@@ -210,6 +210,8 @@ def _told(event: Document) -> str:
         case "EnrichmentFailed" | "EnrichmentLateResult":
             message = facts.get("message") or facts.get("outcome") or "(erased)"
             return f"attempt {facts['attempt']}, {facts.get('error_type', 'late')}: {message}{_spent(facts)}"
+        case "FailureReclassified":
+            return f"{facts['previous_error_type']} → {facts['error_type']}, by {facts['actor']}"
     return str(facts.get("reason") or facts.get("actor") or "")
 
 

@@ -48,7 +48,7 @@ def one_line(text: str) -> str:
 
 
 _flags = {"database": "", "enrichment": ""}
-_OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "export")
+_OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "reclassify", "export")
 _OF_ALL = ("import", "rebuild", "verify", "breaker (?:list|open|close)")
 _COMMAND = re.compile(
     rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:JOB_ID|FILE|TEXT|[0-9a-f]{{8}}|--[a-z-]+(?: [a-z0-9_]+)?))*"
