@@ -17,6 +17,7 @@ from eventlog.errors import Conflict
 from eventlog.events import EnrichmentFailed, FailureReclassified
 from eventlog.log import Proposal, append, read_page
 from eventlog.schema import events
+from eventlog.streams import bounds
 from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 
@@ -128,9 +129,9 @@ def reclassify(
 
 
 def _failed(database: Database, enrichment: str) -> Iterator[list[Any]]:
-    status, after = enrichment_status.c, ""
+    status, (after, end) = enrichment_status.c, bounds(enrichment)  # by its name, SQLite would sort all for each page
     query = select(status.stream_id, status.job_id, status.version, status.attempt_id, status.failures)
-    query = query.where(status.enrichment == enrichment, status.state == "failed").order_by(status.stream_id)
+    query = query.where(status.stream_id < end, status.state == "failed").order_by(status.stream_id)
     while page := database.page(query.where(status.stream_id > after).limit(PAGE)):
         yield page
         after = page[-1].stream_id

@@ -31,6 +31,11 @@ def join(category: Name, key: Name) -> Name:
     return category + "-" + key
 
 
+def bounds(category: str) -> tuple[str, str]:
+    """Two names between which all streams of a category lie, and no others: a walk over them is a range of a key."""
+    return join(category, ""), f"{category}."  # the character behind the dash
+
+
 def split_stream(stream_id: str) -> tuple[str, str]:
     """The category and the key of a stream."""
     category, _, key = stream_id.partition("-")
