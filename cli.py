@@ -231,14 +231,16 @@ def import_(
 @click.option("--dry-run", is_flag=True, help="Say how many would be taken, call nobody.")
 @click.option("--force", is_flag=True, help="Also what is enriched or has failed for good; needs ids or --all.")
 @click.option("--all", "everything", is_flag=True, help="With --force: every posting.")
+@click.option("--outdated", is_flag=True, help="Results of another prompt, schema, model or input: first the plan.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @enrichment_option
 @call_options
-def enrich(settings: Settings, database: Database, **options: Any) -> None:
+def enrich(settings: Settings, database: Database, outdated: bool, **options: Any) -> None:
     """Enrich what is due: new and changed postings, and failures whose wait is over. Each at most once."""
     from enrichlog.commands import enrich as run
+    from enrichlog.renewal import renew
 
-    sys.exit(run(settings, database, confirm=_confirm, **options))
+    sys.exit((renew if outdated else run)(settings, database, confirm=_confirm, **options))
 
 
 @command("retry", "enrichlog retry --error-type quota --max-attempts 3 --dry-run")
@@ -343,10 +345,15 @@ def history(settings: Settings, database: Database, as_json: bool, job_id: str, 
 @enrichment_option
 def status(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
     """How many postings are in which state, and what was spent."""
-    from enrichlog import reports, screens, terminal
+    from enrichlog import plan_screens, reports, screens, terminal
+    from enrichlog.outdated import standing
 
-    document = reports.status(database, enrichment)
-    terminal.print_json(document) if as_json else screens.status(document)
+    document, outdated = reports.status(database, enrichment), standing(settings, database, enrichment)
+    if as_json:
+        terminal.print_json(document | {"outdated": outdated})
+    else:
+        screens.status(document)
+        plan_screens.outdated_results(outdated)
 
 
 @command("list", "enrichlog breaker list", group=breaker)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from enrichlog.outdated import CAUSES, OutdatedPlan
 from enrichlog.reclassify import Difference, Reclassification
-from enrichlog.terminal import advise, counted, one_line, say, table
+from enrichlog.terminal import advise, counted, money, one_line, say, table
 
 _SHOWN_IDS = 3
 _WORDS: dict[Any, str] = {None: "none", True: "yes", False: "no"}
@@ -45,3 +47,40 @@ def _word(value: Any) -> str:
 def _first(one: Difference) -> str:
     shown = ", ".join(one_line(job_id) for job_id in one.job_ids[:_SHOWN_IDS])
     return f"{shown}, …" if one.count > _SHOWN_IDS else shown
+
+
+def outdated(plan: OutdatedPlan) -> None:
+    """Which results are outdated, why, and what enriching them again would cost."""
+    if not plan.total.postings:
+        say("No result is outdated: prompt, schema, model and input are those of today.")
+        return
+    shares = [(cause, plan.by_cause[cause]) for cause in CAUSES if plan.by_cause[cause].postings]
+    rows = [(name, *_estimated(share.estimate(plan.enrichment))) for name, share in (*shares, ("in all", plan.total))]
+    table(("What has changed", "Results", "Tokens", "Cost, about"), rows, numbers=("Results", "Tokens", "Cost, about"))
+    if any(share.postings != plan.total.postings for _, share in shares) and len(shares) > 1:
+        say("A result with several causes stands beside each of them, and is counted once in all.")
+
+
+def would_take(plan: OutdatedPlan) -> str:
+    """How many would be enriched again, and what that will cost about."""
+    count, price = counted(len(plan.targets), "posting"), plan.taken.estimate(plan.enrichment)["cost_microdollars"]
+    about = "what that costs is not known" if price is None else f"for about {money(price)}"
+    return f"{count} will be enriched again, {about}."
+
+
+def outdated_results(counts: Mapping[str, Any]) -> None:
+    """How many results are outdated, when any are, or why nobody knows."""
+    if counts["why_unknown"]:
+        say(f"Outdated: not known. {counts['why_unknown']}")
+    if not counts["total"]:
+        return
+    causes = ", ".join(f"{count:,} {cause}" for cause, count in counts["by_cause"].items() if count)
+    say(
+        advise(f"Outdated: {counted(counts['total'], 'result')} ({causes}). See: enrichlog enrich --outdated --dry-run")
+    )
+
+
+def _estimated(estimate: Mapping[str, int | None]) -> tuple[str, str, str]:
+    taken, price = (estimate["input_tokens"], estimate["output_tokens"]), estimate["cost_microdollars"]
+    tokens = "not known" if None in taken else f"{sum(filter(None, taken)):,}"
+    return f"{estimate['postings']:,}", tokens, "not known" if price is None else money(price)

@@ -52,7 +52,7 @@ def open_scope(database: Database, enrichment: str) -> Scope:
 
 
 def request(
-    database: Database, enrichment: str, targets: Sequence[Target], why: Literal["retry", "force"],
+    database: Database, enrichment: str, targets: Sequence[Target], why: Literal["retry", "force", "changed"],
     reason: str | None = None, max_attempts: int | None = None,
 ) -> Requested:  # fmt: skip
     """Request these postings as one batch. Those at another version than the target's are reported, not requested."""

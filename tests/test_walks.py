@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from enrichlog.enrichment import enrichment_of
+from enrichlog.outdated import plan_outdated
 from enrichlog.reclassify import reclassify
 from enrichlog.settings import Settings
 from eventlog.database import Database
@@ -15,6 +17,7 @@ SORTED = "USE TEMP B-TREE FOR ORDER BY"
 
 WALKS: dict[str, Callable[[Database, Settings], Any]] = {
     "reclassify": lambda database, settings: reclassify(database, settings, "job", dry_run=True),
+    "enrich --outdated": lambda database, settings: plan_outdated(database, enrichment_of(settings)),
 }
 
 

@@ -1,0 +1,46 @@
+"""A renewal: what is outdated is planned, told, and once somebody has said yes enriched again as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from enrichlog import plan_screens, terminal
+from enrichlog.enrichment import enrichment_of
+from enrichlog.exceptions import NotConfirmed, UsageError
+from enrichlog.outdated import plan_outdated
+from enrichlog.runs import require_key
+from enrichlog.settings import Settings
+from enrichlog.targets import request
+from enrichlog.told_run import DONE, run
+from eventlog.database import Database
+
+MOVED_ON = "it has moved on since the plan was made"
+
+
+def renew(
+    settings: Settings, database: Database, *, job_ids: tuple[str, ...], limit: int | None, max_cost: float | None,
+    dry_run: bool, force: bool, everything: bool, yes: bool, enrichment: str, fail_on_error: bool, as_json: bool,
+    confirm: Callable[[str], bool],
+) -> int:  # fmt: skip
+    """Plan to enrich what is outdated, show the plan, and run it. Results stay until newer ones replace them."""
+    if job_ids or force or everything:
+        raise UsageError(reason="--outdated finds the postings itself: leave out their ids, --force and --all.")
+    asked = enrichment_of(settings, enrichment)
+    plan = plan_outdated(database, asked, limit)
+    if not as_json:
+        plan_screens.outdated(plan)
+    ends_here = dry_run or not plan.targets
+    if as_json and (ends_here or not yes):  # a script is never asked: the plan is its document
+        terminal.print_json({"dry_run": dry_run, **plan.document()})
+    if ends_here:
+        return DONE
+    require_key(settings)
+    if max_cost is not None:
+        asked.require_price()
+    told = plan_screens.would_take(plan)
+    if not yes and (as_json or not confirm(f"{told} Go on?")):
+        raise NotConfirmed(plan=told)
+    requested = request(database, asked.name, plan.targets, "changed", reason="outdated")
+    left = dict.fromkeys(requested.moved_on, MOVED_ON)
+    scope = requested.scope
+    return run(settings, database, asked, scope, left, None, max_cost, fail_on_error=fail_on_error, as_json=as_json)
