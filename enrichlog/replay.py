@@ -83,7 +83,12 @@ class Replay:
         at, used = status.completed_at, status.budget_used - status.grants
         assert at is not None
         found = verdict(
-            retryable=bool(status.retryable), budget_used=used, allowed=allowed, due_at=status.due_at, now=at
+            retryable=bool(status.retryable),
+            budget_used=used,
+            allowed=allowed,
+            deaths=status.deaths,
+            due_at=status.due_at,
+            now=at,
         )
         return "given_up" if found in ("not_retryable", "exhausted") else "open"
 

@@ -130,6 +130,9 @@ class Worker:
 
     async def _wait_for(self, breaker: Breaker) -> None:
         """Wait until a call may go out, or until it is worth to look again; stop where that is not to be waited for."""
+        if self._running and breaker.state != "closed":  # a probe of ours may be among what runs
+            await self._room(filling=False)
+            return
         now = await asyncio.to_thread(self._database.now)
         free_at = breaker.free_at(now)
         seconds = (free_at - now).total_seconds() if free_at else math.inf
