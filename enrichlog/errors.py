@@ -1,83 +1,20 @@
-"""The error types: whose fault a failed attempt was, what that means for the posting, and what a person can do.
+"""Which error type a provider's error is: by its structure alone, never by its message.
 
-An error is recognised by structure alone: HTTP status, the provider's code, type and param. Never by its message.
+What leads to an error type stands with it in `error_types`; the tables here follow from that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from enrichlog.error_types import ERROR_TYPES, ErrorType
 from enrichlog.exceptions import UnknownErrorType
-from eventlog.events import Fault
 
-Wait = Literal["none", "short", "backoff"]
-
-
-class ErrorType(NamedTuple):
-    """One kind of failure.
-
-    `fault`: whose it is, by which the breaker goes; `counts`: whether it uses up the posting's budget; `cap`: the most
-    counted failures of the posting while it fails this way; `max_deferrals`: the most uncounted ones in a row;
-    `wait`: how long before the next attempt; `stops`: whether going on is useless for every posting.
-    """
-
-    name: str
-    group: str
-    fault: Fault
-    retryable: bool
-    counts: bool
-    advice: str
-    wait: Wait = "backoff"
-    cap: int | None = None
-    max_deferrals: int | None = None
-    stops: bool = False
-
-
-_QUOTA = "Wait until the quota resets, raise the plan's limit or add credit, then: enrichlog retry --error-type quota"
-_FINAL = "Trying again brings the same. It is tried again when the posting, the prompt, the schema or the model changes"
-_PROVIDER = "The provider had trouble, not the posting. It is tried again by itself after a wait"
-_CHECK_OUTPUT = "Look at the reply with: enrichlog history JOB_ID. Often a clearer prompt or another model helps"
-
-ERROR_TYPES: dict[str, ErrorType] = {
-    kind.name: kind
-    for kind in (
-        ErrorType("quota_exceeded", "Quota Exceeded", "setup", True, False, _QUOTA, "none", stops=True),
-        ErrorType("authentication", "Configuration", "setup", True, False, "Set a valid OPENAI_API_KEY", "none", stops=True),
-        ErrorType("permission", "Configuration", "setup", True, False, "Give the key the right to this model", "none", stops=True),
-        ErrorType(
-            "model_not_found", "Configuration", "setup", True, False, "Check --model and the base URL", "none", stops=True
-        ),
-        ErrorType(
-            "invalid_schema", "Configuration", "setup", True, False, "Mend the result model: the provider refuses it", "none",
-            stops=True,
-        ),
-        ErrorType(
-            "prompt_not_found", "Configuration", "setup", True, False, "Use a prompt file instead of a stored prompt", "none",
-            stops=True,
-        ),
-        ErrorType("rate_limited", "Rate Limited", "ours", True, False, "Lower --concurrency. It is tried again after the wait"),
-        ErrorType("server_error", "Provider", "provider", True, False, _PROVIDER, max_deferrals=20),
-        ErrorType("connection", "Provider", "provider", True, False, "Check the network and the base URL. It is tried again by itself", max_deferrals=20),
-        ErrorType("invalid_response_body", "Provider", "provider", True, False, _PROVIDER, max_deferrals=20),
-        ErrorType(
-            "interrupted", "Interrupted", "ours", True, True, "The worker stopped in the middle. It is tried again", "none", cap=3
-        ),
-        ErrorType("timeout", "Timeout", "provider", True, True, "Raise the deadline, or shorten what is asked for"),
-        ErrorType("invalid_json", "Invalid JSON", "posting", True, True, _CHECK_OUTPUT, "short", cap=2),
-        ErrorType("schema_mismatch", "Parsing Error", "posting", True, True, _CHECK_OUTPUT, "short", cap=2),
-        ErrorType("output_truncated", "Parsing Error", "posting", True, True, "Raise max_output_tokens", "short", cap=2),
-        ErrorType("empty_output", "Parsing Error", "posting", True, True, _CHECK_OUTPUT, "short", cap=2),
-        ErrorType("refusal", "Rejected", "posting", False, True, _FINAL),
-        ErrorType("content_filter", "Rejected", "posting", False, True, _FINAL),
-        ErrorType("input_too_large", "Rejected", "posting", False, True, "Raise max_input_tokens or allow cutting with cut_input"),
-        ErrorType("input_error", "Rejected", "posting", False, True, "Give the posting a description and import it again"),
-        ErrorType("bad_request", "Rejected", "posting", False, True, _FINAL),
-        ErrorType("budget_exceeded", "Budget", "ours", True, False, "Raise the limit, or wait for the next window", "none", stops=True),
-        ErrorType("storage_error", "Storage", "ours", True, False, "Mend the database; the outcome is written again", "none", stops=True),
-        ErrorType("other", "Other", "ours", True, True, "Look at it with: enrichlog history JOB_ID", cap=2),
-    )
-}  # fmt: skip
+__all__ = [
+    "BROKEN", "CODES", "ERROR_TYPES", "FINISHES", "PARAMS", "SHORT_NAMES", "STATUSES", "ErrorType", "ProviderError",
+    "find", "recognise",
+]  # fmt: skip
 
 SHORT_NAMES: dict[str, tuple[str, ...]] = {
     "quota": ("quota_exceeded",),
@@ -87,39 +24,17 @@ SHORT_NAMES: dict[str, tuple[str, ...]] = {
     "json": ("invalid_json",),
 }
 
-CODES: dict[str, str] = {
-    "insufficient_quota": "quota_exceeded",
-    "credit_balance_exhausted": "quota_exceeded",
-    "organization_spend_limit_exceeded": "quota_exceeded",
-    "project_spend_limit_exceeded": "quota_exceeded",
-    "organization_usage_limit_exceeded": "quota_exceeded",
-    "project_usage_limit_exceeded": "quota_exceeded",
-    "billing_hard_limit_reached": "quota_exceeded",
-    "invalid_api_key": "authentication",
-    "model_not_found": "model_not_found",
-    "prompt_not_found": "prompt_not_found",
-    "context_length_exceeded": "input_too_large",
-    "string_above_max_length": "input_too_large",
-    "content_filter": "content_filter",
-    "content_policy_violation": "content_filter",
-    "invalid_prompt": "content_filter",
-    "invalid_json_schema": "invalid_schema",
-    "rate_limit_exceeded": "rate_limited",
-    "server_error": "server_error",
-}
+_KINDS = ERROR_TYPES.values()
+CODES: dict[str, str] = {code: kind.name for kind in _KINDS for code in kind.codes}
 """The provider's `code` or `type` -> error type; further ones come from the setting `error_codes`."""
+PARAMS: dict[str, str] = {param: kind.name for kind in _KINDS for param in kind.params}
+STATUSES: dict[int, str] = {status: kind.name for kind in _KINDS for status in kind.statuses}
+"""HTTP status -> error type; one digit stands for all other statuses that begin with it."""
+BROKEN: dict[str, ErrorType] = {reason: kind for kind in _KINDS for reason in kind.broken}
+FINISHES: dict[str, str] = {reason: kind.name for kind in _KINDS for reason in kind.finishes}
 
-STATUSES: dict[int, str] = {
-    401: "authentication",
-    402: "quota_exceeded",
-    403: "permission",
-    404: "model_not_found",
-    408: "timeout",
-    409: "server_error",
-    413: "input_too_large",
-    429: "rate_limited",
-}
-_SCHEMA_PARAMS = ("text.format", "response_format")
+_ABOUT_THE_REQUEST = (400, 422)
+_NO_CODES: Mapping[str, str] = {}
 
 
 class ProviderError(NamedTuple):
@@ -138,29 +53,47 @@ class ProviderError(NamedTuple):
     @property
     def never_fits(self) -> bool:
         """Whether this one request exceeds the limit although all of it was free: waiting does not help."""
+        if self.status == 413:
+            return self.code == "rate_limit_exceeded"
         all_free = self.limit_tokens is not None and self.limit_tokens == self.remaining_tokens
         return self.status == 429 and self.type == "tokens" and all_free
 
 
 def recognise(error: ProviderError, codes: Mapping[str, str] | None = None) -> ErrorType:
-    """The error type of a provider's error: its code and type first, then what it is about, then the HTTP status."""
-    if error.never_fits:
-        return ERROR_TYPES["input_too_large"]
-    known = CODES | dict(codes or {})
-    name = known.get(error.code or "") or known.get(error.type or "")
-    if name is None and error.status == 400 and (error.param or "").startswith(_SCHEMA_PARAMS):
-        name = "invalid_schema"
-    return ERROR_TYPES[name or _by_status(error.status)]
+    """The error type of a provider's error: its code and type first, then what it is about, then the HTTP status.
+
+    `codes` are those that the user's settings add; they win over ours.
+    """
+    name = _by_code(error, codes or _NO_CODES)
+    if name is None:
+        name = "input_too_large" if error.never_fits else _by_code(error, CODES)
+    if name is None and error.param and error.status in _ABOUT_THE_REQUEST:
+        name = _by_param(error.param)
+    return ERROR_TYPES[name or _by_status(error)]
 
 
-def _by_status(status: int | None) -> str:
-    if status is None or status >= 500:
+def _by_code(error: ProviderError, codes: Mapping[str, str]) -> str | None:
+    if not codes:
+        return None
+    both = codes.get(f"{error.code}:{error.param}") if error.param else None
+    return both or codes.get(error.code or "") or codes.get(error.type or "")
+
+
+def _by_param(param: str) -> str | None:
+    """The error type of a param, or of what it stands in: `text.format.schema` stands in `text.format`."""
+    parts = param.replace("[", ".").split(".")[:3]
+    inmost_first = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((PARAMS[place] for place in inmost_first if place in PARAMS), None)
+
+
+def _by_status(error: ProviderError) -> str:
+    """The error type of a status. Within a reply of status 200 gateways put that of their provider into the code."""
+    status, code = error.status, error.code or ""
+    if status is None and len(code) == 3 and code.isdecimal():
+        status = int(code)
+    if status is None or status < 100:
         return "server_error"
-    if status < 300:
-        return "invalid_response_body"  # accepted, created, no content: there is no answer in it
-    if status < 400:
-        return "model_not_found"  # a redirect: the base URL is not that of the API
-    return STATUSES.get(status, "bad_request")
+    return STATUSES.get(status) or STATUSES.get(status // 100, "server_error")
 
 
 def find(names: tuple[str, ...]) -> tuple[str, ...]:
