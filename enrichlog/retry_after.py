@@ -1,12 +1,17 @@
-"""How long a provider asks us to wait: `retry-after-ms`, or `retry-after`, seconds or a date (RFC 9110, 10.2.3)."""
+"""How long a provider asks us to wait: `retry-after-ms`, or `retry-after`, seconds or a date (RFC 9110, 10.2.3).
+
+Headers such as `x-ratelimit-reset-tokens: 6m0s` are left alone: they say when a limit is whole again, which may be long
+after the next call would be served.
+"""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 LONGEST_MS = 24 * 60 * 60 * 1000
 """A longer wait than a day is taken for nonsense."""
 
@@ -16,18 +21,24 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
 
     A date is read against the reply's own `date` header, so that our clock does not matter.
     """
-    wait = _milliseconds(headers.get("retry-after-ms"), 1) or _milliseconds(headers.get("retry-after"), 1000)
+    exact, plain = headers.get("retry-after-ms"), headers.get("retry-after")
+    if exact is None and plain is None:
+        return None
+    wait = _sensible(_number(exact, 1))
     if wait is None:
-        wait = _until(headers.get("retry-after"), _date(headers.get("date")) or now or datetime.now(UTC))
+        wait = _sensible(_number(plain, 1000))
+    if wait is None:
+        wait = _sensible(_until(plain, _date(headers.get("date")) or now or datetime.now(UTC)))
+    return wait
+
+
+def _sensible(wait: int | None) -> int | None:
     return wait if wait is not None and 0 <= wait <= LONGEST_MS else None
 
 
-def _milliseconds(text: str | None, factor: int) -> int | None:
-    try:
-        value = float(text or "") * factor
-    except ValueError:
-        return None
-    return round(value) if math.isfinite(value) else None
+def _number(text: str | None, factor: int) -> int | None:
+    match = _NUMBER.fullmatch((text or "").strip())
+    return round(float(match[0]) * factor) if match else None
 
 
 def _until(text: str | None, now: datetime) -> int | None:

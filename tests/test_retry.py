@@ -64,7 +64,8 @@ ASKED = [
     ({"retry-after": "1.5"}, 1_500),
     ({"retry-after-ms": "250"}, 250),
     ({"retry-after-ms": "250", "retry-after": "2"}, 250),
-    ({"retry-after-ms": "soon", "retry-after": "2"}, 2_000),
+    *(({"retry-after-ms": text, "retry-after": "2"}, 2_000) for text in ("soon", "-5", "nan", "1e400", "86400001", "")),
+    *(({"retry-after": text, "x-ratelimit-reset-tokens": "6m0s"}, 3_000) for text in ("3", "3.0")),
     ({"retry-after": "Mon, 01 Jan 2024 12:00:30 GMT", "date": "Mon, 01 Jan 2024 12:00:00 GMT"}, 30_000),
     ({"retry-after": "Mon, 01 Jan 2024 13:00:30 +0100", "date": "Mon, 01 Jan 2024 12:00:00 GMT"}, 30_000),
     ({"retry-after": "Mon, 01 Jan 2024 12:00:30 GMT"}, 30_000),
@@ -74,9 +75,15 @@ NONSENSE = [
     "",
     "soon",
     "-5",
+    "+5",
     "nan",
     "inf",
     "1e400",
+    "1e3",
+    "1_000",
+    "٣",
+    "5, 10",
+    "2s",
     "86401",
     "99999999999999999999",
     "Mon, 01 Jan 2020 00:00:00 GMT",
@@ -99,6 +106,12 @@ def test_the_wait_that_is_asked_for_is_understood(headers: Mapping[str, str], wa
 def test_nonsense_is_no_wait(name: str, text: str) -> None:
     if (name, text) != ("retry-after-ms", "86401"):  # a minute and a half, there
         assert retry_after_ms({name: text}, NOON) is None
+
+
+@pytest.mark.parametrize("reset", ["1s", "6m0s", "20ms", "30"])
+def test_when_a_limit_is_whole_again_is_not_when_to_call_again(reset: str) -> None:
+    headers = {"x-ratelimit-reset-requests": reset, "x-ratelimit-reset-tokens": reset}
+    assert retry_after_ms(headers, NOON) is None
 
 
 @given(st.text(), st.text(), st.text())
