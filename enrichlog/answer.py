@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from enrichlog.error_body import error_in, message_in, provider_error, states_error
 from enrichlog.errors import ProviderError
 from enrichlog.foreign import as_count, as_dict, as_fact, as_text
 from enrichlog.reply import Api
@@ -42,18 +43,20 @@ def read_answer(body: Any, api: Api) -> Answer | None:
 
 
 def _read_responses(body: dict[str, Any]) -> Answer | None:
-    if body.get("status") is None and "output" not in body and not body.get("error"):
+    stated, status = error_in(body) if states_error(body) else None, body.get("status")
+    if status is None and "output" not in body and stated is None:
         return None
     messages = [entry for entry in _list(body.get("output")) if entry.get("type") == "message"]
     parts = [part for entry in messages for part in _list(entry.get("content"))]
     usage, details = as_dict(body.get("usage")), as_dict(body.get("incomplete_details"))
-    has_failed = body.get("error") or body.get("status") not in _ENDED
+    if stated is None and status not in _ENDED:
+        stated = {}
     return Answer(
         text="".join(str(part.get("text") or "") for part in parts if part.get("type") == "output_text"),
-        refusal=next((str(part.get("refusal")) for part in parts if part.get("type") == "refusal"), None),
-        finish_reason=as_fact(details.get("reason")) or as_fact(body.get("status")),
-        error=provider_error(None, as_dict(body.get("error"))) if has_failed else None,
-        error_text=_said(body, f"the response is {body.get('status') or 'an error'}") if has_failed else "",
+        refusal=next((as_text(part.get("refusal")) or "" for part in parts if part.get("type") == "refusal"), None),
+        finish_reason=as_fact(details.get("reason")) or as_fact(status),
+        error=None if stated is None else provider_error(None, stated),
+        error_text="" if stated is None else message_in(stated) or f"the response is {as_text(status) or 'an error'}",
         response_id=as_fact(body.get("id")),
         model=as_fact(body.get("model")),
         usage=Usage(
@@ -67,18 +70,19 @@ def _read_responses(body: dict[str, Any]) -> Answer | None:
 
 def _read_chat(body: dict[str, Any]) -> Answer | None:
     choices = _list(body.get("choices"))
-    has_failed = bool(body.get("error"))
-    if not choices and not has_failed:
-        return None
     choice = choices[0] if choices else {}
+    failed = body if states_error(body) else choice if choice.get("error") else None  # in the choice: OpenRouter
+    stated = None if failed is None else error_in(failed)
+    if not choices and stated is None:
+        return None
     message, usage = as_dict(choice.get("message")), as_dict(body.get("usage"))
     content = message.get("content")
     return Answer(
         text=content if isinstance(content, str) else "".join(str(p.get("text") or "") for p in _list(content)),
         refusal=as_text(message.get("refusal")) or None,
         finish_reason=as_fact(choice.get("finish_reason")),
-        error=provider_error(None, as_dict(body.get("error"))) if has_failed else None,
-        error_text=_said(body, "the response has an error") if has_failed else "",
+        error=None if stated is None else provider_error(None, stated),
+        error_text="" if stated is None else message_in(stated) or "the response has an error",
         response_id=as_fact(body.get("id")),
         model=as_fact(body.get("model")),
         usage=Usage(
@@ -88,16 +92,6 @@ def _read_chat(body: dict[str, Any]) -> Answer | None:
             as_count(as_dict(usage.get("completion_tokens_details")).get("reasoning_tokens")),
         ),
     )
-
-
-def _said(body: dict[str, Any], otherwise: str) -> str:
-    """The message of a body's error, which some servers send in its place."""
-    return as_text(as_dict(body.get("error")).get("message")) or as_text(body.get("error")) or otherwise
-
-
-def provider_error(status: int | None, said: dict[str, Any]) -> ProviderError:
-    """What went wrong, from the error object of a reply."""
-    return ProviderError(status, as_fact(said.get("code")), as_fact(said.get("type")), as_fact(said.get("param")))
 
 
 def _list(value: Any) -> list[dict[str, Any]]:

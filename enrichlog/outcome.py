@@ -11,10 +11,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from enrichlog import output
-from enrichlog.answer import Answer, Usage, provider_error, read_answer
+from enrichlog.answer import Answer, Usage, read_answer
 from enrichlog.body import BODY_CAP
-from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
-from enrichlog.foreign import as_count, as_dict, as_fact, as_text, decoded
+from enrichlog.error_body import error_in, message_in, provider_error
+from enrichlog.errors import BROKEN, ERROR_TYPES, FINISHES, ErrorType, ProviderError, recognise
+from enrichlog.foreign import as_count, as_fact, decoded
 from enrichlog.reply import Api, Reply
 from enrichlog.retry_after import retry_after_ms
 from eventlog.canonical import storable
@@ -25,6 +26,11 @@ MOST_FAULTS = 1_000
 SIMULATOR = "enrichlog-simulator"
 """What the simulator says in its `server` header, so that its answers are never taken for a model's."""
 
+STOPPED = {
+    "refusal": "the model refused",
+    "content_filter": "the content filter stopped it",
+    "output_truncated": "the output was cut off ({reason})",
+}
 NOT_EXTRACTED = "Could not extract structured output from API response: {why}"
 
 
@@ -105,21 +111,20 @@ def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, code
 
 def _broken(reply: Reply, deadline: float) -> Failed:
     said = ": ".join(filter(None, (reply.error_class, reply.error_text))) or "no connection"
-    name, message = {
-        "timeout": ("timeout", f"Request timeout after {deadline:g} seconds"),
-        "too_large": ("invalid_response_body", f"The response is larger than {BODY_CAP // 2**20} MiB"),
-        "packed": ("invalid_response_body", f"The response body cannot be unpacked: {reply.error_text}"),
-    }.get(reply.broken or "", ("connection", said))
-    return Failed(ERROR_TYPES[name], message, error_class=reply.error_class)
+    message = {
+        "timeout": f"Request timeout after {deadline:g} seconds",
+        "too_large": f"The response is larger than {BODY_CAP // 2**20} MiB",
+        "packed": f"The response body cannot be unpacked: {reply.error_text}",
+    }.get(reply.broken or "", said)
+    return Failed(BROKEN[reply.broken or "connection"], message, error_class=reply.error_class)
 
 
 def _refused(reply: Reply, codes: Mapping[str, str] | None, broken: Failed | None) -> Failed:
     """An HTTP status other than 200, which says enough where the body broke; the message is the provider's own."""
-    body = _error_body(reply.body)
-    inner = as_dict(body.get("error")) or body
+    stated = _error_in(reply.body)
     limit, remaining = (_tokens(reply.headers, name) for name in ("limit", "remaining"))
-    error = provider_error(reply.status, inner)._replace(limit_tokens=limit, remaining_tokens=remaining)
-    said = broken.message if broken else as_text(inner.get("message")) or as_text(body.get("error"))
+    error = provider_error(reply.status, stated)._replace(limit_tokens=limit, remaining_tokens=remaining)
+    said = broken.message if broken else message_in(stated)
     message = f"Error code: {reply.status} - {said}" if said else f"Error code: {reply.status}"
     return Failed(recognise(error, codes), message, error, broken and broken.error_class, retry_after_ms(reply.headers))
 
@@ -147,10 +152,8 @@ def _understand(
         return None, Failed(recognise(answer.error, codes), answer.error_text, answer.error)
     if answer.refusal is not None:
         return None, _failed("refusal", f"the model refused: {answer.refusal}")
-    if answer.finish_reason == "content_filter":
-        return None, _failed("content_filter", "the content filter stopped it")
-    if answer.finish_reason in ("max_output_tokens", "length"):
-        return None, _failed("output_truncated", f"the output was cut off ({answer.finish_reason})")
+    if answer.finish_reason in FINISHES:
+        return None, _failed(name := FINISHES[answer.finish_reason], STOPPED[name].format(reason=answer.finish_reason))
     try:
         value = output.parse(answer.text)
     except output.EmptyOutput as error:
@@ -197,10 +200,9 @@ def _head(reply: Reply) -> str | None:
     return redact(reply.body.decode("utf-8", "replace"))[:RAW_HEAD_CHARACTERS] or None
 
 
-def _error_body(body: bytes) -> dict[str, Any]:
-    """The object in the body of an error, which may be the first of a list; empty when there is none."""
+def _error_in(body: bytes) -> dict[str, Any]:
+    """The error object in the body of a refusal, empty when there is none."""
     try:
-        value = decoded(body)
+        return error_in(decoded(body))
     except orjson.JSONDecodeError:
         return {}
-    return as_dict(value[0] if isinstance(value, list) and value else value)

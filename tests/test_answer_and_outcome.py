@@ -150,6 +150,22 @@ def test_a_failure_keeps_its_usage_and_its_identifiers(name: str, api: Api) -> N
     assert outcome.raw_head == json.dumps(body)
 
 
+@pytest.mark.parametrize(
+    ("reason", "name"),
+    [("max_tokens", "output_truncated"), ("model_length", "output_truncated"), ("MAX_TOKENS", "output_truncated"),
+     ("SAFETY", "content_filter"), ("PROHIBITED_CONTENT", "content_filter"), ("refusal", "refusal")],
+)  # fmt: skip
+def test_the_words_of_other_providers_for_why_a_model_stopped_are_known(reason: str, name: str) -> None:
+    outcome = judged(reply(completion(finish=reason)), "chat")
+    assert why(outcome)[0] == name
+    assert outcome.finish_reason == reason
+
+
+def test_a_response_that_is_incomplete_for_no_reason_is_not_trusted() -> None:
+    cut = response(status="incomplete", incomplete_details=None)
+    assert why(judged(reply(cut))) == ("output_truncated", EXTRACT + "the output was cut off (incomplete)")
+
+
 def test_what_was_cut_off_says_where_the_reason_came_from() -> None:
     assert why(judged(reply(incomplete("max_output_tokens"))))[1].endswith("the output was cut off (max_output_tokens)")
     assert why(judged(reply(completion(finish="length")), "chat"))[1].endswith("the output was cut off (length)")
@@ -387,7 +403,7 @@ SCHEMA = {"message": "Invalid schema.", "type": "invalid_request_error", "param"
         (500, {"error": {"message": "You exceeded your current quota"}}, "server_error",
          "Error code: 500 - You exceeded your current quota"),
         (502, "<html><h1>502 Bad Gateway</h1></html>", "server_error", "Error code: 502"),
-        (404, {"detail": "Not Found"}, "model_not_found", "Error code: 404"),
+        (404, {"detail": "Not Found"}, "model_not_found", "Error code: 404 - Not Found"),
         (404, {"error": "model 'x' not found"}, "model_not_found", "Error code: 404 - model 'x' not found"),
         (400, {"message": "No such field.", "code": 1}, "bad_request", "Error code: 400 - No such field."),
         (307, "", "model_not_found", "Error code: 307"),
