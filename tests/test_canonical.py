@@ -185,6 +185,12 @@ def test_the_quick_look_never_misses_what_the_close_one_takes_out(text: str) -> 
     assert redact(text) == text or may_hold_secrets(orjson.dumps(text))
 
 
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_a_text_that_is_not_looked_at_closely_has_nothing_to_take_out(text: str) -> None:
+    closely = redaction._KEYS.sub(redaction._replacement, redaction._OTHERS.sub(REDACTED, text))
+    assert redact(text) == closely
+
+
 @pytest.mark.parametrize("prefix", ["sk", "pk", "rk", "gsk", "xai", "sess"])
 def test_a_word_that_looks_like_a_key_hides_no_password_and_no_token(prefix: str) -> None:
     assert canonical.text(f"postgresql://{prefix}-admin:hunter2pass@db/x") == '"postgresql://[redacted]@db/x"'
