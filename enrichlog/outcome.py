@@ -92,7 +92,7 @@ def judge(
 
 
 def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, codes: Mapping[str, str] | None) -> Outcome:
-    request_id = as_fact(reply.headers.get("x-request-id"))
+    request_id = as_fact(reply.headers.get("x-request-id") or reply.headers.get("request-id"))
     broken = _broken(reply, deadline) if reply.broken else None
     if broken or reply.status != 200:
         refused = None if reply.status in (None, 200) else _refused(reply, codes, broken)
@@ -103,6 +103,8 @@ def _judge(reply: Reply, api: Api, model: type[BaseModel], deadline: float, code
     answer = _read(reply, api)
     result, failed = (None, answer) if isinstance(answer, Failed) else _understand(answer, model, codes)
     known = Answer() if isinstance(answer, Failed) else answer
+    if failed and known.error is not None:  # a gateway passes its provider's wait on although its own status is 200
+        failed = failed._replace(retry_after_ms=retry_after_ms(reply.headers))
     return Outcome(
         result, failed, known.usage, reply.status, request_id, known.response_id, known.model, known.finish_reason,
         reply.latency_ms, _head(reply) if failed else None,
