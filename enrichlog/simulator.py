@@ -40,13 +40,21 @@ class Fault(StrEnum):
     RATE_LIMIT = auto()  # 429 with Retry-After
     REQUEST_TOO_LARGE = auto()  # 429 that no retry mends, although its code is that of a rate limit
     UNAUTHORIZED = auto()  # 401
+    PAYMENT_REQUIRED = auto()  # 402
+    PERMISSION = auto()  # 403
     MODEL_NOT_FOUND = auto()  # 404
+    PROMPT_NOT_FOUND = auto()  # 404
+    REQUEST_TIMEOUT = auto()  # 408
+    CONFLICT = auto()  # 409
     BAD_REQUEST = auto()  # 400
+    UNSUPPORTED_PARAMETER = auto()  # 400
+    CONTENT_POLICY = auto()  # 400
     INVALID_SCHEMA = auto()  # 400 that names the schema
     CONTEXT_LENGTH = auto()  # 400
     SERVER_ERROR = auto()  # 500
     BAD_GATEWAY = auto()  # 502 with an HTML page
     OVERLOADED = auto()  # 503
+    OVERLOADED_ERROR = auto()  # 529
     REDIRECT = auto()  # 307 to /redirected/..., which answers
     HANG = auto()  # no answer until the client leaves
     DRIP = auto()  # the answer, a byte at a time
@@ -611,9 +619,23 @@ PROBLEMS = {
     Fault.UNAUTHORIZED: Problem(
         401, "Incorrect API key provided: {key}. You can find your API key at "
         "https://platform.openai.com/account/api-keys.", code="invalid_api_key"),
+    Fault.PAYMENT_REQUIRED: Problem(
+        402, "Insufficient credits. Add more and try again.", None, code="402"),
+    Fault.PERMISSION: Problem(
+        403, "Country, region, or territory not supported", "request_forbidden",
+        code="unsupported_country_region_territory"),
     Fault.MODEL_NOT_FOUND: Problem(
         404, "The model `{model}` does not exist or you do not have access to it.", code="model_not_found"),
+    Fault.PROMPT_NOT_FOUND: Problem(404, "The stored prompt of this request was not found.", code="prompt_not_found"),
+    Fault.REQUEST_TIMEOUT: Problem(408, "The request timed out. Please try again.", None),
+    Fault.CONFLICT: Problem(409, "The resource is being changed by another request.", "conflict_error"),
     Fault.BAD_REQUEST: Problem(400, "Invalid request: one of its values is not allowed."),
+    Fault.UNSUPPORTED_PARAMETER: Problem(
+        400, "Unsupported parameter: 'temperature' is not supported with this model.", code="unsupported_parameter",
+        param=("temperature", "temperature")),
+    Fault.CONTENT_POLICY: Problem(
+        400, "The response was filtered due to the prompt triggering a content management policy.", None,
+        code="content_filter", param=("prompt", "prompt")),
     Fault.INVALID_SCHEMA: Problem(
         400, "Invalid schema for response_format: In context=(), 'additionalProperties' is required to be supplied and "
         "to be false.", param=("text.format.schema", "response_format")),
@@ -624,6 +646,7 @@ PROBLEMS = {
         500, "The server had an error processing your request. Sorry about that! You can retry your request, or "
         "contact us through our help center at help.openai.com if you keep seeing this error.", "server_error"),
     Fault.OVERLOADED: Problem(503, "The engine is currently overloaded, please try again later.", "server_error"),
+    Fault.OVERLOADED_ERROR: Problem(529, "Overloaded", "overloaded_error"),
 }  # fmt: skip
 HTML_PAGE = {"content-type": "text/html"}
 NO_ANSWER = {

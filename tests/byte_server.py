@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from typing import Any
 
 
@@ -18,9 +19,10 @@ class Asked:
 
 
 @contextmanager
-def answering(reply: bytes) -> Iterator[Asked]:
-    """A server that sends these bytes, head and body, to whoever asks."""
+def answering(*replies: bytes) -> Iterator[Asked]:
+    """A server that sends these bytes, head and body, to whoever asks: one reply after the other, the last for ever."""
     asked = Asked()
+    left = chain(replies, repeat(replies[-1]))
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:  # the library's name
@@ -29,7 +31,7 @@ def answering(reply: bytes) -> Iterator[Asked]:
             asked.bodies.append(json.loads(body))
             self.close_connection = True
             try:
-                self.wfile.write(reply)
+                self.wfile.write(next(left))
             except OSError:
                 return  # the client had enough
 

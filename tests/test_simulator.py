@@ -360,7 +360,7 @@ QUOTA = (
     "read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors."
 )
 NAMED = "invalid_request_error"
-ERRORS: dict[str, tuple[type[openai.APIStatusError], int, str, str | None, str]] = {
+ERRORS: dict[str, tuple[type[openai.APIStatusError], int, str | None, str | None, str]] = {
     "quota": (openai.RateLimitError, 429, "insufficient_quota", "insufficient_quota", QUOTA),
     "rate_limit": (openai.RateLimitError, 429, "requests", "rate_limit_exceeded", "Rate limit reached for gpt-4o-mini"),
     "request_too_large": (openai.RateLimitError, 429, "tokens", "rate_limit_exceeded", "Limit 30000, Requested 31538"),
@@ -377,8 +377,24 @@ ERRORS: dict[str, tuple[type[openai.APIStatusError], int, str, str | None, str]]
     ),
     "server_error": (openai.InternalServerError, 500, "server_error", None, "The server had an error processing"),
     "overloaded": (openai.InternalServerError, 503, "server_error", None, "overloaded"),
+    "overloaded_error": (openai.InternalServerError, 529, "overloaded_error", None, "Overloaded"),
+    "payment_required": (openai.APIStatusError, 402, None, "402", "Insufficient credits"),
+    "permission": (
+        openai.PermissionDeniedError,
+        403,
+        "request_forbidden",
+        "unsupported_country_region_territory",
+        "not supported",
+    ),
+    "prompt_not_found": (openai.NotFoundError, 404, NAMED, "prompt_not_found", "stored prompt"),
+    "request_timeout": (openai.APIStatusError, 408, None, None, "timed out"),
+    "conflict": (openai.ConflictError, 409, "conflict_error", None, "being changed"),
+    "unsupported_parameter": (openai.BadRequestError, 400, NAMED, "unsupported_parameter", "'temperature'"),
+    "content_policy": (openai.BadRequestError, 400, None, "content_filter", "filtered"),
 }
 PARAMS = {
+    **{("unsupported_parameter", api): "temperature" for api in ("responses", "chat")},
+    **{("content_policy", api): "prompt" for api in ("responses", "chat")},
     ("invalid_schema", "responses"): "text.format.schema",
     ("invalid_schema", "chat"): "response_format",
     ("context_length", "responses"): "input",
