@@ -75,8 +75,7 @@ def not_called(error_type: str, message: str) -> Outcome:
 
 def defect(error: Exception) -> Outcome:
     """The outcome of an attempt that a defect of ours, or of a user's result model, kept from being judged."""
-    name = type(error).__name__
-    return Outcome(failed=Failed(ERROR_TYPES["other"], f"{name}: {error}", error_class=name))
+    return Outcome(failed=Failed(ERROR_TYPES["other"], redact(_told(error)), error_class=type(error).__name__))
 
 
 def judge(
@@ -172,10 +171,18 @@ def validate(value: Any, model: type[BaseModel]) -> tuple[dict[str, Any] | None,
     except ValidationError as error:
         return None, _failed("schema_mismatch", describe(error), "ValidationError")
     except Exception as error:  # a user's own validator or serializer may raise anything
-        return None, _failed("schema_mismatch", f"{type(error).__name__}: {error}", type(error).__name__)
+        return None, _failed("schema_mismatch", _told(error), type(error).__name__)
     if not isinstance(result, dict):
         return None, _failed("schema_mismatch", f"{model.__name__} makes no object of the answer")
     return result, None
+
+
+def _told(error: Exception) -> str:
+    """The class and the text of an exception of which nothing is known, not even that it has a text."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def _as_json(value: Any) -> str:

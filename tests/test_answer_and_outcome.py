@@ -1,7 +1,6 @@
 """What a reply means: every reply, of either API, is a result or a failure of one type, and never loses its usage."""
 
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,16 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, RootModel, field_validator, model_serializer
 
-from enrichlog import attempt, output
+from enrichlog import output
 from enrichlog.answer import Answer, Usage, read_answer
-from enrichlog.enrichment import enrichment_of, request_for
-from enrichlog.errors import ERROR_TYPES, ProviderError
+from enrichlog.errors import ProviderError
 from enrichlog.outcome import Outcome, judge, validate
 from enrichlog.reply import Api, Reply
-from enrichlog.settings import Settings
-from eventlog.chain import seal
 from tests.builders import NOON
-from tests.service import KEY, Skills, posting
+from tests.service import KEY, Skills
 
 APIS: tuple[Api, ...] = get_args(Api)
 RESULT = {"title": "Data Engineer", "skills": ["SQL"]}
@@ -510,7 +506,7 @@ def test_no_part_of_a_key_is_kept_where_the_head_of_a_reply_ends(before: int) ->
     assert outcome.raw_head.startswith("." * before)  # what stands before it is kept
 
 
-# -- every reply ------------------------------------------------------------------------------------------------------
+# -- every shape ------------------------------------------------------------------------------------------------------
 
 
 def words(value: Any) -> Iterator[str]:
@@ -531,35 +527,6 @@ shapes = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=6),
     max_leaves=20,
 )
-bodies = st.binary(max_size=60) | shapes.map(lambda shape: json.dumps(shape).encode())
-headers = st.dictionaries(
-    st.sampled_from(["retry-after", "retry-after-ms", "date", "x-request-id", "x-ratelimit-limit-tokens"]),
-    st.text(max_size=20) | st.integers().map(str) | st.floats().map(str),
-)
-broken = st.builds(
-    Reply,
-    latency_ms=st.just(0),
-    broken=st.sampled_from(["timeout", "connection", "too_large"]),
-    error_class=st.text(min_size=1, max_size=8),
-    error_text=st.none() | st.text(max_size=8),
-)
-replies = broken | st.builds(
-    Reply, latency_ms=st.just(0), status=st.just(200) | st.integers(100, 999), headers=headers, body=bodies
-)
-ENRICHMENT = enrichment_of(Settings.model_construct())._replace(result_model=Skills)
-
-
-@given(replies, st.sampled_from(APIS))
-def test_every_reply_is_a_result_or_a_failure_and_can_be_recorded(answer: Reply, api: Api) -> None:
-    outcome = judged(answer, api)
-    assert (outcome.result is None) != (outcome.failed is None)
-    if outcome.failed is not None:
-        assert outcome.failed.kind in ERROR_TYPES.values()
-        assert outcome.failed.message
-    request = request_for(ENRICHMENT, posting()._asdict(), "hash", 1_000, cut=False)
-    begun = attempt.start(ENRICHMENT, request, number=1, input_hash="hash", worker="w", lease_seconds=360)
-    end = attempt.end(ENRICHMENT, attempt.Started("job-1", begun, 0), outcome)
-    seal(str(uuid.uuid4()), "job-1", 3, type(end).__name__, end.payload(NOON))
 
 
 @given(shapes, st.sampled_from(APIS))
