@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     )
     backoff_base_seconds: float = Field(BACKOFF_BASE_SECONDS, gt=0, description="wait after the first failure")
     error_codes: dict[str, Annotated[str, AfterValidator(_known_error_type)]] = Field(
-        default_factory=dict, description="a provider's code -> error type"
+        default_factory=dict, description="a provider's code or type (or code:param) -> error type"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="of our own logging")
     log_format: Literal["text", "json"] = Field("text", description="of our own logging")

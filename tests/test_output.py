@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import RootModel
 
 from enrichlog import output
+from enrichlog.outcome import judge
+from enrichlog.reply import Reply
 from tests.service import real_rows
 
 VALUE = {"title": "Data Engineer", "skills": ["C++", "日本語"], "note": 'a "quoted" {brace} and a ```fence```'}
@@ -124,7 +127,7 @@ def test_the_message_names_the_place_in_the_whole_text() -> None:
 
 OURS = [
     {"raw": text, "expected": expected, "ambiguous": False}
-    for expected, texts in (("invalid_json", INVALID), ("empty", EMPTY))
+    for expected, texts in (("valid", VALID), ("invalid_json", INVALID), ("empty", EMPTY))
     for text in texts.values()
 ]
 
@@ -136,6 +139,25 @@ def test_outputs_that_people_met_are_read_by_the_policy(row: dict[str, Any]) -> 
         assert found == row["expected"]
     elif found != row["expected"]:  # two readings can be defended, a repaired one cannot
         assert says(row["raw"], output.parse(row["raw"]))
+
+
+class Anything(RootModel[dict[str, Any]]):
+    """A result model that takes any object."""
+
+
+ENDS = {"valid": {"", "schema_mismatch"}, "schema_mismatch": {"schema_mismatch"}, "invalid_json": {"invalid_json"},
+        "empty": {"empty_output"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [*OURS, *real_rows("llm_outputs.jsonl")], ids=lambda row: repr(row.get("kind", "ours")))
+def test_outputs_that_people_met_end_as_the_policy_says(row: dict[str, Any]) -> None:
+    completion = {"choices": [{"finish_reason": "stop", "message": {"content": row["raw"]}}]}
+    outcome = judge(Reply(1, 200, body=json.dumps(completion).encode()), "chat", Anything, 300.0)
+    name = outcome.failed.kind.name if outcome.failed else ""
+    if not row["ambiguous"]:
+        assert name in ENDS[row["expected"]]
+    if outcome.result is not None:
+        assert says(row["raw"], outcome.result)  # nothing that the model did not say
 
 
 @pytest.mark.parametrize(
