@@ -68,6 +68,7 @@ def _words(text: str) -> tuple[str, ...]:
 _QUOTA = "Wait until the quota resets, raise the plan's limit or add credit, then: enrichlog retry --error-type quota"
 _FINAL = "Trying again brings the same. It is tried again when the posting, the prompt, the schema or the model changes"
 _PROVIDER = "The provider had trouble, not the posting. It is tried again by itself after a wait"
+_NOT_THE_API = "What answered was not the API, or broke off. It is tried again by itself; if it lasts, check --base-url"
 _CHECK_OUTPUT = "Look at the reply with: enrichlog history JOB_ID. Often a clearer prompt or another model helps"
 
 _ENTRIES = (
@@ -94,7 +95,7 @@ _ENTRIES = (
             SERVICE_DISABLED API_KEY_SERVICE_BLOCKED CONSUMER_SUSPENDED"""),
     ),
     _setup(
-        "model_not_found", "Check --model and the base URL", statuses=(3, 404, 405, 410), params=("model",),
+        "model_not_found", "Check --model and --base-url", statuses=(3, 404, 405, 410), params=("model",),
         codes=_words("""
             model_not_found model_decommissioned model_deprecated model_not_available invalid_model unknown_model
             not_found_error NotFoundError DeploymentNotFound OperationNotSupported"""),
@@ -118,15 +119,15 @@ _ENTRIES = (
             NoCapacity vector_store_timeout"""),
     ),
     _provider(
-        "connection", "Check the network and the base URL. It is tried again by itself", broken=("connection",),
+        "connection", "Check the network and --base-url. It is tried again by itself", broken=("connection",),
         statuses=(407,),
     ),
-    _provider("invalid_response_body", _PROVIDER, broken=("too_large", "packed"), statuses=(1, 2)),
+    _provider("invalid_response_body", _NOT_THE_API, broken=("too_large", "packed"), statuses=(1, 2)),
     ErrorType(
         "interrupted", "Interrupted", "ours", True, True, "The worker stopped in the middle. It is tried again", "none", cap=3
     ),
     ErrorType(
-        "timeout", "Timeout", "provider", True, True, "Raise the deadline, or shorten what is asked for",
+        "timeout", "Timeout", "provider", True, True, "Raise deadline_seconds, or shorten what is asked for",
         broken=("timeout",), statuses=(408,),
     ),
     _malformed("invalid_json", "Invalid JSON", _CHECK_OUTPUT, codes=("json_validate_failed",)),

@@ -1,13 +1,16 @@
 """The error types: the table of them, and how a provider's error is recognised by its structure."""
 
+import re
 from inspect import signature
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli import cli
 from enrichlog.errors import CODES, ERROR_TYPES, PARAMS, SHORT_NAMES, STATUSES, ProviderError, find, recognise
 from enrichlog.exceptions import UnknownErrorType
+from enrichlog.settings import Settings
 
 # name: (group, fault, retryable, counts, wait, cap, deferrals, stops)
 TABLE = {
@@ -137,6 +140,20 @@ def test_the_table_is_the_whole_taxonomy() -> None:
 
 def test_every_error_type_goes_by_its_own_name_and_says_what_to_do() -> None:
     assert all(kind.name == name and kind.advice for name, kind in ERROR_TYPES.items())
+
+
+def test_advice_names_only_commands_options_and_settings_that_exist() -> None:
+    commands = cli.commands
+    options = {name for command in commands.values() for param in command.params for name in param.opts}
+    for kind in KINDS:
+        assert set(re.findall(r"enrichlog ([a-z]+)", kind.advice)) <= commands.keys()
+        assert set(re.findall(r"--[a-z-]+", kind.advice)) <= options
+        assert set(re.findall(r"[a-z]+_[a-z_]+", kind.advice)) <= Settings.model_fields.keys()
+
+
+def test_advice_is_a_sentence_that_people_can_act_on() -> None:
+    assert all(kind.advice[0].isupper() and " " in kind.advice and len(kind.advice) <= 120 for kind in KINDS)
+    assert all("tried again" in kind.advice for kind in KINDS if kind.fault == "provider" and kind.max_deferrals)
 
 
 @pytest.mark.parametrize(("error", "name"), RECOGNISED)
