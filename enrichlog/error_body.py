@@ -7,6 +7,7 @@ from typing import Any
 
 from enrichlog.errors import CODES, ProviderError
 from enrichlog.foreign import as_dict, as_fact, as_text
+from enrichlog.retry_after import duration_ms
 
 
 def error_in(body: Any) -> dict[str, Any]:
@@ -32,6 +33,13 @@ def message_in(error: dict[str, Any]) -> str | None:
     return next((text for name in ("message", "msg", "error") if (text := as_text(error.get(name)))), None)
 
 
+def wait_in(error: dict[str, Any]) -> int | None:
+    """How long an error object asks to wait, in milliseconds; Gemini says it there and in no header."""
+    return next(
+        (wait for detail in _details(error) if (wait := duration_ms(detail.get("retryDelay"))) is not None), None
+    )
+
+
 def provider_error(status: int | None, error: dict[str, Any]) -> ProviderError:
     """What went wrong, from an error object."""
     kind, named = error.get("type"), error.get("status")  # `"status": "INVALID_ARGUMENT"` is Google's word for it
@@ -50,10 +58,14 @@ def _code(error: dict[str, Any]) -> str | None:
 
 def _inner_codes(error: dict[str, Any]) -> Iterator[str]:
     found = [as_dict(error.get("innererror")).get("code")]  # Azure
-    details = error.get("details")
-    found += [as_dict(detail).get("reason") for detail in details] if isinstance(details, list) else []  # Gemini
+    found += [detail.get("reason") for detail in _details(error)]  # Gemini
     found += ["flagged_input"] if "flagged_input" in as_dict(error.get("metadata")) else []  # OpenRouter's moderation
     yield from (code for value in found if (code := as_fact(value)))
+
+
+def _details(error: dict[str, Any]) -> list[dict[str, Any]]:
+    details = error.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
 def _param(error: dict[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from pydantic_core import to_jsonable_python
 from enrichlog import output
 from enrichlog.answer import Answer, Usage, read_answer
 from enrichlog.body import BODY_CAP
-from enrichlog.error_body import error_in, message_in, provider_error
+from enrichlog.error_body import error_in, message_in, provider_error, wait_in
 from enrichlog.errors import BROKEN, ERROR_TYPES, FINISHES, ErrorType, ProviderError, recognise
 from enrichlog.foreign import as_count, as_fact, decoded
 from enrichlog.reply import Api, Reply
@@ -127,7 +127,9 @@ def _refused(reply: Reply, codes: Mapping[str, str] | None, broken: Failed | Non
     error = provider_error(reply.status, stated)._replace(limit_tokens=limit, remaining_tokens=remaining)
     said = broken.message if broken else message_in(stated)
     message = f"Error code: {reply.status} - {said}" if said else f"Error code: {reply.status}"
-    return Failed(recognise(error, codes), message, error, broken and broken.error_class, retry_after_ms(reply.headers))
+    asked = retry_after_ms(reply.headers)
+    wait = wait_in(stated) if asked is None else asked
+    return Failed(recognise(error, codes), message, error, broken and broken.error_class, wait)
 
 
 def _tokens(headers: Mapping[str, str], name: str) -> int | None:

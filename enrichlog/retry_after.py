@@ -1,7 +1,7 @@
 """How long a provider asks us to wait: `retry-after-ms`, or `retry-after`, seconds or a date (RFC 9110, 10.2.3).
 
-Headers such as `x-ratelimit-reset-tokens: 6m0s` are left alone: they say when a limit is whole again, which may be long
-after the next call would be served.
+Google says it in its errors instead. Headers such as `x-ratelimit-reset-tokens: 6m0s` are left alone: they say when a
+limit is whole again, which may be long after the next call would be served.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ def retry_after_ms(headers: Mapping[str, str], now: datetime | None = None) -> i
     if wait is None:
         wait = _sensible(_until(plain, _date(headers.get("date")) or now or datetime.now(UTC)))
     return wait
+
+
+def duration_ms(text: object) -> int | None:
+    """A wait as Google writes it into its errors, `34.07s`, in milliseconds; None for anything else."""
+    return _sensible(_number(text.removesuffix("s"), 1000)) if isinstance(text, str) and text.endswith("s") else None
 
 
 def _sensible(wait: int | None) -> int | None:

@@ -185,11 +185,28 @@ def test_an_error_in_the_place_of_an_answer_is_read_alike(api: Api, body: Any, e
     assert (failed.kind.name, failed.message) == (error_type, SAID)
 
 
+@pytest.mark.parametrize(
+    ("delay", "wait"),
+    [("34.074824224s", 34_075), ("2s", 2_000), ("0s", 0), ("86401s", None), ("-1s", None), ("34", None), ("s", None),
+     ("1m0s", None), (34, None), (None, None), ([], None)],
+)  # fmt: skip
+def test_a_wait_that_stands_in_the_body_is_kept_like_one_in_a_header(delay: Any, wait: int | None) -> None:
+    details = [None, {"@type": GOOGLE + "Help"}, {"@type": GOOGLE + "RetryInfo", "retryDelay": delay}]
+    body = json.dumps([{"error": {"code": 429, "message": SAID, "details": details}}]).encode()
+    asked = judge(Reply(1, 429, body=body), "chat", Skills, 300.0).failed
+    assert asked is not None
+    assert asked.retry_after_ms == wait
+    header = judge(Reply(1, 429, {"retry-after": "0"}, body), "chat", Skills, 300.0).failed
+    assert header is not None
+    assert header.retry_after_ms == 0  # the header is for this call
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
         st.sampled_from(["error", "errors", "detail", "details", "code", "type", "status", "param", "loc", "reason",
-                         "message", "msg", "innererror", "metadata", "flagged_input"]), inner, max_size=5),
+                         "message", "msg", "innererror", "metadata", "flagged_input",
+                         "retryDelay"]), inner, max_size=5),
     max_leaves=15,
 )  # fmt: skip
 
