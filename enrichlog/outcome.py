@@ -7,22 +7,20 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
-from pydantic import BaseModel, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel
 
 from enrichlog import output
 from enrichlog.answer import Answer, Usage, read_answer
 from enrichlog.body import BODY_CAP
 from enrichlog.error_body import error_in, message_in, provider_error, wait_in
 from enrichlog.errors import BROKEN, ERROR_TYPES, FINISHES, ErrorType, ProviderError, recognise
+from enrichlog.fitting import DoesNotFit, fit, told
 from enrichlog.foreign import as_count, as_fact, decoded
 from enrichlog.reply import Api, Reply
 from enrichlog.retry_after import retry_after_ms
-from eventlog.canonical import storable
 from eventlog.redaction import redact
 
 RAW_HEAD_CHARACTERS = 2_000
-MOST_FAULTS = 1_000
 SIMULATOR = "enrichlog-simulator"
 """What the simulator says in its `server` header, so that its answers are never taken for a model's."""
 
@@ -75,7 +73,7 @@ def not_called(error_type: str, message: str) -> Outcome:
 
 def defect(error: Exception) -> Outcome:
     """The outcome of an attempt that a defect of ours, or of a user's result model, kept from being judged."""
-    return Outcome(failed=Failed(ERROR_TYPES["other"], redact(_told(error)), error_class=type(error).__name__))
+    return Outcome(failed=Failed(ERROR_TYPES["other"], redact(told(error)), error_class=type(error).__name__))
 
 
 def judge(
@@ -169,37 +167,9 @@ def _understand(
 def validate(value: Any, model: type[BaseModel]) -> tuple[dict[str, Any] | None, Failed | None]:
     """The value as the result model holds it, or the failure `schema_mismatch` with the first faults named."""
     try:
-        result = to_jsonable_python(model.model_validate_json(_as_json(value)).model_dump(mode="json"))
-    except ValidationError as error:
-        return None, _failed("schema_mismatch", describe(error), "ValidationError")
-    except Exception as error:  # a user's own validator or serializer may raise anything
-        return None, _failed("schema_mismatch", _told(error), type(error).__name__)
-    if not isinstance(result, dict):
-        return None, _failed("schema_mismatch", f"{model.__name__} makes no object of the answer")
-    return result, None
-
-
-def _told(error: Exception) -> str:
-    """The class and the text of an exception of which nothing is known, not even that it has a text."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__
-
-
-def _as_json(value: Any) -> str:
-    """A JSON value as text again: a strict model takes a date or an enum from JSON, but not from Python values."""
-    return storable(json.dumps(value, ensure_ascii=False))
-
-
-def describe(error: ValidationError) -> str:
-    """A validation error in one line: the first three faults, each with its place; of very many only their number."""
-    count = error.error_count()
-    if count > MOST_FAULTS:  # all of them are built to see the first
-        return f"the answer has {count} faults"
-    told = error.errors(include_url=False, include_context=False, include_input=False)[:3]
-    faults = [f"{'.'.join(map(str, fault['loc'])) or 'the answer'}: {fault['msg']}" for fault in told]
-    return "; ".join(faults) + (f"; and {count - len(faults)} more" if count > len(faults) else "")
+        return fit(value, model), None
+    except DoesNotFit as error:
+        return None, _failed("schema_mismatch", str(error), error.error_class)
 
 
 def _failed(error_type: str, why: str, error_class: str | None = None) -> Failed:
