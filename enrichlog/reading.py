@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
+from enrichlog.errors import ERROR_TYPES, FINISHES, ErrorType, ProviderError, recognise
 from enrichlog.retry import BACKOFF_BASE_SECONDS, judged, wait_ms
 from projections.enrichment_status import INTERRUPTED
 from projections.outage import NOT_COUNTED
@@ -14,13 +14,6 @@ Facts = Mapping[str, Any]
 
 COMPARED = ("error_type", "retryable", "counts", "cap", "max_deferrals", "max_deferred_seconds")
 """What makes a difference. The wait makes none: it follows from the type, and is nearly always over."""
-
-FINISH_REASONS = {
-    "content_filter": "content_filter",
-    "max_output_tokens": "output_truncated",
-    "length": "output_truncated",
-}
-"""Why an answer ended too early -> error type."""
 
 _OF_AN_ANSWER = ("content_filter", "output_truncated", "empty_output", "invalid_json", "schema_mismatch")
 """The types that are looked for in an answer once it has ended as it should; a refusal comes before its end."""
@@ -48,7 +41,7 @@ def read_again(
 
     - for a reply with a status other than 200: by status, code, type, param and limits;
     - for an error inside a reply of status 200: by code, type and param, where there are any;
-    - for an answer: by its finish reason, where that is one of `FINISH_REASONS`;
+    - for an answer: by its finish reason, where that is one of `FINISHES`;
     - for all else not at all: a malformed or refused answer, no reply in time or none, a posting that was not sent,
       what was recorded elsewhere as a message. It stays what it is, and means what that type means today.
 
@@ -74,7 +67,7 @@ def _type_today(failure: Failure, codes: Mapping[str, str] | None) -> ErrorType 
     if status not in (None, 200):
         return recognise(ProviderError(status, *said, *limits), codes)
     if known in _OF_AN_ANSWER:
-        known = FINISH_REASONS.get(facts.get("finish_reason", ""), known)
+        known = FINISHES.get(facts.get("finish_reason", ""), known)
     return ERROR_TYPES.get(known)
 
 

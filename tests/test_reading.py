@@ -9,9 +9,9 @@ import pytest
 from enrichlog import attempt, reading
 from enrichlog.attempt import Started
 from enrichlog.enrichment import enrichment_of
-from enrichlog.errors import CODES, ERROR_TYPES, STATUSES
+from enrichlog.errors import CODES, ERROR_TYPES, FINISHES, STATUSES
 from enrichlog.outcome import judge
-from enrichlog.reading import FINISH_REASONS, Failure, read_again
+from enrichlog.reading import Failure, read_again
 from enrichlog.reply import Api, Reply
 from enrichlog.retry import judged, wait_ms
 from enrichlog.settings import Settings
@@ -98,7 +98,7 @@ def replies() -> Iterator[tuple[Api, Reply]]:
             yield "responses", Reply(1, status, headers, json.dumps({"error": error}).encode())
     for code in CODES:
         yield "responses", Reply(1, 200, body=json.dumps({"status": "failed", "error": {"code": code}}).encode())
-    for reason in (*FINISH_REASONS, "stop"):
+    for reason in (*FINISHES, "stop"):
         details = {"incomplete_details": {"reason": reason}, "output": []}
         yield "responses", Reply(1, 200, body=json.dumps(details).encode())
         yield "chat", Reply(1, 200, body=json.dumps({"choices": [{"finish_reason": reason}]}).encode())
@@ -118,12 +118,12 @@ def test_what_was_recorded_today_is_read_the_same(service: Settings) -> None:
     assert len(seen) > 12
 
 
-@pytest.mark.parametrize("reason", FINISH_REASONS)
+@pytest.mark.parametrize("reason", FINISHES)
 def test_a_finish_reason_means_what_it_means_to_an_answer(reason: str) -> None:
     reply = Reply(1, 200, body=json.dumps({"choices": [{"finish_reason": reason}]}).encode())
     judged_as = judge(reply, "chat", Skills, 300.0).failed
     assert judged_as is not None
-    assert judged_as.kind.name == FINISH_REASONS[reason]
+    assert judged_as.kind.name == FINISHES[reason]
 
 
 def test_the_same_type_with_another_verdict_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
