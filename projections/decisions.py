@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventlog.errors import Conflict
 from eventlog.events import (
+    BatchCancelled,
     ContentErased,
     EnrichmentDismissed,
     EnrichmentFailed,
@@ -13,7 +14,7 @@ from eventlog.events import (
     EnrichmentSucceeded,
     Event,
 )
-from projections.enrichment_status import Status
+from projections.enrichment_status import Status, awaits_batch
 
 
 def decide(stream_id: str, status: Status, event: Event) -> Event:
@@ -38,6 +39,8 @@ def decide(stream_id: str, status: Status, event: Event) -> Event:
             raise Conflict(stream_id=stream_id, reason="an attempt is in flight; wait until it has ended")
         case EnrichmentStarted(attempt=number) if number != status.attempts + 1:
             raise Conflict(stream_id=stream_id, reason=f"attempt {status.attempts + 1} is next, not {number}")
+        case BatchCancelled(batch=batch) if not awaits_batch(status, batch):
+            raise Conflict(stream_id=stream_id, reason="it does not wait for this batch, or not for it alone")
         case ContentErased() | _:
             return event
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
+import orjson
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
@@ -27,8 +28,9 @@ from sqlalchemy import (
     update,
 )
 
+from eventlog import canonical
 from eventlog.dialects import Dialect
-from eventlog.events import moment
+from eventlog.events import iso, moment
 from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata, part_of
 from eventlog.streams import split_stream
 from projections.projection import Foldable, Projection, Refusals, Row
@@ -55,6 +57,8 @@ class Status(NamedTuple):
     whether it is among the deferrals; `rerun`: requested again while an attempt runs; `awaiting`: failed, and the retry
     requested since has not ended.
     `erased_attempts` is how many attempts had begun when content was last erased: what comes of those is facts only.
+    `before_batch` is what a cancelled batch gives back: canonical JSON of the fields that its request changed, while
+    the posting awaits that request; null where it was pending or running already, and so is left as it is.
     """
 
     version: int = 0
@@ -80,6 +84,7 @@ class Status(NamedTuple):
     due_at: datetime | None = None
     completed_at: datetime | None = None
     batch: str | None = None
+    before_batch: str | None = None
     request_model: str | None = None
     prompt_hash: str | None = None
     schema_hash: str | None = None
@@ -110,6 +115,7 @@ def _on_requested(status: Status, facts: dict[str, Any]) -> Status:
         deaths=0 if new_budget else status.deaths,
         max_attempts=facts.get("max_attempts"),
         batch=facts.get("batch"),
+        before_batch=_kept(status) if "batch" in facts else None,
         input_hash=facts.get("input_hash") or status.input_hash,
     )
     if status.state == "running":
@@ -133,6 +139,7 @@ def _on_started(status: Status, facts: dict[str, Any]) -> Status:
         deferred_since=status.deferred_since if same else None,
         deaths=status.deaths if same else 0,
         reserved_microdollars=facts.get("reserved_microdollars") or 0,
+        before_batch=None,
         **asked,
     )
 
@@ -160,7 +167,16 @@ def _on_late_result(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_dismissed(status: Status, facts: dict[str, Any]) -> Status:
-    return status._replace(state="dismissed", due_at=None, rerun=False, awaiting=False)
+    return status._replace(state="dismissed", due_at=None, rerun=False, awaiting=False, before_batch=None)
+
+
+def _on_cancelled(status: Status, facts: dict[str, Any]) -> Status:
+    """What it was before the batch requested it, as far as it still awaits that."""
+    if not awaits_batch(status, facts["batch"]):
+        return status
+    before = orjson.loads(status.before_batch or "")
+    moments = {name: before[name] and moment(before[name]) for name in ("due_at", "deferred_since")}
+    return status._replace(**before | moments, awaiting=False, before_batch=None)
 
 
 def _on_reclassified(status: Status, facts: dict[str, Any]) -> Status:
@@ -180,9 +196,29 @@ _STEPS: dict[str, Callable[[Status, dict[str, Any]], Status]] = {
     "EnrichmentFailed": _on_failed,
     "EnrichmentLateResult": _on_late_result,
     "EnrichmentDismissed": _on_dismissed,
+    "BatchCancelled": _on_cancelled,
     "FailureReclassified": _on_reclassified,
     "ContentErased": _on_erased,
 }
+
+
+def awaits_batch(status: Status, batch: str) -> bool:
+    """Whether the posting is pending for no other reason than that this batch requested it."""
+    return status.state == "pending" and status.batch == batch and status.before_batch is not None
+
+
+_CHANGED_BY_REQUEST = (
+    "state", "due_at", "budget_used", "grants", "failures", "deferrals", "deferred_since", "deaths", "max_attempts",
+    "batch", "input_hash",
+)  # fmt: skip
+
+
+def _kept(status: Status) -> str | None:
+    """The fields that a request changes, of a posting at rest."""
+    if status.state in ("pending", "running"):
+        return None
+    values = {name: getattr(status, name) for name in _CHANGED_BY_REQUEST}
+    return canonical.text({name: iso(one) if isinstance(one, datetime) else one for name, one in values.items()})
 
 
 def _ended(status: Status, facts: dict[str, Any]) -> Status:
@@ -223,6 +259,7 @@ def _recovered(status: Status) -> Status:
         max_deferrals=None,
         due_at=None,
         awaiting=False,
+        before_batch=None,
     )
 
 
@@ -312,6 +349,7 @@ enrichment_status = Table(
     Column("due_at", UtcDateTime),
     Column("completed_at", UtcDateTime),
     Column("batch", Text),
+    Column("before_batch", Text),
     Column("request_model", Text),
     Column("prompt_hash", Text),
     Column("schema_hash", Text),

@@ -70,7 +70,7 @@ def fold(enriched: Enriched, event: Foldable) -> Enriched:
             return enriched._replace(rerun=True)
         case "EnrichmentRequested":
             return enriched._replace(withheld=enriched.error is not None)
-        case "EnrichmentDismissed":
+        case "EnrichmentDismissed" | "BatchCancelled":
             return enriched._replace(withheld=False)
         case "ContentErased":
             result = UNSET if enriched.result is UNSET else None

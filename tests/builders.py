@@ -12,6 +12,7 @@ from sqlalchemy import Table, select
 
 from eventlog.database import Database
 from eventlog.events import (
+    BatchCancelled,
     ContentErased,
     EnrichmentDismissed,
     EnrichmentFailed,
@@ -76,6 +77,10 @@ def reclassified(attempt: int = 1, **facts: Any) -> FailureReclassified:
     verdict = {"error_type": "refusal", "retryable": False, "counts": True}
     before = {"previous_error_type": "timeout", "attempt_id": f"attempt-{attempt}", "actor": "rules"}
     return FailureReclassified.model_validate({**verdict, **before, **facts})
+
+
+def cancelled(batch: str = "b") -> BatchCancelled:
+    return BatchCancelled(batch=batch, actor="tests")
 
 
 def erased() -> ContentErased:

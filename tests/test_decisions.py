@@ -8,10 +8,23 @@ from eventlog.events import EnrichmentLateResult, EnrichmentStarted, Event, Fail
 from eventlog.log import Appended, read_stream
 from projections.decisions import decide
 from projections.enrichment_status import Status
-from tests.builders import appended, dismissed, erased, failed, requested, shown, started, status, succeeded, tell
+from tests.builders import (
+    appended,
+    cancelled,
+    dismissed,
+    erased,
+    failed,
+    requested,
+    shown,
+    started,
+    status,
+    succeeded,
+    tell,
+)
 
 RUNNING = Status(version=2, state="running", attempts=1, attempt_id="attempt-1")
 PENDING = Status(version=1)
+IN_A_BATCH = Status(version=4, batch="b", before_batch="{}")
 RECLASSIFIED = FailureReclassified(
     error_type="other", retryable=False, counts=True, attempt_id="attempt-1", actor="rules",
     previous_error_type="timeout",
@@ -34,6 +47,10 @@ JOB = "job-1"
         (RUNNING, requested("requeue"), "an attempt is in flight; wait until it has ended"),
         (RUNNING, dismissed(), "an attempt is in flight; wait until it has ended"),
         (PENDING, started(2), "attempt 1 is next, not 2"),
+        (Status(), cancelled(), "nobody has requested it yet; import the posting first"),
+        (IN_A_BATCH, cancelled("another"), "it does not wait for this batch, or not for it alone"),
+        (IN_A_BATCH._replace(state="running"), cancelled(), "it does not wait for this batch, or not for it alone"),
+        (PENDING._replace(batch="b"), cancelled(), "it does not wait for this batch, or not for it alone"),
         (PENDING._replace(state="failed", attempts=3), started(3), "attempt 4 is next, not 3"),
     ],
 )
@@ -55,6 +72,7 @@ def test_what_does_not_fit_is_a_conflict(standing: Status, event: Event, reason:
         (RUNNING, failed()),
         (RUNNING, erased()),
         (RUNNING, RECLASSIFIED),
+        (IN_A_BATCH, cancelled()),
         (RUNNING._replace(state="failed"), requested("retry")),
         (RUNNING._replace(state="failed"), started(2)),
         (RUNNING._replace(state="succeeded"), requested("force")),

@@ -13,6 +13,7 @@ from eventlog.log import Proposal, Recorded, read_stream
 from projections import enrichment_status, llm_enrichment
 from projections.projection import Projection
 from tests.builders import (
+    cancelled,
     dismissed,
     erased,
     failed,
@@ -32,7 +33,7 @@ Step = tuple[str, dict[str, Any], bool]
 
 ACTS = st.sampled_from(
     ["new", "retry", "force", "changed", "requeue", "start", "succeed", "fail", "defer", "give up", "late", "dismiss",
-     "reclassify", "erase"]
+     "reclassify", "erase", "retry in a batch", "force in a batch", "cancel the batch"]
 )  # fmt: skip
 usage = st.fixed_dictionaries({}, optional={"input_tokens": st.integers(0, 9), "cost_microdollars": st.integers(0, 9)})
 histories = st.lists(st.tuples(ACTS, usage, st.booleans()), min_size=1, max_size=14)
@@ -55,14 +56,23 @@ def event_of(act: str, attempts: int, facts: dict[str, Any]) -> Event:
             return failed(last, counts=False, wait_ms=None, message=None, **facts)
         case "give up":
             return failed(last, retryable=False, **facts)
-        case "dismiss":
-            return dismissed()
         case "reclassify":
             return reclassified(last)
+    return operators_act(act)
+
+
+def operators_act(act: str) -> Event:
+    """The event of what a person does."""
+    match act:
+        case "dismiss":
+            return dismissed()
         case "erase":
             return erased()
-        case why:
-            return requested(why, grant=1 if why == "requeue" else 0)
+        case "cancel the batch":
+            return cancelled("b")
+    why, in_batch, _ = act.partition(" in a batch")
+    in_a_batch = {"batch": "b", "max_attempts": 9} if in_batch else {}
+    return requested(why, grant=1 if why == "requeue" else 0, **in_a_batch)
 
 
 def live_through(database: Database, stream_id: str, history: Sequence[Step]) -> None:
@@ -102,6 +112,9 @@ def acts(*names: str) -> list[Step]:
 @example(acts("erase"))
 @example(acts("start", "fail", "retry", "start", "erase"))
 @example(acts("start", "fail", "changed", "late", "erase"))
+@example(acts("start", "fail", "retry in a batch", "cancel the batch", "start", "succeed"))
+@example(acts("start", "succeed", "force in a batch", "cancel the batch", "erase"))
+@example(acts("start", "fail", "dismiss", "retry in a batch", "late", "cancel the batch", "retry"))
 @example(acts("start", "changed", "fail", "start", "late", "dismiss", "erase", "requeue", "start", "succeed"))
 def test_folding_the_events_read_back_gives_the_live_rows(shared: Database, history: list[Step]) -> None:
     stream_id = f"job-{next(numbers)}"

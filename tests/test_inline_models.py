@@ -15,6 +15,7 @@ from projections import enrichment_status, llm_enrichment
 from tests.builders import (
     NOON,
     StoppedClock,
+    cancelled,
     dismissed,
     erased,
     failed,
@@ -59,6 +60,7 @@ def at(minute: float) -> datetime:
 
 FIRST_FAILURE = (requested(), started(), failed())
 NOT_COUNTED = reclassified(error_type="server_error", retryable=True, counts=False, max_deferrals=20)
+DEFERRED = failed(counts=False, error_type="server_error", max_deferrals=20)
 HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
     "seen": ((requested(input_hash="h"),), {"state": "pending", "due_at": at(0), "input_hash": "h", "attempts": 0}),
     "started": (
@@ -148,6 +150,32 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
     ),
     "dismissed": ((*FIRST_FAILURE, dismissed()), {"state": "dismissed", "due_at": None, "error_type": "timeout"}),
     "dismissed and wanted again": ((*FIRST_FAILURE, dismissed(), requested("requeue")), {"state": "pending"}),
+    "a retry that was withdrawn": (
+        (requested(input_hash="h"), started(), DEFERRED, requested("retry", batch="b", max_attempts=9), cancelled("b")),
+        {"state": "failed", "error_type": "server_error", "due_at": at(2.5), "completed_at": at(2), "batch": None,
+         "max_attempts": None, "deferrals": 1, "deferred_since": at(2), "awaiting": False, "before_batch": None},
+    ),
+    "a forced retry that was withdrawn": (
+        (*FIRST_FAILURE, requested("force", batch="b"), cancelled("b")),
+        {"state": "failed", "budget_used": 1, "failures": 1, "due_at": at(2.5)},
+    ),
+    "a forced success that was withdrawn": (
+        (requested(), started(), succeeded(), requested("force", batch="b"), cancelled("b")),
+        {"state": "succeeded", "due_at": None, "successes": 1},
+    ),
+    "wanted in a batch while it was dismissed, and withdrawn": (
+        (*FIRST_FAILURE, dismissed(), requested("retry", batch="b"), cancelled("b")),
+        {"state": "dismissed", "due_at": None},
+    ),
+    "a batch that noticed a change, withdrawn: the change is to be noticed again": (
+        (requested(input_hash="old"), started(), succeeded(), requested("changed", input_hash="new", batch="b"),
+         cancelled("b")),
+        {"state": "succeeded", "input_hash": "old"},
+    ),
+    "withdrawn, then wanted in another batch": (
+        (*FIRST_FAILURE, requested("retry", batch="b"), cancelled("b"), requested("retry", batch="c")),
+        {"state": "pending", "batch": "c", "due_at": at(5)},
+    ),
     "read differently today": (
         (*FIRST_FAILURE, reclassified()),
         {"state": "failed", "error_type": "refusal", "retryable": False, "due_at": None, "budget_used": 1},
@@ -215,6 +243,12 @@ SHOWN: dict[str, tuple[tuple[Event, ...], dict[str, Any] | None]] = {
     "the time again when the retry is withdrawn": (
         (*FIRST_FAILURE, requested("retry"), dismissed()), line(None, TIMEOUT, 2, None)
     ),
+    "the time again when the retry's batch is cancelled": (
+        (*FIRST_FAILURE, requested("retry", batch="b"), cancelled("b")), line(None, TIMEOUT, 2, None)
+    ),
+    "a result of before when a forced retry's batch is cancelled": (
+        (*SUCCESS, requested("force", batch="b"), cancelled("b")), line(ONE, None, 2)
+    ),
     "the time while it is tried again without a request": ((*FIRST_FAILURE, started(2)), line(None, TIMEOUT, 2, None)),
     "a success clears the error": ((*FIRST_FAILURE, started(2), succeeded(2)), line(TWO, None, 4)),
     "a forced retry leaves result and time": ((*SUCCESS, requested("force")), line(ONE, None, 2)),
@@ -248,6 +282,12 @@ def test_the_users_table_shows(timed: Database, clock: StoppedClock, job: str, n
     if row is not None:
         assert f"{row.pop('enrichment')}-{row.pop('job_posting_id')}" == job
     assert row == expected
+
+
+def test_a_posting_that_was_pending_already_is_not_freed_by_cancelling(shared: Database, job: str) -> None:
+    tell(shared, job, requested(), requested("force", batch="b"))
+    assert isinstance(tell(shared, job, cancelled("b"))[0], Conflict)
+    assert status(shared, job)["state"] == "pending"
 
 
 def test_operators_streams_have_no_row(shared: Database) -> None:

@@ -49,6 +49,7 @@ CREATE TABLE {ours}enrichment_status (
     due_at TIMESTAMP WITH TIME ZONE,
     completed_at TIMESTAMP WITH TIME ZONE,
     batch TEXT,
+    before_batch TEXT,
     request_model TEXT,
     prompt_hash TEXT,
     schema_hash TEXT,

@@ -49,6 +49,7 @@ CREATE TABLE enrichment_status (
     due_at TEXT,
     completed_at TEXT,
     batch TEXT,
+    before_batch TEXT,
     request_model TEXT,
     prompt_hash TEXT,
     schema_hash TEXT,
