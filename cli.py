@@ -171,13 +171,13 @@ def enrichment_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--enrichment", default="job", show_default=True, help="Name of the enrichment.")(function)
 
 
-def call_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of commands that call the model."""
+def call_options(function: Callable[..., Any], model: str = "--model") -> Callable[..., Any]:
+    """The options of commands that call the model; `model` is how the one that names it is called."""
     for option in (
         click.option("--fail-on-error", is_flag=True, help="Exit with 3 when any posting failed."),
         click.option("--base-url", metavar="URL", help="An OpenAI-compatible server."),
         click.option("--api", type=click.Choice(["responses", "chat"]), help="chat for compatible servers."),
-        click.option("--model", help="Model to ask."),
+        click.option(model, "model", help="Model to ask."),
         click.option("--concurrency", type=click.IntRange(1, 1000), help="Calls at the same time.  [default: 8]"),
     ):
         function = option(function)
@@ -245,6 +245,11 @@ def enrich(settings: Settings, database: Database, outdated: bool, **options: An
 
 @command("retry", "enrichlog retry --error-type quota --max-attempts 3 --dry-run")
 @click.option("--error-type", "error_types", multiple=True, metavar="TYPE", help="Only this type; can be repeated.")
+@click.option("--since", type=Moment(), help="Only what failed since: a date, or 30m, 2h, 7d.")
+@click.option("--until", type=Moment(), help="Only what failed before.")
+@click.option("--model", "failed_model", help="Only what failed with this model; --ask-model is the one to ask now.")
+@click.option("--limit", type=COUNT, help="Take at most so many postings.")
+@click.option("--reason", help="Why; it is kept with each request.")
 @click.option("--max-attempts", type=click.IntRange(1, 100), help="Counted attempts in all; overrides the usual caps.")
 @click.option("--max-retries", type=click.IntRange(0, 99), help="The same less one: the first attempt is not a retry.")
 @click.option("--dry-run", is_flag=True, help="Print the plan only.")
@@ -252,7 +257,7 @@ def enrich(settings: Settings, database: Database, outdated: bool, **options: An
 @click.option("--what-if", is_flag=True, help="Call nobody: what would the past have come to under --max-attempts?")
 @click.option("--base", type=float, metavar="SECONDS", help="With --what-if: wait after the first failure.")
 @enrichment_option
-@call_options
+@functools.partial(call_options, model="--ask-model")
 def retry(settings: Settings, database: Database, what_if: bool, base: float | None, **options: Any) -> None:
     """Try failed postings again: first the plan, then the run.
 
@@ -263,7 +268,7 @@ def retry(settings: Settings, database: Database, what_if: bool, base: float | N
     if what_if or base is not None:
         _what_if(settings, database, what_if=what_if, base=base, **options)
         return
-    from enrichlog.commands import retry as run
+    from enrichlog.bulk_retry import retry as run
 
     sys.exit(run(settings, database, confirm=_confirm, **options))
 
@@ -301,8 +306,9 @@ def failed(
     """The failed postings, newest first, each with its exact error."""
     from enrichlog import reports, screens, terminal
     from enrichlog.errors import find
+    from enrichlog.selection import Selection
 
-    page = reports.failed(database, enrichment, find(error_types), since, limit, settings.max_attempts)
+    page = reports.failed(database, enrichment, Selection(find(error_types), since), limit, settings.max_attempts)
     terminal.print_json(page.rows) if as_json else screens.failed(page, narrowed=bool(error_types or since))
 
 

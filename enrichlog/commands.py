@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -12,16 +12,17 @@ from typing import Any
 
 from enrichlog import export as exporting
 from enrichlog import reports, screens, terminal
+from enrichlog.asking import Confirm
+from enrichlog.asking import ask as _ask
+from enrichlog.asking import nobody as _nobody
 from enrichlog.enrichment import Enrichment, enrichment_of
-from enrichlog.errors import find
-from enrichlog.exceptions import NotConfirmed, UnknownProjection, UsageError
+from enrichlog.exceptions import UnknownProjection, UsageError
 from enrichlog.postings import count_unrequested, find_deleted
 from enrichlog.replacement import replacing
-from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import require_key
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
-from enrichlog.targets import Chosen, choose, every_posting, open_scope, request, scope_of
+from enrichlog.targets import Chosen, choose, every_posting, open_scope, scope_of
 from enrichlog.terminal import counted
 from enrichlog.told_run import DONE, FOUND, STOPPED
 from enrichlog.told_run import run as _run
@@ -31,7 +32,6 @@ from eventlog.log import head_position
 from projections.catalogue import NAMES, is_users, reconcile_named
 from projections.drift import Drift
 
-Confirm = Callable[[str], bool]
 _ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 
 
@@ -63,36 +63,6 @@ def enrich(
     else:
         scope = open_scope(database, asked.name)
     return _run(settings, database, asked, scope, left, limit, max_cost, fail_on_error=fail_on_error, as_json=as_json)
-
-
-def retry(
-    settings: Settings, database: Database, *, error_types: tuple[str, ...], max_attempts: int | None,
-    max_retries: int | None, dry_run: bool, yes: bool, enrichment: str, fail_on_error: bool, as_json: bool,
-    confirm: Confirm,
-) -> int:  # fmt: skip
-    """Plan a retry of what failed, show the plan, and run it."""
-    if max_attempts is not None and max_retries is not None:
-        raise UsageError(reason="Give --max-attempts or --max-retries, not both: N retries are N + 1 attempts.")
-    allowed = max_retries + 1 if max_retries is not None else max_attempts
-    asked = enrichment_of(settings, enrichment)
-    plan = plan_retry(database, asked.name, find(error_types), allowed, settings.max_attempts)
-    if not as_json:
-        screens.retry_plan(plan, settings.max_attempts)
-    if dry_run or not plan.targets:
-        why = None if plan.targets else terminal.advise(plan.why_nothing())
-        if as_json:
-            terminal.print_json(_plan_document(plan, settings) | {"why_nothing": why})
-        elif why:
-            terminal.say(why)
-        return DONE
-    _require_means(settings, asked, None)
-    if not yes:
-        if as_json:  # a script is never asked: the plan is its document
-            terminal.print_json(_plan_document(plan, settings) | {"why_nothing": None})
-        _ask(_nobody if as_json else confirm, f"{counted(len(plan.targets), 'posting')} will be tried.")
-    requested = request(database, asked.name, plan.targets, "retry", max_attempts=allowed)
-    left = dict.fromkeys(requested.moved_on, "it has moved on since the plan was made")
-    return _run(settings, database, asked, requested.scope, left, fail_on_error=fail_on_error, as_json=as_json)
 
 
 def rebuild(database: Database, names: Sequence[str], *, as_json: bool, dry_run: bool) -> int:
@@ -189,17 +159,6 @@ def _chosen(settings: Settings, database: Database, name: str, job_ids: tuple[st
     return choose(database, name, job_ids, settings.max_attempts, force=force)
 
 
-def _ask(confirm: Confirm, plan: str) -> None:
-    """Raises `NotConfirmed` unless someone says yes."""
-    if not confirm(f"{plan} Go on?"):
-        raise NotConfirmed(plan=plan)
-
-
-def _nobody(_question: str) -> bool:
-    """The answer where nobody can be asked."""
-    return False
-
-
 def _price_tag(database: Database, name: str, count: int) -> str:
     """How many postings, and what they will cost if they cost what attempts have cost so far."""
     spent = reports.status(database, name)
@@ -207,12 +166,6 @@ def _price_tag(database: Database, name: str, count: int) -> str:
     if not count or priced <= 0 or not spent["cost_microdollars"]:
         return f"{counted(count, 'posting')}; what they cost is not known before the first has been enriched."
     return f"{counted(count, 'posting')}, about {terminal.money(count * spent['cost_microdollars'] // priced)}."
-
-
-def _plan_document(plan: RetryPlan, settings: Settings) -> dict[str, Any]:
-    maximum = plan.max_attempts or settings.max_attempts
-    counts = {"will_try": len(plan.targets), "by_error_type": plan.by_error_type()}
-    return {"max_attempts": maximum, "max_retries": maximum - 1, **counts, "next_due": plan.next_due}
 
 
 def _reconcile(database: Database, names: Sequence[str], *, write: bool, quiet: bool) -> list[Drift]:

@@ -15,10 +15,12 @@ from sqlalchemy import text
 
 from enrichlog import breakers, commands, reports, screens, terminal, told_run
 from enrichlog.actor import actor
+from enrichlog.bulk_retry import retry
 from enrichlog.enrichment import enrichment_of
 from enrichlog.exceptions import DemoEnded, UsageError
 from enrichlog.posting_files import import_file
 from enrichlog.retry_plan import plan_retry
+from enrichlog.selection import Policy, Selection
 from enrichlog.settings import Settings
 from enrichlog.simulator import Rule, Script, Simulator
 from eventlog import migration
@@ -148,22 +150,19 @@ class _Demo:
 
     def _look(self) -> None:
         self._command("failed", "What failed, and why.")
-        screens.failed(reports.failed(self._database, "job", (), None, 50, self._settings.max_attempts))
+        screens.failed(reports.failed(self._database, "job", Selection(), 50, self._settings.max_attempts))
         self._command("errors", "The same by error type, and what to do about each.")
         screens.errors(reports.errors(self._database, "job"))
         self._command(f"history {SHOWN}", "Everything that ever happened to one posting.")
         screens.history(reports.history(self._database, "job", SHOWN))
 
     def _retry(self, why: str, *error_types: str) -> None:
-        while due := plan_retry(self._database, "job", (), None, self._settings.max_attempts).next_due:
+        while due := plan_retry(self._database, "job", Selection(), Policy(None, self._settings.max_attempts)).next_due:
             with self._database.read() as connection:
                 wait = due - self._database.dialect.clock(connection)
             time.sleep(max(0.0, wait.total_seconds()) + 0.01)
         self._command(" ".join(("retry --yes", *(f"--error-type {name}" for name in error_types))), why)
-        code = commands.retry(
-            self._settings, self._database, error_types=error_types, max_attempts=None, max_retries=None,
-            dry_run=False, yes=True, enrichment="job", fail_on_error=False, as_json=False, confirm=lambda _: True,
-        )  # fmt: skip
+        code = retry(self._settings, self._database, error_types=error_types, yes=True)
         _go_on_unless_ended(code)
 
     def _damage_and_rebuild(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, func, select
@@ -10,12 +9,13 @@ from sqlalchemy import Select, func, select
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownJob
 from enrichlog.postings import find_posting, job_postings
-from enrichlog.retry import allowance
+from enrichlog.retry import Verdict
+from enrichlog.selection import Policy, Selection
 from eventlog.database import Database
 from eventlog.events import iso
 from eventlog.log import head_position, read_stream
 from eventlog.streams import stream_of
-from projections.enrichment_status import STATES, enrichment_status
+from projections.enrichment_status import STATES, enrichment_status, status_of
 from projections.llm_enrichment import llm_enrichment
 
 Document = dict[str, Any]
@@ -28,31 +28,37 @@ class FailedPage(NamedTuple):
     rows: list[Document]
 
 
-def failed(
-    database: Database, enrichment: str, error_types: tuple[str, ...], since: datetime | None, limit: int, default: int
-) -> FailedPage:
+def failed(database: Database, enrichment: str, selection: Selection, limit: int, default: int) -> FailedPage:
     """The failed postings, newest first; `default` is the maximum of attempts without a cap or request."""
-    status, shown = enrichment_status.c, llm_enrichment.c
-    conditions = [status.enrichment == enrichment, status.state == "failed"]
-    conditions += [status.error_type.in_(error_types)] if error_types else []
-    conditions += [status.completed_at >= since] if since else []
-    same_row = (shown.job_posting_id == status.job_id) & (shown.enrichment == status.enrichment)
+    newest = newest_failures(enrichment, selection).limit(limit).subquery()
+    shown = llm_enrichment.c
+    same_row = (shown.job_posting_id == newest.c.job_id) & (shown.enrichment == newest.c.enrichment)
     query = (
-        select(enrichment_status, job_postings.c.title, job_postings.c.company, shown.enrichment_error)
-        .outerjoin(job_postings, job_postings.c.id == status.job_id)
+        select(newest, job_postings.c.title, job_postings.c.company, shown.enrichment_error)
+        .outerjoin(job_postings, job_postings.c.id == newest.c.job_id)
         .outerjoin(llm_enrichment, same_row)
-        .where(*conditions)
-        .order_by(status.completed_at.desc(), status.stream_id)
-        .limit(limit)
+        .order_by(newest.c.completed_at.desc(), newest.c.stream_id)
     )
-    count = select(func.count()).select_from(enrichment_status).where(*conditions)
+    policy = Policy(None, default)
     with database.read() as connection:
-        rows = [_failure(row, default) for row in connection.execute(query)]
-        return FailedPage(connection.execute(count).scalar_one(), rows)
+        now = database.dialect.clock(connection)
+        rows = [_failure(row, policy.verdict(status_of(row._mapping), now)) for row in connection.execute(query)]
+        return FailedPage(connection.execute(failure_count(enrichment, selection)).scalar_one(), rows)
 
 
-def _failure(row: Any, default: int) -> Document:
-    allowed = allowance(row.max_attempts, row.cap, default)
+def newest_failures(enrichment: str, selection: Selection) -> Select[Any]:
+    """The status rows of what failed, newest first."""
+    status = enrichment_status.c
+    query = select(enrichment_status).where(*selection.conditions(enrichment))
+    return query.order_by(status.completed_at.desc(), status.stream_id)
+
+
+def failure_count(enrichment: str, selection: Selection) -> Select[Any]:
+    """How many have failed."""
+    return select(func.count()).select_from(enrichment_status).where(*selection.conditions(enrichment))
+
+
+def _failure(row: Any, found: Verdict) -> Document:
     return {
         "job_id": row.job_id,
         "title": row.title,
@@ -61,17 +67,22 @@ def _failure(row: Any, default: int) -> Document:
         "error": row.enrichment_error,
         "failed_at": row.completed_at and iso(row.completed_at),
         "attempts": row.attempts,
-        "retryable": bool(row.retryable) and row.budget_used - row.grants < allowed,
+        "retryable": found in ("will_try", "waiting"),
         "retry_at": row.due_at and iso(row.due_at),
     }
 
 
 def errors(database: Database, enrichment: str) -> list[Document]:
     """How many postings failed with each error type, most first."""
-    status, count = enrichment_status.c, func.count().label("count")
-    query = select(status.error_type, count).where(status.enrichment == enrichment, status.state == "failed")
-    rows = database.page(query.group_by(status.error_type).order_by(count.desc(), status.error_type))
+    rows = sorted(database.page(failures_by_type(enrichment)), key=lambda row: (-row.count, row.error_type))
     return [{"error_type": row.error_type, "group": _group(row.error_type), "count": row.count} for row in rows]
+
+
+def failures_by_type(enrichment: str) -> Select[Any]:
+    """How many have failed with each error type."""
+    status, count = enrichment_status.c, func.count().label("count")
+    query = select(status.error_type, count).where(*Selection().conditions(enrichment))
+    return query.group_by(status.error_type)
 
 
 def _group(error_type: str) -> str:

@@ -76,14 +76,17 @@ def types_allowed_at(budget_used: int, default: int = DEFAULT_MAX_ATTEMPTS) -> l
 
 
 def verdict(
-    *, retryable: bool, budget_used: int, allowed: int, deaths: int, due_at: datetime | None, now: datetime
-) -> Verdict:
-    """What a retry does with a failed posting; one that is never due was put off too often, or its workers died.
+    *, retryable: bool, budget_used: int, allowed: int, deaths: int, due_at: datetime | None, now: datetime,
+    explicit: bool = False,
+) -> Verdict:  # fmt: skip
+    """What a retry does with a failed posting; `explicit` when its maximum was asked for.
 
-    The death of a worker may be a neighbour's fault: by itself it does not use up what the posting is allowed.
+    The death of a worker may be a neighbour's fault: by itself it does not use up what the posting is allowed. One that
+    is never due was put off too often, or its workers died: only who asks for more attempts gets them.
     """
     if not retryable:
         return "not_retryable"
-    if due_at is None or (budget_used >= allowed and not deaths):
+    spent = deaths or budget_used if explicit else budget_used if not deaths else 0
+    if spent >= allowed or (due_at is None and not explicit):
         return "exhausted"
-    return "will_try" if due_at <= now else "waiting"
+    return "will_try" if due_at is None or due_at <= now else "waiting"

@@ -1,42 +1,63 @@
-"""A bulk retry is a plan first: which failed postings it would take, and why it leaves the others."""
+"""A bulk retry is a plan first: which failed postings it would take, and why it leaves the others.
+
+The counts are those of one position of the log, in SQL over an index that has all they need.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, Select, and_, case, func, select
 
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.retry import VERDICTS, Verdict, allowance, verdict
+from enrichlog.estimate import Estimate, estimate
+from enrichlog.retry import VERDICTS, Verdict
 from enrichlog.scope import HAS_POSTING
-from enrichlog.targets import Target
+from enrichlog.selection import Policy, Selection, most_used
+from enrichlog.targets import PAGE, Target
 from enrichlog.terminal import counted
 from eventlog.database import Database
+from eventlog.log import head_position
+from eventlog.schema import events
 from projections.enrichment_status import enrichment_status
 
-PAGE = 2_000
 MOST = 100
 """The largest maximum of attempts there is."""
 
 
 @dataclass
 class RetryPlan:
-    """What a retry would do: the postings it takes, at the version they were looked at, and the counts of all.
+    """What a retry would do with the postings that are selected, as they stood at a position of the log.
 
     `counts` is by (error type, verdict); `next_due` is when the first of the waiting ones may be tried; `most_used` is
-    the most counted failures of one that has used up its attempts. `error_types` is what was asked.
+    the most counted failures of any of them. At most `limit` are taken. `estimate` is of what calls have taken.
     """
 
-    max_attempts: int | None
-    error_types: Sequence[str] = ()
-    targets: list[Target] = field(default_factory=list)
+    enrichment: str
+    selection: Selection
+    policy: Policy
+    position: int
+    now: datetime
+    limit: int | None = None
     counts: Counter[tuple[str, Verdict]] = field(default_factory=Counter)
     next_due: datetime | None = None
     most_used: int = 0
+    estimate: Estimate = field(default_factory=Estimate)
+
+    @property
+    def taken(self) -> int:
+        """How many postings it takes."""
+        may_be = self.total("will_try")
+        return may_be if self.limit is None else min(may_be, self.limit)
+
+    @property
+    def left_for_later(self) -> int:
+        """How many more it would take if there were no limit."""
+        return self.total("will_try") - self.taken
 
     def total(self, wanted: Verdict) -> int:
         """How many postings have this verdict."""
@@ -49,11 +70,18 @@ class RetryPlan:
             totals[name] += count
         return {name: {one: self.counts[name, one] for one in VERDICTS} for name, _ in totals.most_common()}
 
+    def told(self) -> str:
+        """The options that mean the same, and the position they were read at."""
+        options = [self.selection.told()]
+        options += [f"--max-attempts {self.policy.max_attempts}"] if self.policy.max_attempts else []
+        options += [f"--limit {self.limit}"] if self.limit else []
+        return " ".join(filter(None, [*options, f"at position {self.position}"]))
+
     def why_nothing(self) -> str:
         """Why there is nothing to try, and what to type instead."""
-        waiting, exhausted = self.total("waiting"), self.total("exhausted")
+        waiting, exhausted, asked = self.total("waiting"), self.total("exhausted"), self.selection.told()
         by_force = "If you must: enrichlog enrich JOB_ID --force"
-        if not self.counts and not self.error_types:
+        if not self.counts and not asked:
             return "Nothing has failed."
         if not self.counts:
             return "No posting has failed like that. See what has with: enrichlog errors"
@@ -62,41 +90,42 @@ class RetryPlan:
             return f"{counted(waiting, 'posting')} {wait} {self.next_due:%Y-%m-%d %H:%M:%S} UTC or later; retry then."
         if exhausted:
             have = "has used up its" if exhausted == 1 else "have used up their"
-            asked = "".join(f" --error-type {name}" for name in self.error_types)
-            more = f"Allow one more with: enrichlog retry{asked} --max-attempts {self.most_used + 1}"
+            more = f"Allow one more with: {' '.join(filter(None, ('enrichlog retry', asked)))}"
+            more += f" --max-attempts {self.most_used + 1}"
             return f"{counted(exhausted, 'posting')} {have} attempts. {more if self.most_used < MOST else by_force}"
         return f"Trying these again brings the same. {by_force}"
 
 
 def plan_retry(
-    database: Database, enrichment: str, error_types: Sequence[str], max_attempts: int | None, default: int
+    database: Database, enrichment: str, selection: Selection, policy: Policy, limit: int | None = None
 ) -> RetryPlan:
-    """Plan a retry of what failed with one of these error types (none given: any); deleted postings are no part of it.
-
-    An explicit maximum overrides both the default and the caps of the error types.
-    """
-    plan = RetryPlan(max_attempts, error_types)
+    """Plan a retry of what is selected; deleted postings are no part of it, and no row of a posting is fetched."""
     with database.read() as connection:
-        now = database.dialect.clock(connection)
-    for row in _failed(database, enrichment, error_types):
-        allowed = max_attempts or allowance(row.max_attempts, row.cap, default)
-        used = row.budget_used - row.grants
-        found = verdict(
-            retryable=bool(row.retryable),
-            budget_used=used,
-            allowed=allowed,
-            deaths=row.deaths,
-            due_at=row.due_at,
-            now=now,
-        )
-        plan.counts[row.error_type, found] += 1
-        if found == "will_try":
-            plan.targets.append(Target(row.job_id, row.version))
-        if found == "exhausted":
-            plan.most_used = max(plan.most_used, used)
-        if found == "waiting":
-            plan.next_due = min(filter(None, (plan.next_due, row.due_at)))
+        database.dialect.see_one_moment(connection)
+        now, position = database.dialect.clock(connection), head_position(connection)
+        plan = RetryPlan(enrichment, selection, policy, position, now, limit)
+        _count(connection, plan)
+    plan.estimate = estimate(database, enrichment)
     return plan
+
+
+def counting(plan: RetryPlan) -> Select[Any]:
+    """The query that counts: one row for each error type."""
+    status, verdicts = enrichment_status.c, plan.policy.verdicts(plan.now)
+    sums = [func.sum(case((verdicts[name], 1), else_=0)).label(name) for name in VERDICTS]
+    next_due = func.min(case((verdicts["waiting"], status.due_at))).label("next_due")
+    query = select(status.error_type, *sums, next_due, most_used().label("most_used"))
+    return query.where(*plan.selection.conditions(plan.enrichment), HAS_POSTING).group_by(status.error_type)
+
+
+def targets_of(database: Database, plan: RetryPlan) -> Iterator[list[Target]]:
+    """The postings that the plan takes, in pages, as far as their streams stand where they stood at its position."""
+    left = plan.taken
+    for error_type in sorted(name for name, found in plan.counts if found == "will_try"):
+        after = ""
+        while left and (page := database.page(_targets(plan, error_type, after).limit(min(left, PAGE)))):
+            yield [Target(row.job_id, row.version) for row in page]
+            after, left = page[-1].job_id, left - len(page)
 
 
 def advice(error_type: str) -> str:
@@ -104,14 +133,18 @@ def advice(error_type: str) -> str:
     return ERROR_TYPES[error_type].advice if error_type in ERROR_TYPES else ""
 
 
-def _failed(database: Database, enrichment: str, error_types: Sequence[str]) -> Iterator[Any]:
-    status, after = enrichment_status.c, ""
-    query = select(
-        status.stream_id, status.job_id, status.version, status.error_type, status.retryable, status.cap,
-        status.budget_used, status.grants, status.max_attempts, status.due_at, status.deaths,
-    ).where(status.enrichment == enrichment, status.state == "failed", HAS_POSTING)  # fmt: skip
-    if error_types:
-        query = query.where(status.error_type.in_(error_types))
-    while page := database.page(query.where(status.stream_id > after).order_by(status.stream_id).limit(PAGE)):
-        yield from page
-        after = page[-1].stream_id
+def _count(connection: Connection, plan: RetryPlan) -> None:
+    for row in connection.execute(counting(plan)):
+        counts = {(row.error_type, name): int(getattr(row, name)) for name in VERDICTS}
+        plan.counts.update({key: count for key, count in counts.items() if count})
+        plan.most_used = max(plan.most_used, row.most_used)
+        plan.next_due = min(filter(None, (plan.next_due, row.next_due)), default=None)
+
+
+def _targets(plan: RetryPlan, error_type: str, after: str) -> Select[Any]:
+    status = enrichment_status.c
+    newest = and_(events.c.stream_id == status.stream_id, events.c.version == status.version)
+    query = select(status.job_id, status.version).join(events, newest).where(events.c.position <= plan.position)
+    selected = plan.selection._replace(error_types=(error_type,)).conditions(plan.enrichment)
+    will_be = plan.policy.verdicts(plan.now)["will_try"]
+    return query.where(*selected, will_be, HAS_POSTING, status.job_id > after).order_by(status.job_id)

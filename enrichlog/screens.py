@@ -7,12 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from enrichlog.breakers import Named, list_breakers, what_to_do, why_held
-from enrichlog.errors import ERROR_TYPES
 from enrichlog.posting_files import ImportReport
 from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
-from enrichlog.retry import VERDICTS, allowance
-from enrichlog.retry_plan import RetryPlan, advice
+from enrichlog.retry_plan import advice
 from enrichlog.terminal import advise, counted, money, note, one_line, say, spent, table
 from eventlog.database import Database
 from eventlog.integrity import LogReport
@@ -133,25 +131,6 @@ def status(document: Document) -> None:
     say(f"Attempts: {document['attempts']:,}; {told}")
     if document["projection_failed"]:
         say(advise(_not_shown(document["projection_failed"])))
-
-
-def retry_plan(plan: RetryPlan, default: int) -> None:
-    """What a retry would do."""
-    names = ("Error type", "Will be tried", "Wait", "Used up", "Not retryable")
-    rows = [(name, *(f"{counts[one]:,}" for one in VERDICTS)) for name, counts in plan.by_error_type().items()]
-    if rows:
-        table(names, rows, numbers=names[1:])
-    if plan.max_attempts is not None:
-        retries = plan.max_attempts - 1
-        told = "1 retry" if retries == 1 else f"{retries} retries"
-        say(f"{_at_most(plan.max_attempts)}, the first included ({told}).")
-    else:
-        malformed = allowance(None, ERROR_TYPES["invalid_json"].cap, default)
-        say(f"{_at_most(default)}, {malformed} while answers are malformed; --max-attempts overrides.")
-
-
-def _at_most(attempts: int) -> str:
-    return f"At most {counted(attempts, 'attempt')} each that count{'s' if attempts == 1 else ''}"
 
 
 def drift(found: Drift, *, written: bool) -> None:

@@ -22,6 +22,9 @@ from eventlog.streams import stream_of
 from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 
+PAGE = 500
+"""Postings are requested so many at a time."""
+
 
 class Target(NamedTuple):
     """A posting to be requested, and the version it was at when it was looked at."""
@@ -58,17 +61,28 @@ def request(
     """Request these postings as one batch. Those at another version than the target's are reported, not requested."""
     batch, moved_on = str(uuid.uuid4()), []
     event = EnrichmentRequested(why=why, actor=actor(), batch=batch, max_attempts=max_attempts, reason=reason)
-    for start in range(0, len(targets), 500):
-        proposals = [
-            Proposal(stream_of(enrichment, target.job_id), event, str(uuid.uuid4()), target.version)
-            for target in targets[start : start + 500]
-        ]
-        with database.write() as connection:
-            outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
-        pairs = zip(targets[start : start + 500], outcomes, strict=True)
-        moved_on += [target.job_id for target, outcome in pairs if isinstance(outcome, Conflict)]
+    for start in range(0, len(targets), PAGE):
+        moved_on += request_page(database, enrichment, event, targets[start : start + PAGE])
+    return Requested(batch_scope(database, batch), moved_on)
+
+
+def request_page(
+    database: Database, enrichment: str, event: EnrichmentRequested, targets: Sequence[Target]
+) -> list[str]:
+    """Append this request to the streams of up to a page of postings; returns those that had moved on."""
+    proposals = [
+        Proposal(stream_of(enrichment, target.job_id), event, str(uuid.uuid4()), target.version) for target in targets
+    ]
+    with database.write() as connection:
+        outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    pairs = zip(targets, outcomes, strict=True)
+    return [target.job_id for target, outcome in pairs if isinstance(outcome, Conflict)]
+
+
+def batch_scope(database: Database, batch: str) -> Scope:
+    """The scope of a run over what one batch has requested."""
     with database.read() as connection:
-        return Requested(Scope(database.dialect.clock(connection), batch), moved_on)
+        return Scope(database.dialect.clock(connection), batch)
 
 
 def choose(database: Database, enrichment: str, job_ids: Sequence[str], max_attempts: int, *, force: bool) -> Chosen:
@@ -118,7 +132,9 @@ def _why_left(row: Any, max_attempts: int, now: datetime, *, force: bool) -> str
         return None
     if row.state == "succeeded":
         return "already enriched"
-    if row.state == "dismissed" or not row.retryable:
-        return f"{row.error_type or 'dismissed'}: trying again brings the same"
+    if row.state == "dismissed":
+        return "it was dismissed; to try it all the same: enrichlog requeue JOB_ID --reason TEXT"
+    if not row.retryable:
+        return f"{row.error_type}: trying again brings the same"
     allowed = allowance(row.max_attempts, row.cap, max_attempts)
     return "its attempts are used up" if row.budget_used - row.grants >= allowed else None

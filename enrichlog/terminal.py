@@ -48,10 +48,10 @@ def one_line(text: str) -> str:
 
 
 _flags = {"database": "", "enrichment": ""}
-_OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "reclassify", "export")
-_OF_ALL = ("import", "rebuild", "verify", "breaker (?:list|open|close)")
+_OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "reclassify", "export", "dismiss", "requeue")
+_OF_ALL = ("import", "rebuild", "verify", "breaker (?:list|open|close)", "batch (?:list|show|cancel)")
 _COMMAND = re.compile(
-    rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:JOB_ID|FILE|TEXT|[0-9a-f]{{8}}|--[a-z-]+(?: [a-z0-9_]+)?))*"
+    rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:JOB_ID|FILE|TEXT|[0-9a-f]{{8}}|--[a-z-]+(?: \S*\w)?))*"
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from enrichlog import reports, screens, terminal
@@ -26,8 +27,11 @@ MISSED = "another program holds it, or has enriched or deleted it meanwhile"
 def run(
     settings: Settings, database: Database, enrichment: Enrichment, scope: Scope, left: Mapping[str, str],
     limit: int | None = None, max_cost: float | None = None, *, fail_on_error: bool, as_json: bool,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> int:  # fmt: skip
     """Work through a scope, tell what was done, and return the exit code; `max_cost` is in dollars.
+
+    `more` is what the document says beside what was done.
 
     What the database raises is raised again, after what was done until then, if anything, is told.
     """
@@ -52,22 +56,23 @@ def run(
     if failure is not None:
         so_far.stopped = so_far.stopped or redact(str(failure))
         if so_far.done:
-            _tell(so_far, seconds, left, None, as_json=as_json)
+            _tell(so_far, seconds, left, None, more, as_json=as_json)
         raise failure
     left = {**left, **dict.fromkeys(so_far.missed, MISSED)}
-    _tell(so_far, seconds, left, reports.status(database, enrichment.name), as_json=as_json)
+    _tell(so_far, seconds, left, reports.status(database, enrichment.name), more, as_json=as_json)
     if so_far.stopped and not as_json:
         screens.warn_of_breakers(database)
     return _exit_code(so_far, fail_on_error=fail_on_error)
 
 
 def _tell(
-    run: Run, seconds: float, left: Mapping[str, str], standing: reports.Document | None, *, as_json: bool
-) -> None:
+    run: Run, seconds: float, left: Mapping[str, str], standing: reports.Document | None, more: Mapping[str, Any], *,
+    as_json: bool,
+) -> None:  # fmt: skip
     if as_json:
         done = {name: value for name, value in vars(run).items() if name != "missed"}  # they are among the left
         summary: dict[str, Any] = {**done, "done": run.done, "seconds": round(seconds, 3), "left": left}
-        terminal.print_json(summary | {"projection_failed": standing and standing["projection_failed"]})
+        terminal.print_json({**more, **summary} | {"projection_failed": standing and standing["projection_failed"]})
     else:
         screens.enriched(run, seconds, left, standing)
 

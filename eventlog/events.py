@@ -123,6 +123,7 @@ class EnrichmentRequested(Event):
     batch: str | None = None
     grant: int = Field(0, ge=0)
     max_attempts: int | None = Field(None, ge=1)
+    selection: str | None = Field(None, description="which postings the batch took, as its options would be typed")
     reason: str | None = None
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    literal_column,
     select,
     text,
     update,
@@ -386,7 +387,32 @@ Index(
     sqlite_where=_runs_alone,
     postgresql_where=_runs_alone,
 )
-Index("enrichment_status_failed", _columns.enrichment, _columns.state, _columns.completed_at)
+IS_FAILED = _columns.state == literal_column("'failed'")  # spelt out: a parameter does not match a partial index
+Index(
+    "enrichment_status_failed",
+    _columns.enrichment,
+    _columns.completed_at,
+    _columns.error_type,
+    sqlite_where=IS_FAILED,
+    postgresql_where=IS_FAILED,
+)
+Index(  # all that the plan of a retry counts, in the order of postings: these are looked up for each
+    "enrichment_status_retry",
+    _columns.enrichment,
+    _columns.error_type,
+    _columns.job_id,
+    _columns.retryable,
+    _columns.budget_used,
+    _columns.grants,
+    _columns.max_attempts,
+    _columns.cap,
+    _columns.deaths,
+    _columns.due_at,
+    _columns.completed_at,
+    _columns.request_model,
+    sqlite_where=IS_FAILED,
+    postgresql_where=IS_FAILED,
+)
 Index(
     "enrichment_status_not_shown",
     _columns.stream_id,

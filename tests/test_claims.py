@@ -19,8 +19,8 @@ from enrichlog.errors import ERROR_TYPES
 from enrichlog.outcome import Failed, Outcome
 from enrichlog.postings import Posting, job_postings, load_postings
 from enrichlog.retry import allowance, verdict
-from enrichlog.retry_plan import plan_retry
 from enrichlog.scope import Scope, count_due, scope_branches
+from enrichlog.selection import Policy, Selection
 from enrichlog.settings import Settings, configure
 from enrichlog.targets import Target, request, scope_of
 from eventlog import dialects
@@ -567,8 +567,9 @@ def test_the_view_the_plan_the_claims_and_the_rules_agree_on_what_is_tried_again
 
     viewed = [one["job_id"] for one in run(database, "SELECT job_id FROM jobs_needing_retry")]
     assert sorted(viewed) == sorted(expected)
-    planned = plan_retry(database, "job", (), None, 5)
-    assert sorted(target.job_id for target in planned.targets) == sorted(expected)
+    conditions = [*Selection().conditions("job"), Policy(None, 5).verdicts(now)["will_try"]]
+    planned = database.page(select(enrichment_status.c.job_id).where(*conditions))
+    assert sorted(one.job_id for one in planned) == sorted(expected)
     query = select(enrichment_status.c.job_id).where(enrichment_status.c.state == "failed")
     branches = [*scope_branches("job", Scope(now), now, 5), *scope_branches("job", Scope(now), now, 5, alone=True)]
     claimed = [one.job_id for branch in branches for one in database.page(query.where(branch))]

@@ -160,3 +160,21 @@ def test_a_retry_takes_what_is_retryable_within_its_budget_and_due(
 @pytest.mark.parametrize(("due_at", "found"), [(NOON, "will_try"), (None, "exhausted")])
 def test_the_death_of_a_worker_does_not_use_up_what_a_posting_is_allowed(due_at: datetime | None, found: str) -> None:
     assert verdict(retryable=True, budget_used=5, allowed=5, deaths=1, due_at=due_at, now=NOON) == found
+
+
+@pytest.mark.parametrize(
+    ("used", "deaths", "due_at", "found"),
+    [
+        (4, 0, None, "will_try"),
+        (5, 0, None, "exhausted"),
+        (4, 0, NOON + DAY, "waiting"),
+        (4, 4, None, "will_try"),
+        (5, 5, None, "exhausted"),
+    ],
+)
+def test_an_explicit_maximum_also_takes_what_was_given_up(
+    used: int, deaths: int, due_at: datetime | None, found: str
+) -> None:
+    now = NOON.astimezone(UTC)
+    asked = {"retryable": True, "budget_used": used, "allowed": 5, "deaths": deaths, "due_at": due_at, "now": now}
+    assert verdict(**asked, explicit=True) == found

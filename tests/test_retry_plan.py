@@ -3,10 +3,13 @@
 import pytest
 
 from enrichlog.retry import DEFAULT_MAX_ATTEMPTS
-from enrichlog.retry_plan import RetryPlan, plan_retry
+from enrichlog.retry_batch import request_plan
+from enrichlog.retry_plan import RetryPlan, plan_retry, targets_of
+from enrichlog.selection import Policy, Selection
 from enrichlog.simulator import Fault, Rule, Script, Simulator
-from enrichlog.targets import Target, request
+from enrichlog.targets import Target
 from eventlog.database import Database
+from eventlog.events import BreakerSet
 from tests.builders import StoppedClock, failed, requested, run, started, status, succeeded, tell
 from tests.command_line import Command
 from tests.service import import_many, import_postings, of_type, posting
@@ -21,7 +24,15 @@ def fail(database: Database, job_id: str, attempts: int = 1, **facts: object) ->
 
 
 def plan(database: Database, *error_types: str, max_attempts: int | None = None) -> RetryPlan:
-    return plan_retry(database, "job", error_types, max_attempts, DEFAULT_MAX_ATTEMPTS)
+    return plan_retry(database, "job", Selection(error_types), Policy(max_attempts, DEFAULT_MAX_ATTEMPTS))
+
+
+def targets(database: Database, made: RetryPlan) -> list[Target]:
+    return [target for page in targets_of(database, made) for target in page]
+
+
+def ids(database: Database, made: RetryPlan) -> list[str]:
+    return [target.job_id for target in targets(database, made)]
 
 
 def test_only_what_failed_is_in_the_plan_at_the_version_it_was_looked_at(database: Database) -> None:
@@ -29,7 +40,7 @@ def test_only_what_failed_is_in_the_plan_at_the_version_it_was_looked_at(databas
     tell(database, "job-2", requested(), started(), succeeded())
     tell(database, "job-3", requested())
     made = plan(database)
-    assert made.targets == [Target("1", 3)]
+    assert targets(database, made) == [Target("1", 3)]
     assert made.by_error_type() == {"quota_exceeded": {"will_try": 1, "waiting": 0, "exhausted": 0, "not_retryable": 0}}
 
 
@@ -37,10 +48,10 @@ def test_what_waits_says_until_when_and_is_taken_then(timed: Database, clock: St
     for job_id, wait in (("1", 60_000), ("2", 30_000)):
         fail(timed, job_id, error_type="timeout", counts=True, wait_ms=wait)
     made = plan(timed)
-    assert (made.targets, made.total("waiting")) == ([], 2)
+    assert (made.taken, made.total("waiting")) == (0, 2)
     assert made.why_nothing() == "2 postings wait until 2024-01-01 12:00:30 UTC or later; retry then."
     clock.advance(seconds=30)
-    assert [target.job_id for target in plan(timed).targets] == ["2"]
+    assert ids(timed, plan(timed)) == ["2"]
 
 
 def test_used_up_budgets_are_told_with_what_to_type_and_an_explicit_maximum_reopens_them(database: Database) -> None:
@@ -50,8 +61,8 @@ def test_used_up_budgets_are_told_with_what_to_type_and_an_explicit_maximum_reop
     assert made.why_nothing() == (
         "1 posting has used up its attempts. Allow one more with: enrichlog retry --max-attempts 6"
     )
-    assert plan(database, max_attempts=5).targets == []
-    assert [target.job_id for target in plan(database, max_attempts=6).targets] == ["1"]
+    assert plan(database, max_attempts=5).taken == 0
+    assert ids(database, plan(database, max_attempts=6)) == ["1"]
 
 
 def test_what_to_type_for_used_up_budgets_would_try_them_all_and_only_what_was_asked_for(database: Database) -> None:
@@ -95,7 +106,7 @@ def test_failures_that_do_not_count_use_nothing_up(database: Database) -> None:
 def test_what_brings_the_same_is_not_tried(database: Database) -> None:
     fail(database, "1", error_type="refusal", counts=True, retryable=False)
     made = plan(database, max_attempts=99)
-    assert (made.targets, made.total("not_retryable")) == ([], 1)
+    assert (made.taken, made.total("not_retryable")) == (0, 1)
     assert made.why_nothing().endswith("enrichlog enrich JOB_ID --force")
 
 
@@ -109,10 +120,10 @@ def test_nothing_that_failed_so_is_told(database: Database) -> None:
 def test_a_posting_that_moved_on_since_the_plan_is_reported_and_not_requested(database: Database) -> None:
     fail(database, "1")
     fail(database, "2")
-    made = plan(database)
+    made = plan(database, max_attempts=7)
     tell(database, "job-1", requested("retry"))
-    outcome = request(database, "job", made.targets, "retry", max_attempts=7)
-    assert outcome.moved_on == ["1"]
+    outcome = request_plan(database, made, None)
+    assert (outcome.requested, outcome.moved_on, outcome.moved) == (1, 1, ["1"])
     assert (status(database, "job-2")["max_attempts"], status(database, "job-1")["max_attempts"]) == (7, None)
 
 
@@ -127,12 +138,20 @@ def mixed(enrichlog: Command, database: Database, simulator: Simulator) -> Comma
     simulator.play(Script(rules=[Rule(f"Work number {job_id}.", kinds) for job_id, kinds in faults.items()]))
     enrichlog("enrich", "--concurrency", "1", "2", "3")
     enrichlog("enrich", "1")
+    close_breaker(database)
     return enrichlog
+
+
+def close_breaker(database: Database) -> None:
+    """What a person does who knows that the quota is back."""
+    told = of_type(database, "EnrichmentFailed")[-1].facts
+    about = {name: told[name] for name in ("endpoint", "request_model", "credential")}
+    tell(database, "$breaker-1", BreakerSet(**about, state="closed", actor="tests"))
 
 
 def test_a_dry_run_shows_the_plan_and_tries_nothing(mixed: Command, simulator: Simulator) -> None:
     calls = len(simulator.journal)
-    rows = {line.split()[0]: line.split()[1:] for line in mixed.done("retry", "--dry-run").out.splitlines()[1:-1]}
+    rows = {line.split()[0]: line.split()[1:] for line in mixed.done("retry", "--dry-run").out.splitlines()[1:-2]}
     assert rows == {
         "quota_exceeded": ["1", "0", "0", "0"], "invalid_json": ["0", "1", "0", "0"], "refusal": ["0", "0", "0", "1"],
     }  # fmt: skip
@@ -141,9 +160,10 @@ def test_a_dry_run_shows_the_plan_and_tries_nothing(mixed: Command, simulator: S
 
 @pytest.mark.parametrize(("name", "word"), [("--max-attempts", "3"), ("--max-retries", "2")])
 def test_the_plan_shows_attempts_and_retries_whichever_was_typed(mixed: Command, name: str, word: str) -> None:
-    assert "At most 3 attempts each that count, the first included (2 retries)." in mixed.done(
-        "retry", "--dry-run", name, word
-    ).out  # fmt: skip
+    told = (
+        "At most 3 attempts each that count, the first included (2 retries); this overrides the usual 5 and all caps."
+    )
+    assert told in mixed.done("retry", "--dry-run", name, word).out
 
 
 def test_one_attempt_is_told_as_one(mixed: Command) -> None:
@@ -194,4 +214,4 @@ def test_a_deleted_posting_is_no_part_of_the_plan(database: Database) -> None:
     for job_id in ("000", "001"):
         tell(database, f"job-{job_id}", started(), failed(wait_ms=0))
     run(database, "DELETE FROM job_postings WHERE id = '000'")
-    assert [target.job_id for target in plan_retry(database, "job", (), None, 5).targets] == ["001"]
+    assert ids(database, plan(database)) == ["001"]

@@ -69,9 +69,11 @@ CREATE INDEX enrichment_status_alone ON enrichment_status (enrichment, due_at) W
 
 CREATE INDEX enrichment_status_due ON enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
 
-CREATE INDEX enrichment_status_failed ON enrichment_status (enrichment, state, completed_at);
+CREATE INDEX enrichment_status_failed ON enrichment_status (enrichment, completed_at, error_type) WHERE state = 'failed';
 
 CREATE INDEX enrichment_status_not_shown ON enrichment_status (stream_id) WHERE projection_error IS NOT NULL;
+
+CREATE INDEX enrichment_status_retry ON enrichment_status (enrichment, error_type, job_id, retryable, budget_used, grants, max_attempts, cap, deaths, due_at, completed_at, request_model) WHERE state = 'failed';
 
 CREATE TABLE breaker (
     endpoint TEXT NOT NULL,

@@ -1,0 +1,81 @@
+"""What calls will take, going by what the newest ones took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Select, and_, select, union_all
+
+from eventlog.database import Database
+from eventlog.events import EnrichmentFailed, EnrichmentSucceeded
+from eventlog.schema import events
+from eventlog.streams import join
+
+NEWEST = 2_000
+SCANNED = 10_000
+"""How many of the newest ends of each type are looked through for those of one enrichment."""
+
+
+class Estimate(NamedTuple):
+    """Sums over the newest ends whose tokens are known: `calls` of them, of which `priced` have a known price."""
+
+    calls: int = 0
+    tokens: int = 0
+    priced: int = 0
+    cost_microdollars: int = 0
+
+    @property
+    def unpriced(self) -> int:
+        """The calls of which nobody knows the price: they are no part of the mean, never free."""
+        return self.calls - self.priced
+
+    def tokens_of(self, count: int) -> int | None:
+        """The tokens of so many calls; None when no call has told any."""
+        return round(count * self.tokens / self.calls) if self.calls else None
+
+    def cost_of(self, count: int) -> int | None:
+        """What so many calls cost, in micro-dollars; None when no price is known."""
+        return round(count * self.cost_microdollars / self.priced) if self.priced else None
+
+
+def estimate(database: Database, enrichment: str) -> Estimate:
+    """The estimate from the newest 2,000 ends of an enrichment that called, its successes and failures alike.
+
+    An end without tokens, such as that of a call that was refused, says nothing about a call that is answered.
+    """
+    ends = [_newest(enrichment, kind.__name__) for kind in (EnrichmentSucceeded, EnrichmentFailed)]
+    both = union_all(*(select(one.c.position, one.c.facts) for one in ends)).subquery()
+    rows = database.page(select(both.c.facts).order_by(both.c.position.desc()).limit(NEWEST))
+    return _added(orjson.loads(row.facts) for row in rows)
+
+
+def _newest(enrichment: str, kind: str) -> Any:
+    """The newest ends of one type that are of this enrichment, by the index of types: a short range of it."""
+    looked_through: Select[Any] = select(events.c.position, events.c.stream_id, events.c.facts)
+    newest = looked_through.where(events.c.type == kind).order_by(events.c.position.desc()).limit(SCANNED).subquery()
+    first, behind = join(enrichment, ""), enrichment + "."  # the sign behind the dash
+    ours = and_(newest.c.stream_id >= first, newest.c.stream_id < behind)
+    return (
+        select(newest.c.position, newest.c.facts)
+        .where(ours)
+        .order_by(newest.c.position.desc())
+        .limit(NEWEST)
+        .subquery()
+    )
+
+
+def _added(ends: Iterable[dict[str, Any]]) -> Estimate:
+    total = Estimate()
+    for facts in ends:
+        tokens = [facts.get(name) for name in ("input_tokens", "output_tokens")]
+        if facts["called"] and any(tokens):
+            cost = facts.get("cost_microdollars")
+            total = Estimate(
+                total.calls + 1,
+                total.tokens + sum(filter(None, tokens)),
+                total.priced + (cost is not None),
+                total.cost_microdollars + (cost or 0),
+            )
+    return total

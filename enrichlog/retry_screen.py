@@ -1,0 +1,73 @@
+"""How the plan of a retry looks, in a terminal and as a document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from enrichlog.errors import ERROR_TYPES
+from enrichlog.retry import VERDICTS, allowance
+from enrichlog.retry_batch import RetryBatch
+from enrichlog.retry_plan import RetryPlan
+from enrichlog.terminal import advise, counted, money, say, table
+
+
+def plan(made: RetryPlan) -> None:
+    """What a retry would do."""
+    names = ("Error type", "Will be tried", "Wait", "Used up", "Not retryable")
+    rows = [(name, *(f"{counts[one]:,}" for one in VERDICTS)) for name, counts in made.by_error_type().items()]
+    if rows:
+        table(names, rows, numbers=names[1:])
+    say(_allowed(made))
+    if made.taken:
+        say(f"{counted(made.taken, 'posting')} would be tried, as of position {made.position}: {_estimated(made)}")
+    else:
+        say(advise(made.why_nothing()))
+    if made.left_for_later:
+        say(f"{counted(made.left_for_later, 'posting')} more could be tried, and are left for later by --limit.")
+
+
+def requested(made: RetryBatch, of: RetryPlan) -> None:
+    """What became of the plan when it was confirmed."""
+    say(f"Batch {made.batch}: {counted(made.requested, 'posting')} requested.")
+    if made.moved_on:
+        say(f"{counted(made.moved_on, 'posting')} of {of.taken:,} moved on since the plan was made, and are left.")
+
+
+def document(made: RetryPlan) -> dict[str, Any]:
+    """The plan for scripts."""
+    maximum, default = made.policy.max_attempts or made.policy.default, made.policy.default
+    counts = {"will_try": made.taken, "left_for_later": made.left_for_later, "by_error_type": made.by_error_type()}
+    attempts = {"max_attempts": maximum, "max_retries": maximum - 1, "default_max_attempts": default}
+    why = None if made.taken else advise(made.why_nothing())
+    pinned = {"position": made.position, "selection": made.selection.told()}
+    return {**pinned, **attempts, **counts, "next_due": made.next_due, "estimate": _estimate(made), "why_nothing": why}
+
+
+def _estimate(made: RetryPlan) -> dict[str, Any]:
+    found = made.estimate
+    expected = {"tokens": found.tokens_of(made.taken), "cost_microdollars": found.cost_of(made.taken)}
+    return {**expected, "based_on_calls": found.calls, "of_unknown_price": found.unpriced}
+
+
+def _estimated(made: RetryPlan) -> str:
+    found = made.estimate
+    tokens, cost = found.tokens_of(made.taken), found.cost_of(made.taken)
+    if tokens is None:
+        return "what they cost is not known before a call has been answered."
+    basis = f"going by the last {counted(found.calls, 'answered call')}"
+    price = "at a price that is not known" if cost is None else money(cost)
+    unknown = f", {found.unpriced:,} of unknown price" if cost is not None and found.unpriced else ""
+    return f"about {tokens:,} tokens, {price} ({basis}{unknown})."
+
+
+def _allowed(made: RetryPlan) -> str:
+    asked, default = made.policy.max_attempts, made.policy.default
+    if asked is None:
+        malformed = allowance(None, ERROR_TYPES["invalid_json"].cap, default)
+        return f"{_at_most(default)}, {malformed} while answers are malformed; --max-attempts overrides."
+    retries = "1 retry" if asked == 2 else f"{asked - 1} retries"
+    return f"{_at_most(asked)}, the first included ({retries}); this overrides the usual {default} and all caps."
+
+
+def _at_most(attempts: int) -> str:
+    return f"At most {counted(attempts, 'attempt')} each that count{'s' if attempts == 1 else ''}"

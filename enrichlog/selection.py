@@ -1,0 +1,109 @@
+"""Which failed postings are meant, and what a retry does with each: as conditions on the indexes of failures."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, and_, case, func, or_
+
+from enrichlog.exceptions import UsageError
+from enrichlog.retry import Verdict, allowance, verdict
+from eventlog.events import iso
+from projections.enrichment_status import IS_FAILED, Status, enrichment_status
+
+_status = enrichment_status.c
+
+
+class Selection(NamedTuple):
+    """Failed postings by error type (none given: any), by when they failed, and by the model that was asked."""
+
+    error_types: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    model: str | None = None
+
+    def told(self) -> str:
+        """The options that mean the same; empty when nothing is left out."""
+        options = [f"--error-type {name}" for name in self.error_types]
+        options += [f"--since {iso(self.since)}"] if self.since else []
+        options += [f"--until {iso(self.until)}"] if self.until else []
+        options += [f"--model {self.model}"] if self.model else []
+        return " ".join(options)
+
+    def conditions(self, enrichment: str) -> list[ColumnElement[bool]]:
+        """The rows of `enrichment_status` that are meant."""
+        found = [_status.enrichment == enrichment, IS_FAILED]
+        found += [_status.error_type.in_(self.error_types)] if self.error_types else []
+        found += [_status.completed_at >= self.since] if self.since else []
+        found += [_status.completed_at < self.until] if self.until else []
+        found += [_status.request_model == self.model] if self.model else []
+        return found
+
+    def has(self, status: Status) -> bool:
+        """Whether a posting of this status is meant: the same rule for one that is at hand."""
+        at = status.completed_at
+        return (
+            status.state == "failed"
+            and at is not None
+            and (not self.error_types or status.error_type in self.error_types)
+            and (self.since is None or at >= self.since)
+            and (self.until is None or at < self.until)
+            and (self.model is None or status.request_model == self.model)
+        )
+
+
+def selection_of(
+    error_types: tuple[str, ...], since: datetime | None, until: datetime | None, model: str | None = None
+) -> Selection:
+    """The selection of these options. Raises `UsageError` for times that leave nothing between them."""
+    if since and until and since >= until:
+        raise UsageError(reason=f"--since {iso(since)} is not before --until {iso(until)}: nothing lies between them.")
+    return Selection(error_types, since, until, model)
+
+
+class Policy(NamedTuple):
+    """How often a posting may fail: `max_attempts` was asked for and overrides all caps, `default` is the usual."""
+
+    max_attempts: int | None
+    default: int
+
+    def verdicts(self, now: datetime) -> dict[Verdict, ColumnElement[bool]]:
+        """What a retry does with a failed posting, as `enrichlog.retry.verdict` has it."""
+        died = _status.deaths > 0
+        if self.max_attempts:
+            used_up = case((died, _status.deaths), else_=_used()) >= self.max_attempts
+        else:
+            used_up = or_(_status.due_at.is_(None), and_(~died, _used() >= self._usually_allowed()))
+        may_be, waits = and_(_status.retryable, ~used_up), _status.due_at > now
+        return {
+            "will_try": and_(may_be, or_(_status.due_at.is_(None), ~waits)),
+            "waiting": and_(may_be, _status.due_at.is_not(None), waits),
+            "exhausted": and_(_status.retryable, used_up),
+            "not_retryable": ~_status.retryable,
+        }
+
+    def verdict(self, status: Status, now: datetime) -> Verdict:
+        """The same of one status that is at hand."""
+        return verdict(
+            retryable=bool(status.retryable),
+            budget_used=status.budget_used - status.grants,
+            allowed=self.max_attempts or allowance(status.max_attempts, status.cap, self.default),
+            deaths=status.deaths,
+            due_at=status.due_at,
+            now=now,
+            explicit=self.max_attempts is not None,
+        )
+
+    def _usually_allowed(self) -> ColumnElement[int]:
+        capped = case((_status.cap < self.default, _status.cap), else_=self.default)
+        return func.coalesce(_status.max_attempts, capped)
+
+
+def most_used() -> ColumnElement[int]:
+    """The most counted failures of any posting, less what was granted."""
+    return func.max(_used())
+
+
+def _used() -> ColumnElement[int]:
+    return _status.budget_used - _status.grants
