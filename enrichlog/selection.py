@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, func, or_
 
@@ -31,12 +31,14 @@ class Selection(NamedTuple):
         options += [f"--model {self.model}"] if self.model else []
         return " ".join(options)
 
-    def conditions(self, enrichment: str) -> list[ColumnElement[bool]]:
-        """The rows of `enrichment_status` that are meant."""
+    def conditions(
+        self, enrichment: str, failed_at: ColumnElement[Any] = _status.completed_at
+    ) -> list[ColumnElement[bool]]:
+        """The rows of `enrichment_status` that are meant; `failed_at` is the time as the query has it."""
         found = [_status.enrichment == enrichment, IS_FAILED]
         found += [_status.error_type.in_(self.error_types)] if self.error_types else []
-        found += [_status.completed_at >= self.since] if self.since else []
-        found += [_status.completed_at < self.until] if self.until else []
+        found += [failed_at >= self.since] if self.since else []
+        found += [failed_at < self.until] if self.until else []
         found += [_status.request_model == self.model] if self.model else []
         return found
 

@@ -17,7 +17,10 @@ RUN = {
     "succeeded", "failed", "late", "errors", "input_tokens", "output_tokens", "cost_microdollars", "unpriced_calls",
     "simulated", "stopped", "signal", "done", "seconds", "left", "projection_failed",
 }  # fmt: skip
-PLAN = {"max_attempts", "max_retries", "will_try", "by_error_type", "next_due", "why_nothing"}
+PLAN = {
+    "position", "selection", "max_attempts", "max_retries", "default_max_attempts", "will_try", "left_for_later",
+    "by_error_type", "next_due", "estimate", "why_nothing",
+}  # fmt: skip
 DRIFT = {"projection", "events", "streams", "counts", "gone", "examples", "written", "refused", "total"}
 EVENT = {"position", "version", "type", "recorded_at", "payload"}
 
@@ -100,7 +103,7 @@ def test_a_plan_for_nothing_says_why(scripted: Command) -> None:
 def test_a_retry_is_a_run(scripted: Command) -> None:
     scripted.done("breaker", "close", "--reason", "mended")
     document = scripted.json("retry", "--yes")
-    assert set(document) == RUN
+    assert set(document) == RUN | {"batch", "position", "requested", "moved_on", "left_for_later"}
     assert (document["succeeded"], document["failed"], document["simulated"]) == (1, 0, True)
 
 

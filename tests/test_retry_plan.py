@@ -1,26 +1,35 @@
 """A bulk retry is a plan first: what it takes, what waits, what is used up, and what would bring the same again."""
 
-import pytest
+from collections import Counter
+from datetime import timedelta
+from itertools import product
 
+import pytest
+from sqlalchemy import select
+
+from enrichlog.estimate import Estimate
+from enrichlog.exceptions import UsageError
 from enrichlog.retry import DEFAULT_MAX_ATTEMPTS
 from enrichlog.retry_batch import request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry, targets_of
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Policy, Selection, selection_of
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target
 from eventlog.database import Database
-from eventlog.events import BreakerSet
-from tests.builders import StoppedClock, failed, requested, run, started, status, succeeded, tell
+from projections.enrichment_status import enrichment_status, status_of
+from tests.builders import NOON, StoppedClock, failed, requested, run, started, status, succeeded, tell
 from tests.command_line import Command
-from tests.service import import_many, import_postings, of_type, posting
+from tests.service import close_breaker, import_many, import_postings, of_type, posting, whole_log
+
+HOUR = timedelta(hours=1)
 
 
-def fail(database: Database, job_id: str, attempts: int = 1, **facts: object) -> None:
+def fail(database: Database, job_id: str, attempts: int = 1, model: str = "model-1", **facts: object) -> None:
     """A posting that failed so many times; by default for a reason that is over at once."""
     verdict = {"error_type": "quota_exceeded", "counts": False, "wait_ms": 0, **facts}
     import_postings(database, posting(job_id))
     for number in range(1, attempts + 1):
-        tell(database, f"job-{job_id}", started(number), failed(number, **verdict))
+        tell(database, f"job-{job_id}", started(number, request_model=model), failed(number, **verdict))
 
 
 def plan(database: Database, *error_types: str, max_attempts: int | None = None) -> RetryPlan:
@@ -127,6 +136,95 @@ def test_a_posting_that_moved_on_since_the_plan_is_reported_and_not_requested(da
     assert (status(database, "job-2")["max_attempts"], status(database, "job-1")["max_attempts"]) == (7, None)
 
 
+def test_a_plan_can_be_of_a_time_and_of_a_model(timed: Database, clock: StoppedClock) -> None:
+    for number in range(3):
+        fail(timed, str(number), model=f"model-{number}")
+        clock.advance(hours=1)
+    for selection, expected in (
+        (Selection(since=NOON + HOUR), ["1", "2"]),
+        (Selection(until=NOON + HOUR), ["0"]),
+        (Selection(since=NOON + HOUR, until=NOON + 2 * HOUR), ["1"]),
+        (Selection(model="model-1"), ["1"]),
+        (Selection(("quota_exceeded",), since=NOON + HOUR, model="model-2"), ["2"]),
+        (Selection(("timeout",)), []),
+    ):
+        made = plan_retry(timed, "job", selection, Policy(None, 5))
+        assert (ids(timed, made), made.taken) == (expected, len(expected))
+
+
+def test_times_that_leave_nothing_between_them_are_refused() -> None:
+    with pytest.raises(UsageError, match="nothing lies between them"):
+        selection_of((), NOON, NOON)
+    assert selection_of((), NOON, NOON + HOUR).told() == (
+        "--since 2024-01-01T12:00:00.000000Z --until 2024-01-01T13:00:00.000000Z"
+    )
+
+
+def test_a_limit_leaves_the_rest_for_later_and_says_how_many(database: Database) -> None:
+    for number in range(5):
+        fail(database, str(number), error_type=("quota_exceeded", "connection")[number % 2])
+    made = plan_retry(database, "job", Selection(), Policy(None, 5), 3)
+    assert (made.taken, made.left_for_later) == (3, 2)
+    outcome = request_plan(database, made, "the quota is back")
+    assert (outcome.requested, outcome.moved_on, outcome.moved) == (3, 0, [])
+    requests = of_type(database, "EnrichmentRequested")[-3:]
+    assert {one.facts["batch"] for one in requests} == {outcome.batch}
+    assert {one.facts["selection"] for one in requests} == {f"--limit 3 at position {made.position}"}
+    assert [one.content for one in requests] == [{"reason": "the quota is back"}] * 3
+
+
+def test_what_was_given_up_is_used_up_until_an_explicit_maximum_takes_it(database: Database) -> None:
+    fail(database, "1", 1, error_type="connection", max_deferrals=1)
+    assert plan(database).total("exhausted") == 1
+    assert ids(database, plan(database, max_attempts=1)) == ["1"]
+
+
+def test_what_failed_only_after_the_plan_is_no_part_of_it(database: Database) -> None:
+    fail(database, "1")
+    made = plan(database)
+    fail(database, "2")
+    assert ids(database, made) == ["1"]
+
+
+def test_what_moved_on_before_its_page_was_read_is_told_by_name_and_counted(database: Database) -> None:
+    for job_id in ("gone", "on", "still"):
+        fail(database, job_id)
+    import_postings(database, posting("new"))
+    made = plan(database)
+    tell(database, "job-on", started(2), succeeded(2))
+    tell(database, "job-new", started(), failed())
+    run(database, "DELETE FROM job_postings WHERE id = 'gone'")
+    outcome = request_plan(database, made, None)
+    assert (outcome.requested, outcome.moved_on, outcome.moved) == (1, 2, ["on"])
+
+
+def test_the_sums_of_the_database_and_the_rule_for_one_posting_agree(timed: Database, clock: StoppedClock) -> None:
+    kinds: list[dict[str, object]] = [
+        {"error_type": "timeout", "counts": True}, {"error_type": "timeout", "counts": True, "wait_ms": 60_000},
+        {"error_type": "invalid_json", "counts": True, "cap": 2}, {"error_type": "refusal", "retryable": False},
+        {"error_type": "connection", "max_deferrals": 2},
+    ]  # fmt: skip
+    for number, (facts, attempts) in enumerate(product(kinds, (1, 2, 5))):
+        fail(timed, str(number), attempts, **facts)
+    statuses = [status_of(row._mapping) for row in timed.page(select(enrichment_status))]
+    for policy in (Policy(None, 5), Policy(None, 1), Policy(2, 5), Policy(9, 5)):
+        made = plan_retry(timed, "job", Selection(), policy)
+        assert made.counts == Counter((one.error_type, policy.verdict(one, clock())) for one in statuses)
+
+
+def test_what_a_plan_will_cost_goes_by_the_newest_calls_that_were_answered(database: Database) -> None:
+    fail(database, "1")
+    assert (plan(database).estimate.tokens_of(1), plan(database).estimate.cost_of(1)) == (None, None)
+    usage = {"input_tokens": 100, "output_tokens": 20}
+    tell(database, "other-1", requested(), started(), succeeded(input_tokens=9_000, cost_microdollars=9_000))
+    tell(database, "job-2", requested(), started(), succeeded(**usage, cost_microdollars=40))
+    tell(database, "job-3", requested(), started(), succeeded(input_tokens=60, output_tokens=20))
+    tell(database, "job-4", requested(), started(), failed(called=False, **usage))
+    found = plan(database).estimate
+    assert found == Estimate(calls=2, tokens=200, priced=1, cost_microdollars=40)
+    assert (found.tokens_of(3), found.cost_of(3), found.unpriced) == (300, 120, 1)
+
+
 # -- as typed ---------------------------------------------------------------------------------------------------------
 
 
@@ -140,13 +238,6 @@ def mixed(enrichlog: Command, database: Database, simulator: Simulator) -> Comma
     enrichlog("enrich", "1")
     close_breaker(database)
     return enrichlog
-
-
-def close_breaker(database: Database) -> None:
-    """What a person does who knows that the quota is back."""
-    told = of_type(database, "EnrichmentFailed")[-1].facts
-    about = {name: told[name] for name in ("endpoint", "request_model", "credential")}
-    tell(database, "$breaker-1", BreakerSet(**about, state="closed", actor="tests"))
 
 
 def test_a_dry_run_shows_the_plan_and_tries_nothing(mixed: Command, simulator: Simulator) -> None:
@@ -215,3 +306,27 @@ def test_a_deleted_posting_is_no_part_of_the_plan(database: Database) -> None:
         tell(database, f"job-{job_id}", started(), failed(wait_ms=0))
     run(database, "DELETE FROM job_postings WHERE id = '000'")
     assert ids(database, plan(database)) == ["001"]
+
+
+def test_a_plan_says_what_it_rests_on(mixed: Command, database: Database) -> None:
+    document = mixed.json("retry", "--error-type", "quota", "--since", "1d", "--max-attempts", "3", "--dry-run")
+    assert document["position"] == whole_log(database)[-1].position
+    assert document["selection"].startswith("--error-type quota_exceeded --since 20")
+    assert (document["will_try"], document["left_for_later"], document["default_max_attempts"]) == (1, 0, 5)
+    assert set(document["estimate"]) == {"tokens", "cost_microdollars", "based_on_calls", "of_unknown_price"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--error-type", "nonsense"), "There is no error type nonsense."),
+        (("--max-attempts", "0"), "0 is not in the range"),
+        (("--since", "1h", "--until", "2h"), "nothing lies between them"),
+        (("--limit", "0"), "0 is not in the range"),
+        (("--max-attempts", "2", "--max-retries", "1"), "not both"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(enrichlog: Command, words: tuple[str, ...], told: str) -> None:
+    said = enrichlog("retry", *words)
+    assert said.code == 2
+    assert told in said.error
