@@ -294,6 +294,41 @@ def _typed() -> dict[str, str]:
     }
 
 
+def ruling_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The postings that a person rules on, and why."""
+    for option in (
+        enrichment_option,
+        click.option("--reason", required=True, help="Why; it is kept in the history of each."),
+        click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True, type=JobId()),
+    ):
+        function = option(function)
+    return function
+
+
+@command("dismiss", "enrichlog dismiss job-4711 --reason 'no real posting'")
+@ruling_options
+def dismiss(
+    settings: Settings, database: Database, as_json: bool, job_ids: tuple[str, ...], reason: str, enrichment: str
+) -> None:
+    """Leave postings alone until somebody requeues or changes them."""
+    from enrichlog import ruling_screen, rulings
+
+    ruled = rulings.dismiss(database, enrichment, job_ids, reason)
+    sys.exit(ruling_screen.tell(ruled, "dismissed", as_json=as_json))
+
+
+@command("requeue", "enrichlog requeue job-4711 --reason 'the description was mended'")
+@ruling_options
+def requeue(
+    settings: Settings, database: Database, as_json: bool, job_ids: tuple[str, ...], reason: str, enrichment: str
+) -> None:
+    """Grant postings one more attempt, whatever became of them; the next enrich takes them."""
+    from enrichlog import ruling_screen, rulings
+
+    ruled = rulings.requeue(database, enrichment, job_ids, reason)
+    sys.exit(ruling_screen.tell(ruled, "requeued", as_json=as_json))
+
+
 @command("failed", "enrichlog failed --error-type timeout --since 24h")
 @click.option("--error-type", "error_types", multiple=True, metavar="TYPE", help="Only this type; can be repeated.")
 @click.option("--since", type=Moment(), help="Only what failed since: a date, or 30m, 2h, 7d.")

@@ -36,7 +36,7 @@ def imported(report: ImportReport) -> None:
 def enriched(run: Run, seconds: float, left: Mapping[str, str], standing: Document | None) -> None:
     """What a run did, why it ended early, and, where the database can tell, what is still to do."""
     for job_id, reason in left.items():
-        say(f"{one_line(job_id)} was left: {reason}")
+        say(f"{one_line(job_id)} was left: {advise(reason)}")
     if not run.done and not run.stopped:
         say(advise(_LEFT_ALL if left else _nothing_due(standing["postings"] if standing else {})))
         return

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -199,7 +200,7 @@ def test_what_moved_on_before_its_page_was_read_is_told_by_name_and_counted(data
 
 
 def test_the_sums_of_the_database_and_the_rule_for_one_posting_agree(timed: Database, clock: StoppedClock) -> None:
-    kinds: list[dict[str, object]] = [
+    kinds: list[dict[str, Any]] = [
         {"error_type": "timeout", "counts": True}, {"error_type": "timeout", "counts": True, "wait_ms": 60_000},
         {"error_type": "invalid_json", "counts": True, "cap": 2}, {"error_type": "refusal", "retryable": False},
         {"error_type": "connection", "max_deferrals": 2},

@@ -1,0 +1,123 @@
+"""Rulings: what a person decides about single postings, to leave them alone or to grant them one more attempt."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from enrichlog.actor import actor
+from enrichlog.exceptions import UnknownJob, UsageError
+from enrichlog.postings import job_postings, notice_posting
+from enrichlog.targets import PAGE
+from eventlog.database import Database
+from eventlog.errors import Conflict
+from eventlog.events import EnrichmentDismissed, EnrichmentRequested, Event
+from eventlog.log import Proposal, append
+from eventlog.streams import join, stream_of
+from projections.enrichment_status import enrichment_status
+from projections.inline import InlineReadModels
+
+IN_FLIGHT = "an attempt is in flight"
+MOVED_ON = "it has moved on just now; look at it again"
+
+
+@dataclass
+class Ruled:
+    """The postings that were ruled on, and for each of the others the reason that it was not."""
+
+    done: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def dismiss(database: Database, enrichment: str, job_ids: Sequence[str], reason: str) -> Ruled:
+    """Have these postings left alone, pending ones included. Raises `UnknownJob` before anything is appended."""
+    return _rule(database, enrichment, job_ids, EnrichmentDismissed(actor=actor(), reason=_given(reason)), _why_kept)
+
+
+def requeue(database: Database, enrichment: str, job_ids: Sequence[str], reason: str) -> Ruled:
+    """Grant one more attempt, also to what is used up, given up, not retryable or dismissed. Raises `UnknownJob`."""
+    event = EnrichmentRequested(why="requeue", actor=actor(), reason=_given(reason), grant=1)
+    return _rule(database, enrichment, job_ids, event, _why_not_again)
+
+
+def _given(reason: str) -> str:
+    if not reason.strip():
+        raise UsageError(reason="Say why with --reason TEXT: whoever reads the history will ask.")
+    return reason
+
+
+def _rule(
+    database: Database, enrichment: str, job_ids: Sequence[str], event: Event, why_left: Callable[[Any], str | None]
+) -> Ruled:
+    ruled, names = Ruled(), list(dict.fromkeys(job_ids))
+    known = _known(database, enrichment, names)
+    for start in range(0, len(names), PAGE):
+        page = []
+        for job_id in names[start : start + PAGE]:
+            if (why := why_left(known[job_id])) is not None:
+                ruled.left[job_id] = why
+            else:
+                page.append(job_id)
+        _append(database, enrichment, page, event, ruled, known)
+    return ruled
+
+
+def _known(database: Database, enrichment: str, names: Sequence[str]) -> dict[str, Any]:
+    """The status and the posting of each, in one row; those that were never requested are, first."""
+    found = _read(database, enrichment, names)
+    for job_id in names:
+        if job_id not in found:
+            raise UnknownJob(job_id=job_id)
+    unseen = [job_id for job_id in names if found[job_id].state is None]
+    for job_id in unseen:
+        notice_posting(database, job_id, enrichment, actor())
+    return found | _read(database, enrichment, unseen)
+
+
+def _read(database: Database, enrichment: str, names: Sequence[str]) -> dict[str, Any]:
+    status, rows = enrichment_status.c, dict[str, Any]()
+    columns = (status.state, status.version, job_postings.c.id.label("posting"))
+    for start in range(0, len(names), PAGE):
+        page = names[start : start + PAGE]
+        streams = [stream_of(enrichment, job_id) for job_id in page]
+        with_status = select(status.job_id, *columns).outerjoin(job_postings, job_postings.c.id == status.job_id)
+        stream = status.stream_id == join(enrichment, "") + job_postings.c.id
+        without = select(job_postings.c.id.label("job_id"), *columns).outerjoin(enrichment_status, stream)
+        rows |= {row.job_id: row for row in database.page(without.where(job_postings.c.id.in_(page)))}
+        rows |= {row.job_id: row for row in database.page(with_status.where(status.stream_id.in_(streams)))}
+    return rows
+
+
+def _append(
+    database: Database, enrichment: str, page: Sequence[str], event: Event, ruled: Ruled, known: dict[str, Any]
+) -> None:
+    proposals = [Proposal(stream_of(enrichment, one), event, str(uuid.uuid4()), known[one].version) for one in page]
+    with database.write() as connection:
+        outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    for job_id, outcome in zip(page, outcomes, strict=True):
+        if isinstance(outcome, Conflict):
+            ruled.left[job_id] = MOVED_ON
+        else:
+            ruled.done.append(job_id)
+
+
+def _why_kept(row: Any) -> str | None:
+    return {
+        "running": IN_FLIGHT,
+        "succeeded": "it is enriched already",
+        "dismissed": "it was dismissed already",
+    }.get(row.state)
+
+
+def _why_not_again(row: Any) -> str | None:
+    if row.posting is None:
+        return "its posting has been deleted"
+    return {
+        "running": IN_FLIGHT,
+        "pending": "it is to be tried anyway",
+        "succeeded": "it is enriched already; to pay for it again: enrichlog enrich JOB_ID --force",
+    }.get(row.state)
