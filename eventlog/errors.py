@@ -89,5 +89,9 @@ class HeldBack(EnrichlogError):
     """No attempt can begin now: {reason}."""
 
 
+class BatchWithdrawn(EnrichlogError):
+    """The batch {batch} was cancelled by {actor}: no more of it is requested. Plan it anew with: enrichlog retry"""
+
+
 class UnknownEventType(EnrichlogError):
     """The log holds an event that this version cannot read: {type} version {schema_version}{where}. Upgrade enrichlog."""

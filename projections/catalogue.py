@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from eventlog.database import Database
-from projections import breaker
+from projections import batches, breaker
 from projections.drift import Drift
 from projections.reconcile import PROJECTIONS, Gone, none_gone, reconcile
 from projections.spanning import SpanningProjection, reconcile_spanning
 
-SPANNING: dict[str, SpanningProjection[Any]] = {projection.name: projection for projection in (breaker.projection,)}
+SPANNING: dict[str, SpanningProjection[Any]] = {
+    projection.name: projection for projection in (breaker.projection, batches.projection)
+}
 NAMES = (*PROJECTIONS, *SPANNING)
 
 

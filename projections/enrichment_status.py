@@ -414,6 +414,13 @@ Index(  # all that the plan of a retry counts, in the order of postings: these a
     postgresql_where=IS_FAILED,
 )
 Index(
+    "enrichment_status_batch",
+    _columns.batch,
+    _columns.stream_id,
+    sqlite_where=_columns.before_batch.is_not(None),
+    postgresql_where=_columns.before_batch.is_not(None),
+)
+Index(
     "enrichment_status_not_shown",
     _columns.stream_id,
     sqlite_where=_columns.projection_error.is_not(None),

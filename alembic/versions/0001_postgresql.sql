@@ -67,6 +67,8 @@ CREATE TABLE {ours}enrichment_status (
 
 CREATE INDEX enrichment_status_alone ON {ours}enrichment_status (enrichment, due_at) WHERE deaths > 0 AND due_at IS NOT NULL;
 
+CREATE INDEX enrichment_status_batch ON {ours}enrichment_status (batch, stream_id) WHERE before_batch IS NOT NULL;
+
 CREATE INDEX enrichment_status_due ON {ours}enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
 
 CREATE INDEX enrichment_status_failed ON {ours}enrichment_status (enrichment, completed_at, error_type) WHERE state = 'failed';
@@ -95,6 +97,21 @@ CREATE TABLE {ours}breaker (
     not_before TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (endpoint, request_model, credential),
     CONSTRAINT breaker_state CHECK (state IN ('closed', 'open', 'half_open'))
+);
+
+CREATE TABLE {ours}batches (
+    batch TEXT COLLATE "C" NOT NULL,
+    enrichment TEXT COLLATE "C",
+    why TEXT,
+    actor TEXT,
+    requested_at TIMESTAMP WITH TIME ZONE,
+    requested INTEGER NOT NULL,
+    first_position BIGINT,
+    last_position BIGINT,
+    freed INTEGER NOT NULL,
+    cancelled_at TIMESTAMP WITH TIME ZONE,
+    cancelled_by TEXT,
+    PRIMARY KEY (batch)
 );
 
 CREATE TABLE job_postings (
@@ -178,7 +195,7 @@ BEGIN
         SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE $revoke$
-            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}alembic_version,
+            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}alembic_version,
                 job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
         IF $name${schema}$name$ <> '"public"' THEN
             EXECUTE $revoke$ REVOKE ALL ON SCHEMA {schema} FROM $revoke$ || grantee;
@@ -192,6 +209,7 @@ $$;
 ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}breaker ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}batches ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}alembic_version ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job_postings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE llm_enrichment ENABLE ROW LEVEL SECURITY;

@@ -67,6 +67,8 @@ CREATE TABLE enrichment_status (
 
 CREATE INDEX enrichment_status_alone ON enrichment_status (enrichment, due_at) WHERE deaths > 0 AND due_at IS NOT NULL;
 
+CREATE INDEX enrichment_status_batch ON enrichment_status (batch, stream_id) WHERE before_batch IS NOT NULL;
+
 CREATE INDEX enrichment_status_due ON enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
 
 CREATE INDEX enrichment_status_failed ON enrichment_status (enrichment, completed_at, error_type) WHERE state = 'failed';
@@ -95,6 +97,21 @@ CREATE TABLE breaker (
     not_before TEXT,
     PRIMARY KEY (endpoint, request_model, credential),
     CONSTRAINT breaker_state CHECK (state IN ('closed', 'open', 'half_open'))
+);
+
+CREATE TABLE batches (
+    batch TEXT NOT NULL,
+    enrichment TEXT,
+    why TEXT,
+    actor TEXT,
+    requested_at TEXT,
+    requested INTEGER NOT NULL,
+    first_position INTEGER,
+    last_position INTEGER,
+    freed INTEGER NOT NULL,
+    cancelled_at TEXT,
+    cancelled_by TEXT,
+    PRIMARY KEY (batch)
 );
 
 CREATE TABLE job_postings (
