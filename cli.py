@@ -77,6 +77,7 @@ class JobId(click.ParamType[str]):
     """The id of a posting: any text that a database can hold, since an id is the user's."""
 
     name = "job id"
+    what = "a posting"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The id as given."""
@@ -84,8 +85,15 @@ class JobId(click.ParamType[str]):
 
         text = str(value)
         if not text or text != storable(text):  # bytes that are no UTF-8 arrive as surrogates
-            self.fail(f"{text!r} is no id of a posting")
+            self.fail(f"{text!r} is no id of {self.what}")
         return text
+
+
+class BatchId(JobId):
+    """The id of a batch."""
+
+    name = "batch id"
+    what = "a batch"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -106,6 +114,11 @@ def cli() -> None:
 @cli.group("breaker", epilog="Example:  enrichlog breaker list --json")
 def breaker() -> None:
     """Whether calls go out at all: list, open or close breakers."""
+
+
+@cli.group("batch", epilog="Example:  enrichlog batch list")
+def batch() -> None:
+    """The batches that retries and named postings were requested in: what became of each, and taking one back."""
 
 
 def command(
@@ -327,6 +340,44 @@ def requeue(
 
     ruled = rulings.requeue(database, enrichment, job_ids, reason)
     sys.exit(ruling_screen.tell(ruled, "requeued", as_json=as_json))
+
+
+@command("list", "enrichlog batch list --limit 5", group=batch)
+@click.option("--limit", type=COUNT, default=20, show_default=True, help="How many to show, the newest first.")
+def batch_list(settings: Settings, database: Database, as_json: bool, limit: int) -> None:
+    """Which batches there are: when, who, why, how many postings, and whether any still wait."""
+    from enrichlog import batch_screen, batches, terminal
+
+    total, found = batches.list_batches(database, limit)
+    if as_json:
+        terminal.print_json({"total": total, "batches": [batch_screen.document(one) for one in found]})
+    else:
+        batch_screen.listed(total, found)
+
+
+@command("show", "enrichlog batch show 5b0c8a3e-…", group=batch)
+@click.argument("batch_id", metavar="ID", type=BatchId())
+def batch_show(settings: Settings, database: Database, as_json: bool, batch_id: str) -> None:
+    """What became of a batch: recovered, failed the same way, failed differently, not yet, withdrawn."""
+    from enrichlog import batch_screen, batches, terminal
+
+    told = batches.find_batch(database, batch_id)
+    fates = batch_screen.fate_document(batches.fates(database, told))
+    if as_json:
+        terminal.print_json({**batch_screen.document(told), "cancelled_for": told.cancelled_for, **fates})
+    else:
+        batch_screen.shown(told, fates)
+
+
+@command("cancel", "enrichlog batch cancel 5b0c8a3e-… --reason 'the wrong model'", group=batch)
+@click.argument("batch_id", metavar="ID", type=BatchId())
+@click.option("--reason", required=True, help="Why; it is kept with each posting that is given back.")
+def batch_cancel(settings: Settings, database: Database, as_json: bool, batch_id: str, reason: str) -> None:
+    """Take a batch back: what still waits for it is as it was before, what runs will end."""
+    from enrichlog import batch_screen, batches, terminal
+
+    done = batches.cancel(database, batch_id, reason)
+    terminal.print_json({"batch": batch_id, **done._asdict()}) if as_json else batch_screen.cancelled(batch_id, done)
 
 
 @command("failed", "enrichlog failed --error-type timeout --since 24h")

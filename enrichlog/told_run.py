@@ -9,6 +9,7 @@ from typing import Any
 
 from enrichlog import reports, screens, terminal
 from enrichlog.attempt import End
+from enrichlog.batches import why_withdrawn
 from enrichlog.claims import Claim
 from enrichlog.enrichment import Enrichment
 from enrichlog.price import MICRODOLLARS
@@ -50,6 +51,7 @@ def run(
                 database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=watch, signals=True,
                 patient=scope.job_ids is None,  # whoever names postings is there, and can close it
             )  # fmt: skip
+            so_far.stopped = so_far.stopped or why_withdrawn(database, scope.batch)
         except EnrichlogError as error:
             failure = error
     seconds = time.monotonic() - started
