@@ -19,10 +19,8 @@ from enrichlog.runs import perform
 from enrichlog.settings import Settings
 from enrichlog.targets import open_scope
 from eventlog.database import Database
-from eventlog.events import BreakerSet
 from eventlog.log import Recorded, read_log
 from eventlog.schema import events
-from tests.builders import tell
 
 SAMPLES = Path(enrichlog.__file__).parent / "samples" / "postings.jsonl"
 """The project's own postings, 44 of them."""
@@ -85,13 +83,6 @@ def ends_of(database: Database) -> dict[str, list[Recorded]]:
         if recorded.type in ("EnrichmentSucceeded", "EnrichmentFailed"):
             found[recorded.facts["attempt_id"]].append(recorded)
     return found
-
-
-def close_breaker(database: Database) -> None:
-    """What a person does who knows that the quota is back."""
-    told = of_type(database, "EnrichmentFailed")[-1].facts
-    about = {name: told[name] for name in ("endpoint", "request_model", "credential")}
-    tell(database, "$breaker-1", BreakerSet(**about, state="closed", actor="tests"))
 
 
 def error_types(database: Database) -> Counter[str]:

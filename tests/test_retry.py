@@ -176,5 +176,7 @@ def test_an_explicit_maximum_also_takes_what_was_given_up(
     used: int, deaths: int, due_at: datetime | None, found: str
 ) -> None:
     now = NOON.astimezone(UTC)
-    asked = {"retryable": True, "budget_used": used, "allowed": 5, "deaths": deaths, "due_at": due_at, "now": now}
-    assert verdict(**asked, explicit=True) == found
+    given = verdict(
+        retryable=True, budget_used=used, allowed=5, deaths=deaths, due_at=due_at, now=now, explicit=True
+    )  # fmt: skip
+    assert given == found

@@ -20,7 +20,7 @@ from eventlog.database import Database
 from projections.enrichment_status import enrichment_status, status_of
 from tests.builders import NOON, StoppedClock, failed, requested, run, started, status, succeeded, tell
 from tests.command_line import Command
-from tests.service import close_breaker, import_many, import_postings, of_type, posting, whole_log
+from tests.service import import_many, import_postings, of_type, posting, whole_log
 
 HOUR = timedelta(hours=1)
 
@@ -237,7 +237,7 @@ def mixed(enrichlog: Command, database: Database, simulator: Simulator) -> Comma
     simulator.play(Script(rules=[Rule(f"Work number {job_id}.", kinds) for job_id, kinds in faults.items()]))
     enrichlog("enrich", "--concurrency", "1", "2", "3")
     enrichlog("enrich", "1")
-    close_breaker(database)
+    enrichlog.done("breaker", "close", "--reason", "the quota is back")
     return enrichlog
 
 
@@ -275,7 +275,6 @@ def test_a_retry_nobody_confirmed_is_a_plan_to_scripts(mixed: Command, simulator
 
 
 def test_a_retry_takes_only_what_it_was_asked_for(mixed: Command, database: Database, simulator: Simulator) -> None:
-    mixed.done("breaker", "close", "--reason", "mended")
     said = mixed.done("retry", "--error-type", "quota", "--yes", "--max-attempts", "3")
     assert "1 attempt in " in said.out
     request_made = of_type(database, "EnrichmentRequested")[-1]
