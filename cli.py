@@ -116,7 +116,7 @@ def breaker() -> None:
     """Whether calls go out at all: list, open or close breakers."""
 
 
-@cli.group("batch", epilog="Example:  enrichlog batch list")
+@cli.group("batch", epilog="Example:  enrichlog batch list --json")
 def batch() -> None:
     """The batches that retries and named postings were requested in: what became of each, and taking one back."""
 
