@@ -1,6 +1,7 @@
 """A database as it is after a long time: rows and events put straight into the tables, which takes seconds.
 
-The events hash nothing, so the log is none that `verify` would pass; the status rows are what the events fold to.
+The events hash nothing, so the log is none that `verify` would pass. The status rows are what the events fold to, but
+for budgets and givings-up that would take more than three events.
 """
 
 from __future__ import annotations
