@@ -30,7 +30,8 @@ def requested(made: RetryBatch, of: RetryPlan) -> None:
     """What became of the plan when it was confirmed."""
     say(f"Batch {made.batch}: {counted(made.requested, 'posting')} requested.")
     if made.moved_on:
-        say(f"{counted(made.moved_on, 'posting')} of {of.taken:,} moved on since the plan was made, and are left.")
+        are = "is" if made.moved_on == 1 else "are"
+        say(f"{made.moved_on:,} of {of.taken:,} moved on since the plan was made, and {are} left.")
 
 
 def document(made: RetryPlan) -> dict[str, Any]:

@@ -181,7 +181,7 @@ def _told(event: Document) -> str:
     facts = event["payload"]
     match event["type"]:
         case "EnrichmentRequested":
-            return f"{facts['why']}, by {facts['actor']}"
+            return f"{facts['why']}, by {facts['actor']}" + (f": {facts['reason']}" if facts.get("reason") else "")
         case "EnrichmentStarted":
             return f"attempt {facts['attempt']}, {facts.get('request_model', facts['origin'])}, by {facts['worker']}"
         case "EnrichmentSucceeded":

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+import cli
 from enrichlog.estimate import Estimate
 from enrichlog.exceptions import UsageError
 from enrichlog.retry import DEFAULT_MAX_ATTEMPTS
@@ -330,3 +331,26 @@ def test_a_plan_that_makes_no_sense_is_refused(enrichlog: Command, words: tuple[
     said = enrichlog("retry", *words)
     assert said.code == 2
     assert told in said.error
+
+
+def test_the_model_selects_and_another_one_can_be_asked(mixed: Command, database: Database) -> None:
+    assert "No posting has failed like that." in mixed.done("retry", "--model", "nobody-asked-it", "--dry-run").out
+    quota = ("--error-type", "quota", "--model", "gpt-4o-mini")
+    mixed.done("retry", *quota, "--ask-model", "gpt-4o", "--yes", "--reason", "a better one")
+    assert of_type(database, "EnrichmentStarted")[-1].facts["request_model"] == "gpt-4o"
+    assert "retry, by " in mixed.done("history", "1").out
+    assert ": a better one" in mixed.done("history", "1").out
+
+
+def test_the_plan_tells_what_moved_on_while_somebody_was_asked(
+    mixed: Command, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_question: str) -> bool:
+        tell(database, "job-1", requested("requeue", grant=1))
+        return True
+
+    monkeypatch.setattr(cli, "_confirm", answer)
+    said = mixed("retry", "--error-type", "quota")
+    assert "1 of 1 moved on since the plan was made, and is left." in said.out
+    assert "1 was left: it has moved on since the plan was made" in said.out
+    assert said.code == 0
