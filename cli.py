@@ -437,12 +437,14 @@ def history(settings: Settings, database: Database, as_json: bool, job_id: str, 
 @enrichment_option
 def status(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
     """How many postings are in which state, and what was spent."""
-    from enrichlog import plan_screens, reports, screens, terminal
+    from enrichlog import breakers, plan_screens, reports, screens, terminal
     from enrichlog.outdated import standing
 
     document, outdated = reports.status(database, enrichment), standing(settings, database, enrichment)
     if as_json:
-        terminal.print_json(document | {"outdated": outdated})
+        found, now = breakers.list_breakers(database)
+        held = [one.document(now) for one in found if not one.breaker.is_free(now)]
+        terminal.print_json(document | {"outdated": outdated, "held_by": held})
     else:
         screens.status(document)
         plan_screens.outdated_results(outdated)

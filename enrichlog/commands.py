@@ -12,6 +12,7 @@ from typing import Any
 
 from enrichlog import export as exporting
 from enrichlog import reports, screens, terminal
+from enrichlog.anew import count_anew, request_anew
 from enrichlog.asking import Confirm
 from enrichlog.asking import ask as _ask
 from enrichlog.asking import nobody as _nobody
@@ -47,7 +48,7 @@ def enrich(
         raise UsageError(reason="--all goes with --force; without it what is due is taken anyway.")
     asked = enrichment_of(settings, enrichment)
     if dry_run:
-        count, others = _count(settings, database, asked.name, job_ids, force=force, everything=everything)
+        count, others = _count(settings, database, asked, job_ids, force=force, everything=everything)
         return _tell_count(database, asked.name, min(count, limit or count), others, as_json=as_json)
     _require_means(settings, asked, max_cost)
     left: dict[str, str] = {}
@@ -61,6 +62,7 @@ def enrich(
         left = chosen.left
         scope = scope_of(database, asked.name, chosen.targets, force=force)
     else:
+        request_anew(database, asked, settings.max_attempts)
         scope = open_scope(database, asked.name)
     return _run(settings, database, asked, scope, left, limit, max_cost, fail_on_error=fail_on_error, as_json=as_json)
 
@@ -134,15 +136,15 @@ def _require_means(settings: Settings, enrichment: Enrichment, max_cost: float |
 
 
 def _count(
-    settings: Settings, database: Database, name: str, job_ids: tuple[str, ...], *, force: bool, everything: bool
-) -> tuple[int, dict[str, str]]:
+    settings: Settings, database: Database, asked: Enrichment, job_ids: tuple[str, ...], *, force: bool,
+    everything: bool,
+) -> tuple[int, dict[str, str]]:  # fmt: skip
     """How many postings a run would take, and why it would leave others; nothing is appended."""
     if job_ids or everything:
-        chosen = _chosen(settings, database, name, job_ids, force=force)
+        chosen = _chosen(settings, database, asked.name, job_ids, force=force)
         return len(chosen.targets), chosen.left
-    with database.read() as connection:
-        scope = Scope(database.dialect.clock(connection))
-    return count_due(database, name, scope, settings.max_attempts) + count_unrequested(database, name), {}
+    due = count_due(database, asked.name, Scope(database.now()), settings.max_attempts)
+    return due + count_unrequested(database, asked.name) + count_anew(database, asked, settings.max_attempts), {}
 
 
 def _tell_count(database: Database, name: str, count: int, left: dict[str, str], *, as_json: bool) -> int:

@@ -14,6 +14,8 @@ from sqlalchemy import select
 
 from enrichlog import reports
 from enrichlog.actor import actor
+from enrichlog.anew import request_anew
+from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownJob, UsageError
 from enrichlog.external import record_error, record_result
@@ -113,9 +115,12 @@ def get_unenriched_jobs(limit: int = 100, include_retries: bool = True) -> list[
     """The ids of postings that are due: never tried first, then failed ones that may be tried again."""
     settings = current_settings()
     database = open_database(settings)
+    if include_retries:
+        request_anew(database, enrichment_of(settings, NAME), settings.max_attempts)
     scope = open_scope(database, NAME)
     found: list[str] = []
     branches = scope_branches(NAME, scope, scope.horizon, settings.max_attempts)
+    branches += scope_branches(NAME, scope, scope.horizon, settings.max_attempts, alone=True)
     for branch in branches if include_retries else branches[:1]:
         query = select(enrichment_status.c.job_id).where(branch).order_by(enrichment_status.c.due_at)
         found += [row.job_id for row in database.page(query.limit(limit - len(found)))] if len(found) < limit else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, func, select
@@ -12,7 +13,7 @@ from enrichlog.postings import find_posting, job_postings
 from enrichlog.retry import Verdict
 from enrichlog.selection import Policy, Selection
 from eventlog.database import Database
-from eventlog.events import iso
+from eventlog.events import iso, moment
 from eventlog.log import head_position, read_stream
 from eventlog.streams import stream_of
 from projections.enrichment_status import STATES, enrichment_status, status_of
@@ -102,9 +103,17 @@ def history(database: Database, enrichment: str, job_id: str) -> Document:
             "recorded_at": iso(event.recorded_at),
             "payload": event.facts | (event.content or {}),
         }
+        | _retry_at(event.facts)
         for event in events
     ]
     return {"job_id": job_id, "events": told}
+
+
+def _retry_at(facts: dict[str, Any]) -> Document:
+    """When a failed posting may be tried again; nothing for other events, and for what is not to be tried again."""
+    if not facts.get("retryable") or facts.get("wait_ms") is None:
+        return {}
+    return {"retry_at": iso(moment(facts["occurred_at"]) + timedelta(milliseconds=facts["wait_ms"]))}
 
 
 def status(database: Database, enrichment: str) -> Document:

@@ -136,5 +136,7 @@ def _why_left(row: Any, max_attempts: int, now: datetime, *, force: bool) -> str
         return "it was dismissed; to try it all the same: enrichlog requeue JOB_ID --reason TEXT"
     if not row.retryable:
         return f"{row.error_type}: trying again brings the same"
+    if row.due_at is None:
+        return "it was put off too often, or its workers died; to try it all the same, give --force"
     allowed = allowance(row.max_attempts, row.cap, max_attempts)
-    return "its attempts are used up" if row.budget_used - row.grants >= allowed else None
+    return "its attempts are used up" if row.budget_used - row.grants >= allowed and not row.deaths else None

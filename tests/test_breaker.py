@@ -535,6 +535,8 @@ def test_every_command_says_why_nothing_is_begun_since_when_until_when_and_what_
         assert "(quota_exceeded, HTTP 429 insufficient_quota). No call goes out before 20" in said.err
         assert "Wait until the quota resets" in said.err
         assert "To call again at once: enrichlog breaker close " in said.err
+    (held,) = enrichlog.json("status")["held_by"]
+    assert (held["error_type"], held["next_call_at"] > held["opened_at"]) == ("quota_exceeded", True)
     calls = len(simulator.journal)
     forced = enrichlog("enrich", "001", "--force")
     assert (forced.code, len(simulator.journal)) == (1, calls)

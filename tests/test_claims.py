@@ -317,6 +317,19 @@ def test_a_posting_without_text_or_with_too_much_of_it_is_claimed_with_its_outco
     }
 
 
+def test_a_posting_whose_answer_was_cut_off_is_asked_again_with_room_for_twice_as_much(
+    sqlite: Database, settings: Settings
+) -> None:
+    settings = configure(max_output_tokens=300)
+    import_postings(sqlite, posting("cut"), posting("other"))
+    fail(sqlite, "cut", error_type="output_truncated")
+    fail(sqlite, "other", error_type="schema_mismatch")
+    found = {one.posting.id: one for one in claims(sqlite, settings).taken}
+    rooms = {job_id: one.request.body["max_output_tokens"] for job_id, one in found.items()}
+    assert rooms == {"cut": 600, "other": 300}
+    assert '"max_output_tokens":600' in (found["cut"].started.event.request_parameters or "")
+
+
 # -- leases -----------------------------------------------------------------------------------------------------------
 
 

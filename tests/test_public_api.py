@@ -28,6 +28,7 @@ from enrichlog.place import database_of
 from enrichlog.progress import Run
 from enrichlog.runs import perform
 from enrichlog.settings import Settings, configure, reset
+from enrichlog.settings import current as current_settings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
 from eventlog.errors import Conflict, NotInitialised
@@ -347,7 +348,8 @@ def test_what_cannot_be_saved_is_false_and_logged(database: Database, caplog: py
 def test_unenriched_are_the_new_ones_then_those_whose_wait_is_over(database: Database) -> None:
     import_postings(database, posting("wait"))
     for job_id, end in (("000", failed(wait_ms=0)), ("001", failed(retryable=False)), ("wait", failed())):
-        tell(database, f"job-{job_id}", started(input_hash=posting(job_id).input_hash), end)
+        basis = {"input_hash": posting(job_id).input_hash, "request_model": current_settings().model}
+        tell(database, f"job-{job_id}", started(**basis), end)  # type: ignore[arg-type]
     assert get_unenriched_jobs() == ["002", "000"]
     assert get_unenriched_jobs(include_retries=False) == ["002"]
     assert get_unenriched_jobs(limit=1) == ["002"]
