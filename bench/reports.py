@@ -19,6 +19,7 @@ from enrichlog.retry_plan import plan_retry, targets_of
 from enrichlog.selection import Policy, Selection
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status
+from tests.builders import run
 
 POSTINGS = 1_000_000
 COUNT = "SELECT count(*) FROM enrichment_status"
@@ -37,6 +38,7 @@ def main() -> None:
             for kind in options.kinds or KINDS:
                 print(f"\n{kind}, {options.postings:,} postings, {name}: building …", flush=True)
                 grow(databases[kind], options.postings, endings)
+                run(databases[kind], "ANALYZE")  # as a server does by itself
                 _measure(databases[kind], f"reports, {kind}, {name}")
 
 
