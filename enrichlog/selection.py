@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Selection(NamedTuple):
         options = [f"--error-type {name}" for name in self.error_types]
         options += [f"--since {iso(self.since)}"] if self.since else []
         options += [f"--until {iso(self.until)}"] if self.until else []
-        options += [f"--model {self.model}"] if self.model else []
+        options += [f"--model {shlex.quote(self.model)}"] if self.model else []
         return " ".join(options)
 
     def conditions(
