@@ -205,6 +205,7 @@ def test_the_sums_of_the_database_and_the_rule_for_one_posting_agree(timed: Data
         {"error_type": "timeout", "counts": True}, {"error_type": "timeout", "counts": True, "wait_ms": 60_000},
         {"error_type": "invalid_json", "counts": True, "cap": 2}, {"error_type": "refusal", "retryable": False},
         {"error_type": "connection", "max_deferrals": 2},
+        {"error_type": "interrupted", "counts": True, "cap": 3, "worker_died": True},
     ]  # fmt: skip
     for number, (facts, attempts) in enumerate(product(kinds, (1, 2, 5))):
         fail(timed, str(number), attempts, **facts)
