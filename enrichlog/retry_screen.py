@@ -23,7 +23,8 @@ def plan(made: RetryPlan) -> None:
     else:
         say(advise(made.why_nothing()))
     if made.left_for_later:
-        say(f"{counted(made.left_for_later, 'posting')} more could be tried, and are left for later by --limit.")
+        are = "is" if made.left_for_later == 1 else "are"
+        say(f"{made.left_for_later:,} more could be tried, and {are} left for later by --limit.")
 
 
 def requested(made: RetryBatch, of: RetryPlan) -> None:

@@ -318,6 +318,15 @@ def test_a_plan_says_what_it_rests_on(mixed: Command, database: Database) -> Non
     assert set(document["estimate"]) == {"tokens", "cost_microdollars", "based_on_calls", "of_unknown_price"}
 
 
+def test_what_a_limit_leaves_is_said(enrichlog: Command, database: Database) -> None:
+    for job_id in ("1", "2", "3"):
+        fail(database, job_id)
+    told = enrichlog.done("retry", "--dry-run", "--limit", "2").out.splitlines()
+    assert told[-1] == "1 more could be tried, and is left for later by --limit."
+    assert enrichlog.json("retry", "--dry-run", "--limit", "2")["left_for_later"] == 1
+    assert "left for later" not in enrichlog.done("retry", "--dry-run").out
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
