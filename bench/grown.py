@@ -20,7 +20,8 @@ from eventlog.database import Database
 from eventlog.events import EnrichmentFailed, EnrichmentRequested, EnrichmentStarted, EnrichmentSucceeded, Event
 from eventlog.log import Decided
 from eventlog.schema import OURS, PARTS, UtcDateTime, events, metadata
-from projections.enrichment_status import Status, enrichment_status, fold, row
+from projections.enrichment_status import enrichment_status, row
+from projections.status import Status, fold
 
 MOST = 1_000_002
 SCRAMBLED = 618_033

@@ -20,8 +20,9 @@ from eventlog.log import Proposal, Recorded, append, read_page, read_stream, rec
 from eventlog.schema import events
 from eventlog.streams import split_stream, stream_of
 from projections.batches import STREAMS, batches
-from projections.enrichment_status import Status, enrichment_status, fold
+from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
+from projections.status import Status, fold
 
 Fate = Literal["recovered", "failed_the_same_way", "failed_differently", "not_yet", "withdrawn"]
 FATES: tuple[Fate, ...] = ("recovered", "failed_the_same_way", "failed_differently", "not_yet", "withdrawn")

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.retry import allowance, verdict, wait_ms
 from projections.decisions import late_success_is_used
-from projections.enrichment_status import Status, fold
 from projections.projection import Foldable
+from projections.status import Status, fold
 
 Step = Literal["recovered", "final", "counted", "uncounted"]
 """What one more attempt after a failure came to: a success, a failure that is not retryable, one that counts or not."""

@@ -16,8 +16,9 @@ from eventlog.database import Database
 from eventlog.events import iso, moment
 from eventlog.log import head_position, read_stream
 from eventlog.streams import stream_of
-from projections.enrichment_status import STATES, enrichment_status, status_of
+from projections.enrichment_status import enrichment_status, status_of
 from projections.llm_enrichment import llm_enrichment
+from projections.status import STATES
 
 Document = dict[str, Any]
 

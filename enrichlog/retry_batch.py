@@ -17,8 +17,7 @@ from eventlog.events import EnrichmentRequested
 from eventlog.log import PAGE, head_position, read_page
 from eventlog.schema import events
 from eventlog.streams import split_stream
-from projections import enrichment_status
-from projections.enrichment_status import Status
+from projections.status import Status, fold
 
 NAMED = 10
 """How many of the postings that have moved on are told by name."""
@@ -82,5 +81,5 @@ def _was_planned(database: Database, plan: RetryPlan, stream_id: str) -> bool:
         return False
     status = Status()
     for event in read_page(database, query.order_by(events.c.version)):
-        status = enrichment_status.fold(status, event)
+        status = fold(status, event)
     return plan.selection.has(status) and plan.policy.verdict(status, plan.now) == "will_try"

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, and_, case, func, or_
 from enrichlog.exceptions import UsageError
 from enrichlog.retry import Verdict, allowance, verdict
 from eventlog.events import iso
-from projections.enrichment_status import IS_FAILED, Status, enrichment_status
+from projections.enrichment_status import IS_FAILED, enrichment_status
+from projections.status import Status
 
 _status = enrichment_status.c
 

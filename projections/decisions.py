@@ -14,7 +14,7 @@ from eventlog.events import (
     EnrichmentSucceeded,
     Event,
 )
-from projections.enrichment_status import Status, awaits_batch
+from projections.status import Status, awaits_batch
 
 
 def decide(stream_id: str, status: Status, event: Event) -> Event:

@@ -16,11 +16,12 @@ from projections import llm_enrichment as shown_model
 from projections import outage
 from projections.catalogue import SPANNING
 from projections.decisions import decide
-from projections.enrichment_status import Status
 from projections.llm_enrichment import Enriched
 from projections.outage import Outage
 from projections.projection import Row
 from projections.spanning import advance
+from projections.status import Status
+from projections.status import fold as fold_status
 
 
 class InlineReadModels:
@@ -81,7 +82,7 @@ class HeldStreams:
             self._outage.fold(decided)
         shown = self._shown.get(stream_id) or self._shown_before(stream_id)
         self._shown[stream_id] = shown_model.fold(shown, decided)
-        self._status[stream_id] = status_model.fold(self._status[stream_id], decided)
+        self._status[stream_id] = fold_status(self._status[stream_id], decided)
 
     def write(self, connection: Connection) -> None:
         """The users' table first, so that a status row can say what was refused there."""

@@ -14,8 +14,8 @@ from eventlog.events import moment
 from eventlog.schema import Key, UtcDateTime, metadata
 from eventlog.streams import join, split_stream
 from projections import users_table
-from projections.enrichment_status import Status
 from projections.projection import Foldable, Projection, Refusals, Row
+from projections.status import Status
 
 ERROR_CHARACTERS = 2_000
 """How much of a message the table shows; an indexed text column refuses more. The event keeps all of it."""

@@ -25,7 +25,8 @@ from enrichlog.settings import Settings, configure
 from enrichlog.targets import Target, request, scope_of
 from eventlog import dialects
 from eventlog.database import Database
-from projections.enrichment_status import STATES, Status, enrichment_status, row
+from projections.enrichment_status import enrichment_status, row
+from projections.status import STATES, Status
 from tests.builders import (
     BOUND,
     NOON,

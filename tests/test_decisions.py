@@ -7,7 +7,7 @@ from eventlog.errors import Conflict
 from eventlog.events import EnrichmentLateResult, EnrichmentStarted, Event, FailureReclassified
 from eventlog.log import Appended, read_stream
 from projections.decisions import decide
-from projections.enrichment_status import Status
+from projections.status import Status
 from tests.builders import (
     appended,
     cancelled,

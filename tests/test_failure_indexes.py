@@ -12,7 +12,8 @@ from enrichlog.reports import failure_count, failures_by_type, newest_failures
 from enrichlog.retry_plan import RetryPlan, counting
 from enrichlog.selection import Policy, Selection
 from eventlog.database import Database
-from projections.enrichment_status import Status, enrichment_status, row
+from projections.enrichment_status import enrichment_status, row
+from projections.status import Status
 from tests.builders import NOON, run
 
 DONE, FAILED = 3_000, 60
