@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, true
 from enrichlog.postings import job_postings
 from enrichlog.retry import types_allowed_at
 from eventlog.database import Database
-from projections.enrichment_status import enrichment_status
+from projections.enrichment_status import IS_FAILED, IS_PENDING, IS_RUNNING, enrichment_status
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def scope_branches(
     claim walks over postings that have used theirs up.
     """
     status = enrichment_status.c
-    pending, due = status.state == "pending", status.due_at <= scope.horizon
+    pending, due = IS_PENDING, status.due_at <= scope.horizon
     ours = and_(status.enrichment == enrichment, HAS_POSTING)
     if scope.job_ids is not None:
         free = status.state != "running" if scope.why == "force" else or_(pending, _may_be_retried())
@@ -84,16 +84,14 @@ def scope_branches(
     ours = and_(ours, status.deaths > 0 if alone else status.deaths == 0)
     if scope.batch is not None:
         return [and_(ours, pending, status.batch == scope.batch)]
-    failed = and_(ours, status.state == "failed", status.retryable)
+    failed = and_(ours, IS_FAILED, status.retryable)
     if alone:  # their own end cannot have come before this run's horizon: it is this run that closed them
         return [and_(ours, pending, due), and_(failed, status.due_at <= now)]
     used = status.budget_used - status.grants
-    by_budget = [
-        and_(failed, due, used == budget if budget else used <= 0, _may_use(budget, max_attempts))
-        for budget in range(max_attempts)
-    ]
-    raised = and_(failed, due, used >= max_attempts, status.max_attempts > used)
-    return [and_(ours, pending, due), *by_budget, raised]
+    granted = and_(failed, due, used < 0, _may_use(0, max_attempts))
+    by_budget = [and_(failed, due, used == budget, _may_use(budget, max_attempts)) for budget in range(max_attempts)]
+    is_raised = and_(status.max_attempts.is_not(None), status.max_attempts > used)
+    return [and_(ours, pending, due), granted, *by_budget, and_(failed, due, used >= max_attempts, is_raised)]
 
 
 def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:
@@ -113,7 +111,7 @@ def orphaned(enrichment: str, now: datetime, names: tuple[str, ...] | None = Non
     """Attempts whose lease ran out, of these postings or of all, also of deleted ones."""
     status = enrichment_status.c
     named = true() if names is None else status.job_id.in_(names)
-    return and_(status.enrichment == enrichment, status.state == "running", status.due_at <= now, named)
+    return and_(status.enrichment == enrichment, IS_RUNNING, status.due_at <= now, named)
 
 
 def _may_be_retried() -> ColumnElement[bool]:

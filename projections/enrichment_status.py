@@ -6,11 +6,13 @@ Workers claim from it, and its row is the lock of its stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Connection,
     Index,
     Integer,
@@ -83,62 +85,39 @@ enrichment_status = Table(
 """`projection_error` is the one column that no fold explains: it is the database's own reason for refusing a row."""
 
 _columns = enrichment_status.c
-Index(  # one branch per value of the budget, so that a claim never walks rows that used theirs up
-    "enrichment_status_due",
-    _columns.enrichment,
-    _columns.state,
-    text("(budget_used - grants)"),
-    _columns.due_at,
-    sqlite_where=_columns.due_at.is_not(None),
-    postgresql_where=_columns.due_at.is_not(None),
+# Spelt out, because a parameter does not match a partial index.
+IS_PENDING, IS_RUNNING, IS_FAILED = (
+    _columns.state == literal_column(f"'{n}'") for n in ("pending", "running", "failed")
 )
-_runs_alone = (_columns.deaths > 0) & _columns.due_at.is_not(None)
-Index(
-    "enrichment_status_alone",
-    _columns.enrichment,
-    _columns.due_at,
-    sqlite_where=_runs_alone,
-    postgresql_where=_runs_alone,
-)
-IS_FAILED = _columns.state == literal_column("'failed'")  # spelt out: a parameter does not match a partial index
-Index(
-    "enrichment_status_failed",
-    _columns.enrichment,
-    _columns.completed_at,
-    _columns.error_type,
-    sqlite_where=IS_FAILED,
-    postgresql_where=IS_FAILED,
-)
-Index(  # all that the plan of a retry counts, in the order of postings: these are looked up for each
-    "enrichment_status_retry",
-    _columns.enrichment,
-    _columns.error_type,
-    _columns.job_id,
-    _columns.retryable,
-    _columns.budget_used,
-    _columns.grants,
-    _columns.max_attempts,
-    _columns.cap,
-    _columns.deaths,
-    _columns.due_at,
-    _columns.completed_at,
-    _columns.request_model,
-    sqlite_where=IS_FAILED,
-    postgresql_where=IS_FAILED,
-)
-Index(
-    "enrichment_status_batch",
-    _columns.batch,
-    _columns.stream_id,
-    sqlite_where=_columns.before_batch.is_not(None),
-    postgresql_where=_columns.before_batch.is_not(None),
-)
-Index(
-    "enrichment_status_not_shown",
-    _columns.stream_id,
-    sqlite_where=_columns.projection_error.is_not(None),
-    postgresql_where=_columns.projection_error.is_not(None),
-)
+
+
+def _partial(name: str, where: ColumnElement[bool], *columns: Any) -> None:
+    Index(f"enrichment_status_{name}", *columns, sqlite_where=where, postgresql_where=where)
+
+
+_is_due, _used = _columns.due_at.is_not(None), text("(budget_used - grants)")
+# What a claim takes is found in the order it takes it, and no claim walks over what it does not take.
+_partial("pending", IS_PENDING, _columns.enrichment, _columns.due_at)
+_partial("awaiting", IS_PENDING & _columns.batch.is_not(None), _columns.batch, _columns.due_at)
+_partial("running", IS_RUNNING, _columns.enrichment, _columns.due_at)
+_partial("due", IS_FAILED & _is_due, _columns.enrichment, _used, _columns.due_at)
+_partial("raised", IS_FAILED & _is_due & _columns.max_attempts.is_not(None), _columns.enrichment, _columns.due_at)
+_partial("alone", (_columns.deaths > 0) & _is_due, _columns.enrichment, _columns.due_at)
+# What people ask for.
+_partial("failed", IS_FAILED, _columns.enrichment, _columns.completed_at, _columns.error_type)
+_partial(  # all that the plan of a retry counts, in the order of postings: these are looked up for each
+    "retry",
+    IS_FAILED,
+    *(
+        _columns[name]
+        for name in (
+            "enrichment", "error_type", "job_id", "retryable", "budget_used", "grants", "max_attempts", "cap", "deaths",
+            "due_at", "completed_at", "request_model",
+        )
+    ),
+)  # fmt: skip
+_partial("batch", _columns.before_batch.is_not(None), _columns.batch, _columns.stream_id)
+_partial("not_shown", _columns.projection_error.is_not(None), _columns.stream_id)
 
 
 def row(stream_id: str, status: Status) -> Row:

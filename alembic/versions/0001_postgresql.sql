@@ -67,15 +67,23 @@ CREATE TABLE {ours}enrichment_status (
 
 CREATE INDEX enrichment_status_alone ON {ours}enrichment_status (enrichment, due_at) WHERE deaths > 0 AND due_at IS NOT NULL;
 
+CREATE INDEX enrichment_status_awaiting ON {ours}enrichment_status (batch, due_at) WHERE state = 'pending' AND batch IS NOT NULL;
+
 CREATE INDEX enrichment_status_batch ON {ours}enrichment_status (batch, stream_id) WHERE before_batch IS NOT NULL;
 
-CREATE INDEX enrichment_status_due ON {ours}enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX enrichment_status_due ON {ours}enrichment_status (enrichment, (budget_used - grants), due_at) WHERE state = 'failed' AND due_at IS NOT NULL;
 
 CREATE INDEX enrichment_status_failed ON {ours}enrichment_status (enrichment, completed_at, error_type) WHERE state = 'failed';
 
 CREATE INDEX enrichment_status_not_shown ON {ours}enrichment_status (stream_id) WHERE projection_error IS NOT NULL;
 
+CREATE INDEX enrichment_status_pending ON {ours}enrichment_status (enrichment, due_at) WHERE state = 'pending';
+
+CREATE INDEX enrichment_status_raised ON {ours}enrichment_status (enrichment, due_at) WHERE state = 'failed' AND due_at IS NOT NULL AND max_attempts IS NOT NULL;
+
 CREATE INDEX enrichment_status_retry ON {ours}enrichment_status (enrichment, error_type, job_id, retryable, budget_used, grants, max_attempts, cap, deaths, due_at, completed_at, request_model) WHERE state = 'failed';
+
+CREATE INDEX enrichment_status_running ON {ours}enrichment_status (enrichment, due_at) WHERE state = 'running';
 
 CREATE TABLE {ours}breaker (
     endpoint TEXT COLLATE "C" NOT NULL,

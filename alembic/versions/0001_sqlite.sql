@@ -67,15 +67,23 @@ CREATE TABLE enrichment_status (
 
 CREATE INDEX enrichment_status_alone ON enrichment_status (enrichment, due_at) WHERE deaths > 0 AND due_at IS NOT NULL;
 
+CREATE INDEX enrichment_status_awaiting ON enrichment_status (batch, due_at) WHERE state = 'pending' AND batch IS NOT NULL;
+
 CREATE INDEX enrichment_status_batch ON enrichment_status (batch, stream_id) WHERE before_batch IS NOT NULL;
 
-CREATE INDEX enrichment_status_due ON enrichment_status (enrichment, state, (budget_used - grants), due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX enrichment_status_due ON enrichment_status (enrichment, (budget_used - grants), due_at) WHERE state = 'failed' AND due_at IS NOT NULL;
 
 CREATE INDEX enrichment_status_failed ON enrichment_status (enrichment, completed_at, error_type) WHERE state = 'failed';
 
 CREATE INDEX enrichment_status_not_shown ON enrichment_status (stream_id) WHERE projection_error IS NOT NULL;
 
+CREATE INDEX enrichment_status_pending ON enrichment_status (enrichment, due_at) WHERE state = 'pending';
+
+CREATE INDEX enrichment_status_raised ON enrichment_status (enrichment, due_at) WHERE state = 'failed' AND due_at IS NOT NULL AND max_attempts IS NOT NULL;
+
 CREATE INDEX enrichment_status_retry ON enrichment_status (enrichment, error_type, job_id, retryable, budget_used, grants, max_attempts, cap, deaths, due_at, completed_at, request_model) WHERE state = 'failed';
+
+CREATE INDEX enrichment_status_running ON enrichment_status (enrichment, due_at) WHERE state = 'running';
 
 CREATE TABLE breaker (
     endpoint TEXT NOT NULL,
