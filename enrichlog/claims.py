@@ -16,7 +16,7 @@ from enrichlog.attempt import Started, start_proposal
 from enrichlog.enrichment import Enrichment, Request, request_for
 from enrichlog.outcome import Outcome
 from enrichlog.postings import Posting, load_postings
-from enrichlog.scope import Scope, orphaned, scope_branches
+from enrichlog.scope import Scope, is_any_due, orphaned, scope_branches
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.dialects import Dialect
@@ -92,7 +92,8 @@ def _claim(
     if not breaker.is_free(now):
         closed = _close_orphans(connection, orphaned(enrichment.name, now), limit)
         _append(connection, database, closed)
-        return Claims([], scope, held=breaker, put_aside=len(closed))
+        is_held = is_any_due(connection, enrichment.name, scope, now, settings.max_attempts)
+        return Claims([], scope, held=breaker if is_held else None, put_aside=len(closed))
     probe = breaker.state != "closed"
     limit = 1 if probe or alone else limit
     names = scope.turn(limit)

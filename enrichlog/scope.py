@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, true
 
 from enrichlog.postings import job_postings
 from enrichlog.retry import types_allowed_at
@@ -105,6 +105,16 @@ def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: i
         branches += [] if scope.batch else [and_(orphaned(enrichment, now), HAS_POSTING)]
         counts = [select(func.count()).select_from(enrichment_status).where(branch) for branch in branches]
         return sum(connection.execute(count).scalar_one() for count in counts)
+
+
+def is_any_due(connection: Connection, enrichment: str, scope: Scope, now: datetime, max_attempts: int) -> bool:
+    """Whether there is anything for a run over this scope to take."""
+    if scope.job_ids is not None:
+        return not scope.is_exhausted
+    branches = scope_branches(enrichment, scope, now, max_attempts)
+    branches += scope_branches(enrichment, scope, now, max_attempts, alone=True)
+    queries = (select(enrichment_status.c.stream_id).where(branch).limit(1) for branch in branches)
+    return any(connection.execute(query).first() for query in queries)
 
 
 def orphaned(enrichment: str, now: datetime, names: tuple[str, ...] | None = None) -> ColumnElement[bool]:

@@ -15,7 +15,7 @@ _IS_AMOUNT = re.compile(
     r"\s*(?:token|char|m?s\b|milli|second|min|word|byte|[km]b\b|row|line|time|try|tries|retr|attempt)"
 )
 _STATES = re.compile(r"\s*(?:[:\-{<\[]|$)|\s+(?:client|server) error|\s+[A-Z{<\"'\[]")
-_UNOFFICIAL = (499, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530)
+_UNOFFICIAL = (498, 499, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530)
 _STATUSES = frozenset(status.value for status in HTTPStatus if status >= 300).union(_UNOFFICIAL)
 
 

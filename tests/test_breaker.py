@@ -28,7 +28,7 @@ from eventlog.log import Recorded
 from projections import breaker as model
 from projections.breaker import Breaker, breaker_id, find_breaker, fold
 from projections.catalogue import reconcile_named
-from tests.builders import BOUND, NOON, StoppedClock, failed, offer, proposal, run, started, status, tell
+from tests.builders import BOUND, NOON, StoppedClock, dismissed, failed, offer, proposal, run, started, status, tell
 from tests.command_line import Command
 from tests.service import close_breaker, import_many, import_postings, of_type, posting
 
@@ -274,6 +274,14 @@ def test_nothing_is_claimed_while_it_is_open_and_one_posting_as_a_probe_after_th
     assert again.held is not None
     assert again.held.state == "half_open"
     assert len(of_type(timed, "EnrichmentStarted")) == 2
+
+
+def test_where_nothing_is_due_nobody_is_held_back(timed: Database, settings: Settings) -> None:
+    import_many(timed, 1)
+    open_it(timed, settings)
+    assert claims(timed, settings).held is not None  # the control
+    tell(timed, "job-000", dismissed())
+    assert claims(timed, settings) == Claims([], Scope(NOON))
 
 
 def test_another_endpoint_model_or_key_is_not_held_back(timed: Database, settings: Settings) -> None:

@@ -78,7 +78,9 @@ def test_a_code_that_stands_in_a_text_means_what_it_means_in_a_reply(code: str, 
     assert classify_message(body.format(code)).name == recognise(ProviderError(418, code)).name
 
 
-@pytest.mark.parametrize("status", [*STATUSES, 400, 422, 500, 502, 503, 504, 529])
+KNOWN = [status for status in STATUSES if status >= 100]
+
+
 @pytest.mark.parametrize(
     "spelling",
     [
@@ -88,8 +90,9 @@ def test_a_code_that_stands_in_a_text_means_what_it_means_in_a_reply(code: str, 
         "failed with {}", "request failed: status code: {}, body:", "'status': {}}}", "Error code: {} - x",
     ],
 )  # fmt: skip
-def test_a_status_is_known_in_each_of_its_spellings(status: int, spelling: str) -> None:
-    assert classify_message(spelling.format(status)).name == recognise(ProviderError(status)).name
+def test_each_status_is_known_in_this_spelling(spelling: str) -> None:
+    for status in (*KNOWN, 400, 422, 500, 502, 503, 504, 529):
+        assert classify_message(spelling.format(status)).name == recognise(ProviderError(status)).name, status
 
 
 @pytest.mark.parametrize(
