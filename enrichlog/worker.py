@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from typing import Protocol
 
 from enrichlog import attempt
@@ -20,6 +18,7 @@ from enrichlog.claims import Claim, Claims, claim, lease_seconds
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import NotRecorded
 from enrichlog.outcome import Failed, Outcome, defect, judge
+from enrichlog.patience import Patience
 from enrichlog.progress import Notice, Run
 from enrichlog.reply import Api, Reply
 from enrichlog.scope import Scope
@@ -36,12 +35,6 @@ logger = logging.getLogger(__name__)
 
 CLAIM_TOGETHER = 10
 """Postings are claimed together once this many calls can begin: each claim is a transaction."""
-
-PATIENCE_SECONDS = 120.0
-"""The longest single wait for the provider that a run makes: that is the breaker's longest cooldown."""
-
-PROBE_LOOK_SECONDS = 1.0
-"""How often a run looks whether another program's probe has come back."""
 
 LEASE_RESERVE_SECONDS = 30.0
 """No call begins unless its lease outlives the call's deadline by this."""
@@ -81,10 +74,9 @@ class Worker:
         self.run = Run()
         self._database, self._settings, self._enrichment, self._client = database, settings, enrichment, client
         self._left, self._max_cost, self._notice, self._monotonic = limit, max_cost, notice, monotonic
-        self._patient, self._is_alone = patient, False
+        self._patience, self._is_alone = Patience(waits_for_probe=patient), False
         self._running: set[asyncio.Task[None]] = set()
         self._abandoned = False
-        self._told: datetime | None = None
         self._committed = 0
         self._error: EnrichlogError | None = None
         self._changed = asyncio.Event()
@@ -129,22 +121,16 @@ class Worker:
             self.stop("the limit of money for this run does not allow another call.")
 
     async def _wait_for(self, breaker: Breaker) -> None:
-        """Wait until a call may go out, or until it is worth to look again; stop where that is not to be waited for."""
+        """Wait until it is worth to look again whether a call may go out; stop where that is not to be waited for."""
         if self._running and breaker.state != "closed":  # a probe of ours may be among what runs
             await self._room(filling=False)
             return
         now = await asyncio.to_thread(self._database.now)
-        free_at = breaker.free_at(now)
-        seconds = (free_at - now).total_seconds() if free_at else math.inf
-        if breaker.state == "half_open":
-            seconds = min(seconds, PROBE_LOOK_SECONDS)
-        if seconds > PATIENCE_SECONDS or (breaker.state != "closed" and not self._patient):
+        seconds = self._patience.seconds(breaker, now)
+        if seconds is None:
             self.stop(why_held(breaker, now))
-            return
-        if self._told != breaker.opened_at:
-            logger.warning("%s Waiting.", why_held(breaker, now))
-        self._told = breaker.opened_at
-        await self._sleep(seconds)
+        else:
+            await self._sleep(seconds)
 
     async def _sleep(self, seconds: float) -> None:
         """Wait so long, and no longer than until the run is to stop."""

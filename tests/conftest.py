@@ -13,7 +13,7 @@ from typing import Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
-from enrichlog import worker
+from enrichlog import patience
 from enrichlog.settings import USUAL_NAMES, Settings, configure, reset
 from enrichlog.simulator import Simulator
 from eventlog import migration
@@ -226,7 +226,7 @@ def user(
     bare: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
     """What a user types, in this process; the environment has a key, the simulator's URL and nothing else."""
-    monkeypatch.setattr(worker, "PATIENCE_SECONDS", 1.0)  # no test waits for a breaker's cooldown
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)  # no test waits for a breaker's cooldown
     variables = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": simulator.base_url, "ENRICHLOG_PRICES_OF": "openai"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

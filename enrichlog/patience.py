@@ -1,0 +1,45 @@
+"""How long a run waits while nothing may be called, and when that is not to be waited for."""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import datetime
+
+from enrichlog.breakers import why_held
+from projections.breaker import Breaker
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 120.0
+"""The longest single wait for the provider that a run makes: that is the breaker's longest cooldown."""
+
+PROBE_LOOK_SECONDS = 1.0
+"""How often a run looks whether another program's probe has come back."""
+
+TOLD_FROM_SECONDS = 5.0
+"""Shorter waits are not worth a word."""
+
+
+class Patience:
+    """What one run bears: waits that the provider asks for always, an open breaker's cooldown if it is told to."""
+
+    def __init__(self, *, waits_for_probe: bool) -> None:
+        self._waits_for_probe = waits_for_probe
+        self._told: datetime | None = None
+
+    def seconds(self, breaker: Breaker, now: datetime) -> float | None:
+        """How long to wait before it is worth to look again; None when the run had better end.
+
+        Each longer wait is told once.
+        """
+        free_at = breaker.free_at(now)
+        seconds = max(0.0, (free_at - now).total_seconds()) if free_at else math.inf
+        if breaker.state == "half_open":
+            seconds = min(seconds, PROBE_LOOK_SECONDS)
+        if seconds > PATIENCE_SECONDS or (breaker.state != "closed" and not self._waits_for_probe):
+            return None
+        if self._told != free_at and seconds >= TOLD_FROM_SECONDS:
+            logger.warning("%s Waiting.", why_held(breaker, now))
+        self._told = free_at
+        return seconds
