@@ -2,61 +2,35 @@
 
 from __future__ import annotations
 
-import uuid
+from dataclasses import replace
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, func, select
 
-from enrichlog.actor import actor
 from enrichlog.enrichment import Enrichment
-from enrichlog.scope import HAS_POSTING
-from enrichlog.selection import Policy, Selection
-from enrichlog.targets import PAGE
+from enrichlog.scope import Basis, Scope, tried_anew
 from eventlog.database import Database
-from eventlog.events import EnrichmentRequested
-from eventlog.log import Appended, Proposal, append
 from projections.enrichment_status import enrichment_status
-from projections.inline import InlineReadModels
 
 
-def request_anew(database: Database, enrichment: Enrichment, max_attempts: int) -> int:
-    """Request the failures that nothing else would take, with a new budget; returns how many.
+def with_failures_anew(database: Database, scope: Scope, enrichment: Enrichment, max_attempts: int) -> Scope:
+    """The scope with those failures in it that nothing else would take, if there are any.
 
-    Whoever notices the same change at the same time makes the same request; one that has moved on is left alone.
+    Nothing is requested: what the run does not come to stays as it was, failed on what it rested on.
     """
-    status, requested, after = enrichment_status.c, 0, ""
-    query = select(status.stream_id, status.version, status.job_id).where(_anew(database, enrichment, max_attempts))
-    event = EnrichmentRequested(why="changed", actor=actor())
-    while page := database.page(query.where(status.job_id > after).order_by(status.job_id).limit(PAGE)):
-        proposals = [
-            Proposal(row.stream_id, event, _event_id(enrichment, row.stream_id, row.version), row.version)
-            for row in page
-        ]
-        with database.write() as connection:
-            outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
-        requested += sum(isinstance(outcome, Appended) for outcome in outcomes)
-        after = page[-1].job_id
-    return requested
+    query = select(enrichment_status.c.stream_id).where(*_anew(enrichment, scope, max_attempts)).limit(1)
+    return replace(scope, basis=_basis(enrichment)) if database.page(query) else scope
 
 
-def count_anew(database: Database, enrichment: Enrichment, max_attempts: int) -> int:
-    """How many failures that would be."""
-    query = select(func.count()).select_from(enrichment_status).where(_anew(database, enrichment, max_attempts))
+def count_anew(database: Database, scope: Scope, enrichment: Enrichment, max_attempts: int) -> int:
+    """How many such failures there are."""
+    query = select(func.count()).select_from(enrichment_status).where(*_anew(enrichment, scope, max_attempts))
     count: int = database.page(query)[0][0]
     return count
 
 
-def _anew(database: Database, enrichment: Enrichment, max_attempts: int) -> ColumnElement[bool]:
-    status = enrichment_status.c
-    verdicts = Policy(None, max_attempts).verdicts(database.now())
-    is_final = or_(verdicts["exhausted"], verdicts["not_retryable"])
-    rests_on_another = or_(
-        status.prompt_hash != enrichment.prompt.hash,
-        status.schema_hash != enrichment.schema_hash,
-        status.request_model != enrichment.model,
-    )
-    return and_(*Selection().conditions(enrichment.name), is_final, rests_on_another, HAS_POSTING)
+def _anew(enrichment: Enrichment, scope: Scope, max_attempts: int) -> tuple[ColumnElement[bool], ...]:
+    return tried_anew(enrichment.name, _basis(enrichment), scope.horizon, max_attempts)
 
 
-def _event_id(enrichment: Enrichment, stream_id: str, version: int) -> str:
-    basis = f"{enrichment.prompt.hash} {enrichment.schema_hash} {enrichment.model}"
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{stream_id} {version} {basis}"))
+def _basis(enrichment: Enrichment) -> Basis:
+    return Basis(enrichment.prompt.hash, enrichment.schema_hash, enrichment.model)

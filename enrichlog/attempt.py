@@ -84,6 +84,7 @@ def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds
         retry_after_ms=failed.retry_after_ms,
         limit_tokens=failed.error.limit_tokens,
         remaining_tokens=failed.error.remaining_tokens,
+        requested_tokens=failed.error.requested_tokens,
         message=failed.message,
         raw_head=outcome.raw_head,
     )

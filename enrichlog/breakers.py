@@ -116,7 +116,8 @@ def _find(database: Database, name: str) -> tuple[str, str, str]:
 
 def _raw(one: Breaker) -> str:
     status = None if one.http_status is None else f"HTTP {one.http_status}"
-    return " ".join(filter(None, (status, one.error_code)))
+    code = None if one.error_code == str(one.http_status) else one.error_code
+    return " ".join(filter(None, (status, code)))
 
 
 def _time(moment: datetime | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from eventlog.schema import events
 from projections.breaker import Breaker, find_breaker
 from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
+from projections.status import BASIS
 
 LEASE_MARGIN_SECONDS = 60
 """A lease outlives the call's own deadline, so that no heartbeat is needed."""
@@ -114,6 +116,8 @@ def _claim(
     positions = _append(connection, database, closed + starts)
     placed = [one.begun_at(position) for one, position in zip(taken, positions, strict=True)]
     put_aside = len(closed) + len(reached) - len(begun)
+    if not alone and len(picked) < limit:
+        scope = replace(scope, basis=None)  # to ask for those again would cost a walk over all that has failed
     return Claims(placed, _rest(scope, names, reached, too_dear), bool(too_dear), put_aside)
 
 
@@ -172,7 +176,8 @@ def _prepare(
         enrichment, request, number=row.attempts + 1, input_hash=input_hash, worker=worker,
         lease_seconds=lease_seconds(settings), probe=probe,
     )  # fmt: skip
-    new_budget = scope.why == "force" and _is_requested_here(scope, row)
+    rests_on_another = any(getattr(row, name) not in (None, getattr(event, name)) for name in BASIS)
+    new_budget = rests_on_another or (scope.why == "force" and _is_requested_here(scope, row))
     started = Started(row.stream_id, event, 0 if new_budget else row.failures)
     return Claim(posting, started, request, attempt.precheck(posting.description, request, limit))
 

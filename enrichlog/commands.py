@@ -12,7 +12,7 @@ from typing import Any
 
 from enrichlog import export as exporting
 from enrichlog import reports, screens, terminal
-from enrichlog.anew import count_anew, request_anew
+from enrichlog.anew import count_anew, with_failures_anew
 from enrichlog.asking import Confirm
 from enrichlog.asking import ask as _ask
 from enrichlog.asking import nobody as _nobody
@@ -62,8 +62,7 @@ def enrich(
         left = chosen.left
         scope = scope_of(database, asked.name, chosen.targets, force=force)
     else:
-        request_anew(database, asked, settings.max_attempts)
-        scope = open_scope(database, asked.name)
+        scope = with_failures_anew(database, open_scope(database, asked.name), asked, settings.max_attempts)
     return _run(settings, database, asked, scope, left, limit, max_cost, fail_on_error=fail_on_error, as_json=as_json)
 
 
@@ -143,8 +142,10 @@ def _count(
     if job_ids or everything:
         chosen = _chosen(settings, database, asked.name, job_ids, force=force)
         return len(chosen.targets), chosen.left
-    due = count_due(database, asked.name, Scope(database.now()), settings.max_attempts)
-    return due + count_unrequested(database, asked.name) + count_anew(database, asked, settings.max_attempts), {}
+    scope = Scope(database.now())
+    due = count_due(database, asked.name, scope, settings.max_attempts)
+    anew = count_anew(database, scope, asked, settings.max_attempts)
+    return due + count_unrequested(database, asked.name) + anew, {}
 
 
 def _tell_count(database: Database, name: str, count: int, left: dict[str, str], *, as_json: bool) -> int:

@@ -33,14 +33,15 @@ STATUSES: dict[int, str] = {status: kind.name for kind in _KINDS for status in k
 BROKEN: dict[str, ErrorType] = {reason: kind for kind in _KINDS for reason in kind.broken}
 FINISHES: dict[str, str] = {reason: kind.name for kind in _KINDS for reason in kind.finishes}
 
-_ABOUT_THE_REQUEST = (400, 422)
+_ABOUT_THE_REQUEST = (400, 404, 422)
 _NO_CODES: Mapping[str, str] = {}
 
 
 class ProviderError(NamedTuple):
     """What a provider says went wrong, as far as it has structure. `status` is None inside a reply of status 200.
 
-    `limit_tokens` and `remaining_tokens` are of its limit per minute: all of it, and what is left of it.
+    `limit_tokens` and `remaining_tokens` are of its limit per minute: all of it, and what is left of it;
+    `requested_tokens` is our own estimate of what was sent.
     """
 
     status: int | None
@@ -49,14 +50,17 @@ class ProviderError(NamedTuple):
     param: str | None = None
     limit_tokens: int | None = None
     remaining_tokens: int | None = None
+    requested_tokens: int | None = None
 
     @property
     def never_fits(self) -> bool:
-        """Whether this one request exceeds the limit although all of it was free: waiting does not help."""
+        """Whether this one request exceeds the limit, also when all of it is free: waiting does not help."""
         if self.status == 413:
             return self.code == "rate_limit_exceeded"
-        all_free = self.limit_tokens is not None and self.limit_tokens == self.remaining_tokens
-        return self.status == 429 and self.type == "tokens" and all_free
+        if self.status != 429 or self.limit_tokens is None:
+            return False
+        is_larger = self.requested_tokens is not None and self.requested_tokens > self.limit_tokens
+        return is_larger or (self.type == "tokens" and self.limit_tokens == self.remaining_tokens)
 
 
 def recognise(error: ProviderError, codes: Mapping[str, str] | None = None) -> ErrorType:
@@ -66,10 +70,17 @@ def recognise(error: ProviderError, codes: Mapping[str, str] | None = None) -> E
     """
     name = _by_code(error, codes or _NO_CODES)
     if name is None:
-        name = "input_too_large" if error.never_fits else _by_code(error, CODES)
+        name = _by_what_overrides_codes(error) or _by_code(error, CODES)
     if name is None and error.param and error.status in _ABOUT_THE_REQUEST:
         name = _by_param(error.param)
     return ERROR_TYPES[name or _by_status(error)]
+
+
+def _by_what_overrides_codes(error: ProviderError) -> str | None:
+    """What is plain whatever code stands beside it: a request that never fits, and a payment that is due."""
+    if error.never_fits:
+        return "input_too_large"
+    return "quota_exceeded" if error.status == 402 else None
 
 
 def _by_code(error: ProviderError, codes: Mapping[str, str]) -> str | None:

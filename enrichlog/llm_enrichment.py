@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from enrichlog import reports
 from enrichlog.actor import actor
-from enrichlog.anew import request_anew
+from enrichlog.anew import with_failures_anew
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownJob, UsageError
@@ -115,9 +115,8 @@ def get_unenriched_jobs(limit: int = 100, include_retries: bool = True) -> list[
     """The ids of postings that are due: never tried first, then failed ones that may be tried again."""
     settings = current_settings()
     database = open_database(settings)
-    if include_retries:
-        request_anew(database, enrichment_of(settings, NAME), settings.max_attempts)
     scope = open_scope(database, NAME)
+    scope = with_failures_anew(database, scope, enrichment_of(settings, NAME), settings.max_attempts)
     found: list[str] = []
     branches = scope_branches(NAME, scope, scope.horizon, settings.max_attempts)
     branches += scope_branches(NAME, scope, scope.horizon, settings.max_attempts, alone=True)

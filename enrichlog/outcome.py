@@ -122,7 +122,9 @@ def _refused(reply: Reply, codes: Mapping[str, str] | None, broken: Failed | Non
     """An HTTP status other than 200, which says enough where the body broke; the message is the provider's own."""
     stated = _error_in(reply.body)
     limit, remaining = (_tokens(reply.headers, name) for name in ("limit", "remaining"))
-    error = provider_error(reply.status, stated)._replace(limit_tokens=limit, remaining_tokens=remaining)
+    error = provider_error(reply.status, stated)._replace(
+        limit_tokens=limit, remaining_tokens=remaining, requested_tokens=reply.requested_tokens
+    )
     said = broken.message if broken else message_in(stated)
     message = f"Error code: {reply.status} - {said}" if said else f"Error code: {reply.status}"
     asked = retry_after_ms(reply.headers)

@@ -27,6 +27,7 @@ class Patience:
     def __init__(self, *, waits_for_probe: bool) -> None:
         self._waits_for_probe = waits_for_probe
         self._told: datetime | None = None
+        self._waited: tuple[datetime | None, datetime | None] | None = None
 
     def seconds(self, breaker: Breaker, now: datetime) -> float | None:
         """How long to wait before it is worth to look again; None when the run had better end.
@@ -37,9 +38,16 @@ class Patience:
         seconds = max(0.0, (free_at - now).total_seconds()) if free_at else math.inf
         if breaker.state == "half_open":
             seconds = min(seconds, PROBE_LOOK_SECONDS)
-        if seconds > PATIENCE_SECONDS or (breaker.state != "closed" and not self._waits_for_probe):
+        if seconds > PATIENCE_SECONDS or (breaker.state != "closed" and not self._bears(breaker)):
             return None
         if self._told != free_at and seconds >= TOLD_FROM_SECONDS:
             logger.warning("%s Waiting.", why_held(breaker, now))
         self._told = free_at
         return seconds
+
+    def _bears(self, breaker: Breaker) -> bool:
+        """Whether this opening is one to wait for: not once a probe, whoever's, has found the provider as it was."""
+        opening = (breaker.opened_at, breaker.open_until)
+        if self._waited is None or self._waited[0] != breaker.opened_at:
+            self._waited = opening
+        return self._waits_for_probe and self._waited == opening

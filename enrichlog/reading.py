@@ -61,7 +61,7 @@ def _type_today(failure: Failure, codes: Mapping[str, str] | None) -> ErrorType 
     facts, known = failure.facts, failure.verdict["error_type"]
     status = facts.get("http_status")
     said = (facts.get("error_code"), facts.get("provider_error_type"), facts.get("error_param"))
-    limits = (facts.get("limit_tokens"), facts.get("remaining_tokens"))
+    limits = (facts.get("limit_tokens"), facts.get("remaining_tokens"), facts.get("requested_tokens"))
     if status == 200 and any(said):
         return recognise(ProviderError(None, *said, *limits), codes)
     if status not in (None, 200):

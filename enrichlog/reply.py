@@ -14,6 +14,7 @@ class Reply(NamedTuple):
     `broken` says why there is no body: our deadline or a read timeout, a connection that failed, a body over the cap,
     or one packed in a way we cannot undo; status and headers are those that came before it broke, `error_class` and
     `error_text` those of the exception. Not `sent`: no connection could be made, so nothing can have been billed.
+    `requested_tokens` is our estimate of what went out.
     """
 
     latency_ms: int
@@ -24,3 +25,4 @@ class Reply(NamedTuple):
     error_class: str | None = None
     error_text: str | None = None
     sent: bool = True
+    requested_tokens: int | None = None

@@ -55,8 +55,13 @@ def judged(kind: ErrorType) -> dict[str, Any]:
         "counts": kind.counts,
         "cap": kind.cap,
         "max_deferrals": kind.max_deferrals,
-        "max_deferred_seconds": kind.max_deferrals and MAX_DEFERRED_SECONDS,
+        "max_deferred_seconds": MAX_DEFERRED_SECONDS if _is_put_off(kind) else None,
     }
+
+
+def _is_put_off(kind: ErrorType) -> bool:
+    """Whether such a failure only puts the posting off: not by its own fault, and not until a person acts."""
+    return kind.retryable and not kind.counts and not kind.stops
 
 
 def allowance(max_attempts: int | None, cap: int | None, default: int = DEFAULT_MAX_ATTEMPTS) -> int:
@@ -86,7 +91,8 @@ def verdict(
     """
     if not retryable:
         return "not_retryable"
-    spent = deaths or budget_used if explicit else budget_used if not deaths else 0
+    own_or_deaths = max(deaths, budget_used - deaths) if explicit else 0
+    spent = own_or_deaths if deaths else budget_used
     if spent >= allowed or (due_at is None and not explicit):
         return "exhausted"
     return "will_try" if due_at is None or due_at <= now else "waiting"

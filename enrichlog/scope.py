@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, true
 
 from enrichlog.postings import job_postings
 from enrichlog.retry import types_allowed_at
+from enrichlog.selection import Policy, Selection
 from eventlog.database import Database
 from projections.enrichment_status import IS_FAILED, IS_PENDING, IS_RUNNING, enrichment_status
+
+
+class Basis(NamedTuple):
+    """What the attempts of a run rest on, beside the posting."""
+
+    prompt_hash: str
+    schema_hash: str
+    request_model: str
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,8 @@ class Scope:
     have their turn one after the other, of which `turned` counts those that had it. A named one that is not pending is
     requested in the claim itself, with `why` and `batch`: a run that ends early leaves no request behind. Those that
     somebody holds just then, and those on which a worker died, have a second turn behind all others (`second` is where
-    these begin), in which they are waited for and taken one by one; `missed` were not to be had even then.
+    these begin), in which they are waited for and taken one by one; `missed` were not to be had even then. With a
+    `basis`, failures that nothing else would take are tried anew where they rested on another.
     """
 
     horizon: datetime
@@ -32,6 +42,7 @@ class Scope:
     turned: int = 0
     second: int | None = None
     missed: tuple[str, ...] = ()
+    basis: Basis | None = None
 
     def turn(self, limit: int) -> tuple[str, ...]:
         """The named postings whose turn a claim of up to `limit` is; none when no names are given."""
@@ -91,7 +102,21 @@ def scope_branches(
     granted = and_(failed, due, used < 0, _may_use(0, max_attempts))
     by_budget = [and_(failed, due, used == budget, _may_use(budget, max_attempts)) for budget in range(max_attempts)]
     is_raised = and_(status.max_attempts.is_not(None), status.max_attempts > used)
-    return [and_(ours, pending, due), granted, *by_budget, and_(failed, due, used >= max_attempts, is_raised)]
+    raised = and_(failed, due, used >= max_attempts, is_raised)
+    anew = [] if scope.basis is None else [and_(*tried_anew(enrichment, scope.basis, scope.horizon, max_attempts))]
+    return [and_(ours, pending, due), granted, *by_budget, raised, *anew]
+
+
+def tried_anew(enrichment: str, basis: Basis, horizon: datetime, max_attempts: int) -> tuple[ColumnElement[bool], ...]:
+    """Failures that are final, and rested on something else; no index knows these, so the claims ask for them last.
+
+    One on which workers died too often is left to a person.
+    """
+    status, verdicts = enrichment_status.c, Policy(None, max_attempts).verdicts(horizon)
+    final = or_(verdicts["exhausted"], verdicts["not_retryable"])
+    another = or_(*(status[name] != value for name, value in basis._asdict().items()))
+    ended = and_(status.deaths == 0, status.completed_at <= horizon)
+    return (*Selection().conditions(enrichment), final, another, ended, HAS_POSTING)
 
 
 def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:

@@ -76,7 +76,7 @@ class Policy(NamedTuple):
         """What a retry does with a failed posting, as `enrichlog.retry.verdict` has it."""
         died = _status.deaths > 0
         if self.max_attempts:
-            used_up = case((died, _status.deaths), else_=_used()) >= self.max_attempts
+            used_up = case((died, _own_or_deaths()), else_=_used()) >= self.max_attempts
         else:
             used_up = or_(_status.due_at.is_(None), and_(~died, _used() >= self._usually_allowed()))
         may_be, waits = and_(_status.retryable, ~used_up), _status.due_at > now
@@ -102,6 +102,12 @@ class Policy(NamedTuple):
     def _usually_allowed(self) -> ColumnElement[int]:
         capped = case((_status.cap < self.default, _status.cap), else_=self.default)
         return func.coalesce(_status.max_attempts, capped)
+
+
+def _own_or_deaths() -> ColumnElement[int]:
+    """The failures of a posting on which workers died: its own, or the deaths if these are more."""
+    own = _used() - _status.deaths
+    return case((_status.deaths > own, _status.deaths), else_=own)
 
 
 def most_used() -> ColumnElement[int]:

@@ -31,9 +31,14 @@ USUAL_NAMES = {"database": "DATABASE_URL", "api_key": "OPENAI_API_KEY", "base_ur
 """Environment variables that people have set already; `ENRICHLOG_…` wins over them."""
 
 
+OURS_TO_DECIDE = ("interrupted", "budget_exceeded", "storage_error")
+"""Error types that no answer of a provider can have."""
+
+
 def _known_error_type(name: str) -> str:
-    if name not in ERROR_TYPES:
-        raise ValueError(f"there is no error type {name}; known are {', '.join(ERROR_TYPES)}")
+    known = [kind for kind in ERROR_TYPES if kind not in OURS_TO_DECIDE]
+    if name not in known:
+        raise ValueError(f"no code means the error type {name}; it can mean {', '.join(known)}")
     return name
 
 

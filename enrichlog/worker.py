@@ -202,7 +202,7 @@ class Worker:
             return attempt.interrupted(started, SHUT_DOWN)
         except Exception as error:  # the call may be paid for: a defect of ours or of a user's model is an end too
             logger.exception("an attempt met a defect", extra=_ids(claimed))
-            return attempt.end(self._enrichment, started, defect(error))
+            return attempt.end(self._enrichment, started, defect(error), self._settings.backoff_base_seconds)
 
     def _stop_if_useless(self, start: EnrichmentStarted, failed: Failed | None) -> None:
         """Go no further after what concerns every posting, or when a probe finds the provider as it was."""
@@ -212,6 +212,7 @@ class Worker:
     async def _call(self, claimed: Claim) -> Outcome:
         enrichment, settings = self._enrichment, self._settings
         reply = await self._client.ask(enrichment.api, claimed.request.body, claimed.started.event.attempt_id)
+        reply = reply._replace(requested_tokens=claimed.request.input_tokens)
         return judge(reply, enrichment.api, enrichment.result_model, settings.deadline_seconds, settings.error_codes)
 
     def _stopping(self) -> bool:

@@ -99,6 +99,7 @@ class RawError(BaseModel):
     retry_after_ms: int | None = Field(None, description="the wait that the provider asked for")
     limit_tokens: int | None = Field(None, description="the provider's limit, of a call refused for its rate")
     remaining_tokens: int | None = Field(None, description="what was left of that limit")
+    requested_tokens: int | None = Field(None, description="our estimate of what was sent, of a call that was refused")
 
 
 class Verdict(BaseModel):
@@ -108,8 +109,10 @@ class Verdict(BaseModel):
     retryable: bool
     counts: bool = Field(description="whether it uses up the posting's budget")
     cap: int | None = Field(None, description="most counted failures of this type before the posting is left alone")
-    max_deferrals: int | None = Field(None, description="most uncounted failures in a row before it is left alone")
-    max_deferred_seconds: int | None = Field(None, description="the longest time these may take from the first on")
+    max_deferrals: int | None = Field(None, description="most failures of the provider before it is left alone")
+    max_deferred_seconds: int | None = Field(
+        None, description="the longest time it may be put off, from the first time on"
+    )
     wait_ms: int | None = Field(None, description="before the next attempt, from occurred_at")
 
 

@@ -33,10 +33,10 @@ class Breaker(NamedTuple):
     """What the ends of calls add up to.
 
     `failures` are those of the provider in a row, `failing` the first streams among them. `opened_position` is the
-    event that opened it last: ends of attempts that started before say nothing new, also after it has closed. While it
-    is open, a probe may go out from `open_until` on; null is until a person closes it. While it is half open,
-    `probe_id` is the attempt that decides, and `probe_until` when that attempt's lease runs out. Closed or not, nothing
-    starts before `not_before`, because the provider has asked for a wait.
+    event that opened it last, or by which a person closed it: ends of attempts that started before say nothing new,
+    also after it has closed. While it is open, a probe may go out from `open_until` on; null is until a person closes
+    it. While it is half open, `probe_id` is the attempt that decides, and `probe_until` when that attempt's lease runs
+    out. Closed or not, nothing starts before `not_before`, because the provider has asked for a wait.
     """
 
     state: State = "closed"
@@ -60,6 +60,10 @@ class Breaker(NamedTuple):
             return self.not_before or now
         until = self.probe_until if self.state == "half_open" else self.open_until
         return until and max(until, self.not_before or until)
+
+    def is_stale(self, started_position: int | None) -> bool:
+        """Whether an attempt began before the breaker opened last, or before a person closed it."""
+        return (started_position or 0) < self.opened_position
 
     def is_free(self, now: datetime) -> bool:
         """Whether a call may go out now: any number of them while it is closed, else one as a probe."""
@@ -103,13 +107,14 @@ def fold(breaker: Breaker, event: Recorded) -> Breaker:
 
 def _on_set(breaker: Breaker, event: Recorded) -> Breaker:
     facts = event.facts
-    if facts["state"] == "closed":
-        return Breaker(opened_position=breaker.opened_position)
+    if facts["state"] == "closed":  # what began before a person decided says nothing new either
+        return Breaker(opened_position=event.position)
     seconds = facts.get("cooldown_seconds")
     until = event.recorded_at + timedelta(seconds=seconds) if seconds else None
     return Breaker(
-        "open", opened_position=event.position, opened_at=event.recorded_at, open_until=until, actor=facts["actor"]
-    )
+        "open", opened_position=event.position, opened_at=event.recorded_at, open_until=until, actor=facts["actor"],
+        not_before=breaker.not_before,
+    )  # fmt: skip
 
 
 def _on_started(breaker: Breaker, event: Recorded) -> Breaker:
@@ -121,8 +126,7 @@ def _on_started(breaker: Breaker, event: Recorded) -> Breaker:
 
 def _on_ended(breaker: Breaker, event: Recorded) -> Breaker:
     facts = event.facts
-    is_stale = (facts.get("started_position") or 0) < breaker.opened_position
-    if breaker.state != "closed" or is_stale or not facts["called"]:
+    if breaker.state != "closed" or breaker.is_stale(facts.get("started_position")) or not facts["called"]:
         return breaker
     match facts.get("fault"):
         case "setup":

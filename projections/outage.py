@@ -33,7 +33,7 @@ class Outage:
         if not isinstance(event, EnrichmentFailed) or event.fault != "provider" or event.origin != "call":
             return event
         breaker = self._breakers.get((event.endpoint or "", event.request_model or "", event.credential or ""))
-        is_part = breaker is not None and breaker.state != "closed"
+        is_part = breaker is not None and (breaker.state != "closed" or breaker.is_stale(event.started_position))
         return event.model_copy(update=NOT_COUNTED) if is_part else event
 
     def fold(self, decided: Decided) -> None:

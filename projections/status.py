@@ -253,19 +253,20 @@ def _deaths(status: Status, facts: dict[str, Any]) -> int:
     """How many workers in a row died on the posting: any end but that of a stopped run clears it."""
     if facts["worker_died"]:
         return status.deaths + 1
-    return status.deaths if facts["error_type"] == INTERRUPTED else 0
+    was_stopped = facts["error_type"] == INTERRUPTED and facts.get("http_status") is None
+    return status.deaths if was_stopped else 0
 
 
 def _failing(status: Status, facts: dict[str, Any], since: datetime) -> Status:
     """Failed as these facts say, which are those of the failure or of a later reading of it."""
-    counts, most = facts["counts"], facts.get("max_deferrals")
+    counts, most, longest = facts["counts"], facts.get("max_deferrals"), facts.get("max_deferred_seconds")
     was_deferred, is_deferred = status.max_deferrals is not None, most is not None and not counts
     deferrals = status.deferrals + is_deferred - was_deferred
     after = status._replace(
         state="failed",
         budget_used=status.budget_used + counts - (status.counted is True),
         deferrals=deferrals,
-        deferred_since=(status.deferred_since or since) if deferrals else None,
+        deferred_since=_put_off_since(status, since, is_put_off=not counts and (most or longest) is not None),
         counted=counts,
         max_deferrals=most if is_deferred else None,
         error_type=facts["error_type"],
@@ -276,16 +277,22 @@ def _failing(status: Status, facts: dict[str, Any], since: datetime) -> Status:
     return after._replace(due_at=since + wait if after.retryable and not _is_given_up(after, facts, since) else None)
 
 
+def _put_off_since(status: Status, since: datetime, *, is_put_off: bool) -> datetime | None:
+    """Since when a posting has been put off; a later reading may find that this failure does not do that."""
+    if is_put_off:
+        return status.deferred_since or since
+    return None if status.deferred_since == since else status.deferred_since
+
+
 def _is_given_up(status: Status, facts: dict[str, Any], since: datetime) -> bool:
     """Whether too many workers died on the posting, or the provider has had too many tries at it or for too long."""
     if facts.get("worker_died"):
         most = status.max_attempts or status.cap  # what a person allows overrides the cap
         return most is not None and status.deaths >= most
-    if status.max_deferrals is None or status.deferred_since is None:
-        return False
-    longest = facts.get("max_deferred_seconds")
-    too_long = longest is not None and since - status.deferred_since >= timedelta(seconds=longest)
-    return too_long or status.deferrals >= status.max_deferrals
+    longest, first = facts.get("max_deferred_seconds"), status.deferred_since
+    if longest is not None and first is not None and since - first >= timedelta(seconds=longest):
+        return True
+    return status.max_deferrals is not None and status.deferrals >= status.max_deferrals
 
 
 def _again_if_wanted(before: Status, ended: Status, facts: dict[str, Any]) -> Status:

@@ -3,81 +3,124 @@
 import pytest
 
 from enrichlog import get_unenriched_jobs
-from enrichlog.anew import count_anew, request_anew
+from enrichlog.anew import with_failures_anew
+from enrichlog.claims import claim
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.place import database_of
+from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings, configure
 from eventlog.database import Database
-from tests.builders import failed, requested, started, status, tell
+from tests.builders import dismissed, failed, follow, requested, started, status, tell
 from tests.command_line import Command
 from tests.service import import_many, of_type
 
 
 @pytest.fixture
-def asked(bare: object) -> Enrichment:
-    return enrichment_of(configure(base_url="http://127.0.0.1:1/v1", model="model-1"))
+def settings(bare: object) -> Settings:
+    return configure(base_url="http://127.0.0.1:1/v1", model="model-1")
 
 
-def refused(database: Database, asked: Enrichment, job_id: str, **other: str) -> None:
-    """A posting that failed for good, under this enrichment but for what is another."""
+def refused(database: Database, settings: Settings, job_id: str, **other: str) -> None:
+    """A posting that failed for good, under these settings but for what is another."""
+    asked = enrichment_of(settings)
     basis = {"request_model": asked.model, "prompt_hash": asked.prompt.hash, "schema_hash": asked.schema_hash, **other}
     final = {"error_type": "refusal", "retryable": False, "fault": "posting", "wait_ms": None}
     tell(database, f"job-{job_id}", started(**basis), failed(**final))  # type: ignore[arg-type]
 
 
+def scope_of(database: Database, asked: Enrichment) -> Scope:
+    return with_failures_anew(database, Scope(database.now()), asked, 5)
+
+
+def taken(database: Database, settings: Settings, limit: int = 10) -> list[str]:
+    asked = enrichment_of(settings)
+    return [one.posting.id for one in claim(database, settings, asked, scope_of(database, asked), "w", limit).taken]
+
+
 @pytest.mark.parametrize("name", ["request_model", "prompt_hash", "schema_hash"])
-def test_what_failed_for_good_is_requested_with_a_new_budget_once_that_is_another(
-    database: Database, asked: Enrichment, name: str
+def test_what_failed_for_good_is_tried_with_a_new_budget_once_that_is_another(
+    database: Database, settings: Settings, name: str
 ) -> None:
-    import_many(database, 3)
-    refused(database, asked, "000", **{name: "an older one"})
-    refused(database, asked, "001")
-    assert count_anew(database, asked, 5) == 1
-    assert (request_anew(database, asked, 5), request_anew(database, asked, 5)) == (1, 0)
-    (request,) = [one for one in of_type(database, "EnrichmentRequested") if one.facts["why"] == "changed"]
-    assert request.stream_id == "job-000"
+    import_many(database, 2)
+    refused(database, settings, "000", **{name: "an older one"})
+    refused(database, settings, "001")
+    assert count_due(database, "job", scope_of(database, enrichment_of(settings)), 5) == 1
+    assert taken(database, settings) == ["000"]
     found = status(database, "job-000")
-    assert (found["state"], found["budget_used"]) == ("pending", 0)
+    assert (found["state"], found["budget_used"], found["attempts"]) == ("running", 0, 2)
     assert status(database, "job-001")["state"] == "failed"
 
 
-def test_what_used_up_its_attempts_is_too_and_what_is_tried_again_by_itself_is_not(
-    database: Database, asked: Enrichment
+def test_once_it_has_failed_on_that_too_it_is_final_again(database: Database, settings: Settings) -> None:
+    import_many(database, 1)
+    refused(database, settings, "000", prompt_hash="old")
+    assert taken(database, settings) == ["000"]
+    attempt_id = of_type(database, "EnrichmentStarted")[-1].facts["attempt_id"]
+    tell(database, "job-000", failed(2, attempt_id=attempt_id, retryable=False, wait_ms=None))
+    assert taken(database, settings) == []
+
+
+def test_what_a_run_does_not_come_to_stays_as_it_was(database: Database, settings: Settings) -> None:
+    import_many(database, 3)
+    for job_id in ("000", "001", "002"):
+        refused(database, settings, job_id, request_model="old")
+    before = follow(database)
+    scope = scope_of(database, enrichment_of(settings))
+    assert follow(database) == before  # to look appends nothing
+    assert len(claim(database, settings, enrichment_of(settings), scope, "w", 1).taken) == 1
+    assert sorted(status(database, f"job-00{n}")["state"] for n in range(3)) == ["failed", "failed", "running"]
+
+
+def test_what_used_up_its_attempts_is_too_and_what_is_tried_again_by_itself_only_once(
+    database: Database, settings: Settings
 ) -> None:
     import_many(database, 2)
     for job_id, times in (("000", 5), ("001", 2)):
         for attempt in range(1, times + 1):
             tell(database, f"job-{job_id}", started(attempt, request_model="old"), failed(attempt, wait_ms=0))
-    assert request_anew(database, asked, 5) == 1
-    assert [status(database, f"job-{n}")["state"] for n in ("000", "001")] == ["pending", "failed"]
+    assert taken(database, settings) == ["001", "000"]
 
 
 def test_a_failure_made_elsewhere_does_not_say_what_it_rested_on_and_is_left(
-    database: Database, asked: Enrichment
+    database: Database, settings: Settings
 ) -> None:
     import_many(database, 1)
     tell(database, "job-000", started(origin="external", request_model=None), failed(retryable=False, wait_ms=None))
-    assert count_anew(database, asked, 5) == 0
+    assert taken(database, settings) == []
 
 
-def test_one_that_is_requested_already_is_left(database: Database, asked: Enrichment) -> None:
-    import_many(database, 1)
-    refused(database, asked, "000", request_model="old")
+def test_what_is_requested_dismissed_or_killed_its_workers_is_no_part_of_it(
+    database: Database, settings: Settings
+) -> None:
+    import_many(database, 3)
+    for job_id in ("000", "001", "002"):
+        refused(database, settings, job_id, request_model="old")
+    assert scope_of(database, enrichment_of(settings)).basis is not None  # the control
     tell(database, "job-000", requested("retry"))
-    assert request_anew(database, asked, 5) == 0
+    tell(database, "job-001", dismissed())
+    for attempt in (2, 3, 4):
+        death = failed(attempt, error_type="interrupted", fault="ours", cap=3, worker_died=True, wait_ms=0)
+        tell(database, "job-002", started(attempt, request_model="old"), death)
+    assert scope_of(database, enrichment_of(settings)).basis is None
 
 
-def test_a_run_takes_them_and_says_so_before(enrichlog: Command, database: Database, bare: object) -> None:
-    import_many(database, 1)
-    asked = enrichment_of(configure(model="gpt-4o-mini"))
-    refused(database, asked, "000", prompt_hash="old")
-    assert enrichlog.json("enrich", "--dry-run")["would_take"] == 1
-    assert enrichlog.json("enrich")["succeeded"] == 1
+def test_a_run_takes_them_says_so_before_and_begins_no_more_than_its_limit(
+    enrichlog: Command, database: Database
+) -> None:
+    import_many(database, 3)
+    for job_id in ("000", "001", "002"):
+        refused(database, configure(model="gpt-4o-mini"), job_id, prompt_hash="old")
+    assert enrichlog.json("enrich", "--dry-run")["would_take"] == 3
+    assert enrichlog.json("enrich", "--limit", "1")["succeeded"] == 1
+    assert enrichlog.json("status")["postings"]["failed"] == 2
+    assert enrichlog.json("enrich")["succeeded"] == 2
 
 
 def test_they_are_among_what_is_due(service: Settings, database: Database) -> None:
     settings = configure(database=database.url)
     import_many(database, 1)
-    refused(database, enrichment_of(settings), "000", request_model="old")
+    refused(database, settings, "000", request_model="old")
+    before = follow(database)
     assert get_unenriched_jobs() == ["000"]
+    assert follow(database) == before
     database_of(settings).close()

@@ -28,7 +28,20 @@ from eventlog.log import Recorded
 from projections import breaker as model
 from projections.breaker import Breaker, breaker_id, find_breaker, fold
 from projections.catalogue import reconcile_named
-from tests.builders import BOUND, NOON, StoppedClock, dismissed, failed, offer, proposal, run, started, status, tell
+from tests.builders import (
+    BOUND,
+    NOON,
+    StoppedClock,
+    dismissed,
+    failed,
+    follow,
+    offer,
+    proposal,
+    run,
+    started,
+    status,
+    tell,
+)
 from tests.command_line import Command
 from tests.service import close_breaker, import_many, import_postings, of_type, posting
 
@@ -228,6 +241,23 @@ def test_by_hand_it_opens_for_as_long_as_is_said_or_until_it_is_closed_and_closi
     assert (story.state.state, story.state.is_free(story.now)) == ("closed", True)
 
 
+def test_what_began_before_a_person_closed_it_does_not_open_it_again(story: Story) -> None:
+    outage(story)
+    since = story.probe()
+    story.tell("BreakerSet", state="closed", actor="me")
+    story.fail(since, attempt_id="probe", **SETUP)
+    assert story.is_ == "closed"
+    story.fail(story.tell("EnrichmentStarted"), **SETUP)  # the control
+    assert story.is_ == "open"
+
+
+def test_opening_it_by_hand_keeps_the_wait_that_the_provider_asked_for(story: Story) -> None:
+    story.fail(story.tell("EnrichmentStarted"), fault="ours", error_type="rate_limited", retry_after_ms=300_000)
+    asked = story.state.free_at(story.now)
+    story.tell("BreakerSet", state="open", actor="me", cooldown_seconds=60)
+    assert story.state.free_at(story.now) == asked
+
+
 # -- claims -----------------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +396,25 @@ def test_of_a_streak_of_timeouts_the_first_five_count_and_the_later_ones_do_not(
     assert counted == [True] * 5 + [False] * 7
     assert breaker_of(database, settings).state == "open"
     assert reconcile_named(database, "enrichment_status", write=False).total == 0
+
+
+def test_what_began_before_it_opened_does_not_count_either_when_it_ends_after_it_has_closed_again(
+    database: Database, settings: Settings
+) -> None:
+    import_many(database, 8)
+    at = where(settings)
+    offer(database, *(proposal(f"job-{n:03}", started(attempt_id=f"{n}", **at)) for n in range(8)))
+    early, timeout = follow(database)[-1], {"fault": "provider", "error_type": "timeout"}
+    *first, late, _ = ends(settings, 8, early, **timeout)
+    for one in first:
+        offer(database, proposal(*one))
+    close_breaker(database, settings)
+    offer(database, proposal(*late))
+    counted = [one.facts["counts"] for one in of_type(database, "EnrichmentFailed")]
+    assert counted == [True] * 5 + [False] * 2
+    fresh = ends(settings, 8, follow(database)[-1] + 1, **timeout)[-1]
+    offer(database, proposal(*fresh))  # the control: as if it had begun since
+    assert of_type(database, "EnrichmentFailed")[-1].facts["counts"] is True
 
 
 def test_an_outage_of_any_length_uses_up_no_posting_and_puts_none_off_for_good(

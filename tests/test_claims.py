@@ -253,6 +253,7 @@ def test_what_stands_behind_a_posting_that_is_too_dear_keeps_its_turn_too(timed:
 
 
 def test_a_forced_attempt_waits_like_the_first_of_a_new_budget(timed: Database, settings: Settings) -> None:
+    settings = configure(model="model-1")
     import_many(timed, 1)
     fail(timed, "000", times=2)
     for force, failures in ((False, 2), (True, 0)):

@@ -51,7 +51,7 @@ MEANS: dict[str, dict[str, Any]] = {
     "model_not_found": SETUP,
     "invalid_schema": SETUP,
     "prompt_not_found": SETUP,
-    "rate_limited": {**OURS, "wait_ms": BACKOFF},
+    "rate_limited": {**OURS, "wait_ms": BACKOFF, "max_deferred_seconds": 14 * 24 * 60 * 60},
     "server_error": PROVIDER,
     "connection": PROVIDER,
     "invalid_response_body": PROVIDER,

@@ -181,7 +181,7 @@ def test_a_failure_of_an_outage_is_not_counted_afterwards(database: Database, ba
     deferred: dict[str, Any] = {**names, **verdict, "http_status": 503, "error_code": "slow_down"}
     tell(database, "job-1", requested(), started(**names))
     offer(database, proposal("$breaker-x", BreakerSet(**names, state=state, actor="tests")))
-    tell(database, "job-1", failed(**deferred))
+    tell(database, "job-1", failed(**deferred, started_position=99))  # since the breaker was set
     breakers = run(database, "SELECT * FROM {ours}breaker")
     found = read_all(database, configure(error_codes={"slow_down": "timeout"}))
     assert (found.count, status(database, "job-1")["error_type"]) == (1, "timeout")

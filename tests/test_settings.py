@@ -143,7 +143,7 @@ def test_a_variable_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -
         (
             '[error_codes]\nengine_dead = "dead"',
             "error_codes.engine_dead",
-            "there is no error type dead; known are quota_exceeded, ",
+            "no code means the error type dead; it can mean quota_exceeded, ",
         ),
     ],
 )
