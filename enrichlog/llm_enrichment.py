@@ -42,7 +42,8 @@ def enrich_job_with_llm(job_id: str, description: str | None) -> tuple[Result | 
     """Ask the model about one posting with this description, and record the attempt: (data, None) or (None, error).
 
     The description becomes the posting's own; without one nobody is asked, and that is the recorded error. Raises
-    `Conflict` while another attempt of the posting is in flight, and the errors of the settings and the database.
+    `Conflict` while another attempt of the posting is in flight, `HeldBack` while the breaker is open, and the errors
+    of the settings and the database.
     """
     job_id = _text(job_id)
     settings = current_settings()
@@ -63,7 +64,8 @@ def process_job_enrichment(job_id: str, force: bool = False) -> Result:
 
     A success has `data`, or `skipped: True` when it was enriched already; a failure has `error` and `error_type`, which
     is None where no attempt was made, such as while another is in flight. A posting that failed for good is not tried
-    again without `force`. Raises the errors of the settings and the database, `UnknownJob` among them.
+    again without `force`. Raises `HeldBack` while the breaker is open, and the errors of the settings and the
+    database, `UnknownJob` among them.
     """
     job_id, settings = _text(job_id), current_settings()
     database = open_database(settings)

@@ -14,7 +14,7 @@ from enrichlog.runs import perform, require_key
 from enrichlog.settings import Settings
 from enrichlog.targets import Target, choose, scope_of
 from eventlog.database import Database
-from eventlog.errors import Conflict
+from eventlog.errors import Conflict, HeldBack
 from eventlog.events import EnrichmentStarted
 from eventlog.log import Recorded, append, read_page
 from eventlog.schema import events
@@ -27,17 +27,20 @@ OVERTAKEN = "no attempt could begin: another worker took the posting, or its wor
 def attempt_now(database: Database, settings: Settings, name: str, job_id: str, *, force: bool) -> Recorded:
     """Make one attempt and return its own end as the log has it, whatever else has happened to the posting since.
 
-    `name` is the enrichment's. Raises `UnknownJob`, `MissingApiKey`, and `Conflict` when the posting is another's.
+    `name` is the enrichment's. Raises `UnknownJob`, `MissingApiKey`, `HeldBack` while nothing may be called, and
+    `Conflict` when the posting is another's.
     """
     enrichment = enrichment_of(settings, name)
     require_key(settings)
     target = require_free(database, settings, name, job_id)
     ends: list[str] = []
     scope = scope_of(database, name, [target], force=force)
-    perform(
+    run = perform(
         database, settings, enrichment, scope,
         notice=lambda claim, end, run: ends.append(end_proposal(claim.started, end).event_id),
     )  # fmt: skip
+    if not ends and run.stopped:
+        raise HeldBack(reason=run.stopped.rstrip("."))
     if not ends:
         raise Conflict(stream_id=stream_of(name, job_id), reason=OVERTAKEN)
     return _recorded(database, ends[0])

@@ -21,7 +21,7 @@ from enrichlog.outcome import Failed, Outcome, defect, judge
 from enrichlog.patience import Patience
 from enrichlog.progress import Notice, Run
 from enrichlog.reply import Api, Reply
-from enrichlog.scope import Scope
+from enrichlog.scope import Scope, is_any_due
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 CLAIM_TOGETHER = 10
 """Postings are claimed together once this many calls can begin: each claim is a transaction."""
+
+LOOKS, LOOK_SECONDS = 10, 0.5
+"""How often, and after which pause, a run looks again for what is due and held by another program just then."""
 
 LEASE_RESERVE_SECONDS = 30.0
 """No call begins unless its lease outlives the call's deadline by this."""
@@ -77,7 +80,7 @@ class Worker:
         self._patience, self._is_alone = Patience(waits_for_probe=patient), False
         self._running: set[asyncio.Task[None]] = set()
         self._abandoned = False
-        self._committed = 0
+        self._committed = self._looks = 0
         self._error: EnrichlogError | None = None
         self._changed = asyncio.Event()
 
@@ -105,8 +108,10 @@ class Worker:
                     if claims.held is not None:
                         await self._wait_for(claims.held)
                     elif idle and not claims.found and claims.rest == scope:
-                        self._end_of_scope(claims)
-                        break
+                        if await self._is_end(scope, claims):
+                            break
+                    else:
+                        self._looks = 0
                     scope = claims.rest
                     await self._room(filling=claims.found or claims.held is not None)
             finally:
@@ -116,29 +121,40 @@ class Worker:
             raise self._error
         return self.run
 
-    def _end_of_scope(self, claims: Claims) -> None:
+    async def _is_end(self, scope: Scope, claims: Claims) -> bool:
+        """Whether nothing is left: what others hold just then is waited for a while."""
         if claims.unaffordable:
             self.stop("the limit of money for this run does not allow another call.")
+            return True
+        if self._left == 0 or not await asyncio.to_thread(self._is_any_due, scope):
+            return True
+        if self._looks == LOOKS:
+            self.stop("another program holds what is due.")
+            return True
+        self._looks += 1
+        await self._sleep(LOOK_SECONDS)
+        return False
+
+    def _is_any_due(self, scope: Scope) -> bool:
+        with self._database.read() as connection:
+            now = self._database.dialect.clock(connection)
+            return is_any_due(connection, self._enrichment.name, scope, now, self._settings.max_attempts)
 
     async def _wait_for(self, breaker: Breaker) -> None:
         """Wait until it is worth to look again whether a call may go out; stop where that is not to be waited for."""
-        if self._running and breaker.state != "closed":  # a probe of ours may be among what runs
-            await self._room(filling=False)
-            return
         now = await asyncio.to_thread(self._database.now)
         seconds = self._patience.seconds(breaker, now)
-        if seconds is None:
+        if seconds is None and not self._running:
             self.stop(why_held(breaker, now))
-        else:
+        else:  # of what runs, one may be the probe
             await self._sleep(seconds)
 
-    async def _sleep(self, seconds: float) -> None:
-        """Wait so long, and no longer than until the run is to stop."""
-        ends = self._monotonic() + seconds
-        while not self._stopping() and (left := ends - self._monotonic()) > 0:
-            self._changed.clear()
+    async def _sleep(self, seconds: float | None) -> None:
+        """Wait so long, and no longer than until something ends or the run is to stop."""
+        self._changed.clear()
+        if not self._stopping():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left)
+                await asyncio.wait_for(self._changed.wait(), seconds)
 
     async def _take(self, recorder: Recorder, scope: Scope, *, alone: bool = False) -> Claims:
         """Claim as many postings as calls can begin, and begin them; or one, beside which nothing else may run."""

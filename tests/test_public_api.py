@@ -31,7 +31,7 @@ from enrichlog.settings import Settings, configure, reset
 from enrichlog.settings import current as current_settings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
-from eventlog.errors import Conflict, NotInitialised
+from eventlog.errors import Conflict, HeldBack, NotInitialised
 from tests.builders import BOUND, erased, failed, requested, run, shown, started, status, tell
 from tests.command_line import CLI, contents, environment
 from tests.service import import_many, import_postings, of_type, posting, whole_log
@@ -340,6 +340,21 @@ def test_what_cannot_be_saved_is_false_and_logged(database: Database, caplog: py
     assert contents(database) == before
     assert "There is no posting with the id nobody" in caplog.text
     assert "The enrichment of 000 was not saved" in caplog.text
+
+
+# -- while the breaker is open ----------------------------------------------------------------------------------------
+
+
+def test_while_the_breaker_is_open_a_call_says_why_and_a_batch_ends(database: Database, simulator: Simulator) -> None:
+    play(simulator, Fault.QUOTA)
+    assert process_job_enrichment("000")["error_type"] == "quota_exceeded"
+    for call in (lambda: process_job_enrichment("001"), lambda: enrich_job_with_llm("001", "Work.")):
+        with pytest.raises(HeldBack, match=r"The breaker has been open since .*quota_exceeded"):
+            call()
+    batch = batch_enrich_jobs(["001", "002"], delay_between_jobs=0.0)
+    assert len(batch["results"]) == 1
+    assert "The breaker has been open since" in batch["results"][0]["error"]
+    assert len(simulator.journal) == 1
 
 
 # -- get_unenriched_jobs ----------------------------------------------------------------------------------------------

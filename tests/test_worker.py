@@ -33,7 +33,7 @@ from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
 from eventlog.integrity import verify_log
 from projections.reconcile import PROJECTIONS, reconcile
-from tests.builders import BOUND, run, shown, status
+from tests.builders import BOUND, run, sessions, shown, status
 from tests.service import (
     KEY,
     SAMPLES,
@@ -187,6 +187,25 @@ def test_chat_completions_are_walked_the_same_way(sqlite: Database, simulator: S
     assert enrich(sqlite, configure(api="chat")).done == 44
     assert {call.path for call in simulator.journal} == {"/v1/chat/completions"}
     assert_log_and_server_agree(sqlite, simulator)
+
+
+def test_what_another_program_holds_just_then_is_waited_for(
+    postgresql: Database, service: Settings, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(postgresql, 2)
+    with sessions(postgresql, 1) as (holder,):
+        holder.execute("SELECT FROM enrichlog.enrichment_status FOR UPDATE")
+        monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.01)
+        held = enrich(postgresql, service)
+        assert (held.done, held.stopped) == (0, "another program holds what is due.")
+        looks: list[float | None] = []
+
+        async def let_go(_: Worker, seconds: float | None) -> None:
+            looks.append(seconds)
+            holder.rollback()
+
+        monkeypatch.setattr(Worker, "_sleep", let_go)
+        assert (enrich(postgresql, service).succeeded, looks) == (2, [0.01])
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------
