@@ -14,6 +14,7 @@ _LEADS_TO_STATUS = re.compile(
 _IS_AMOUNT = re.compile(
     r"\s*(?:token|char|m?s\b|milli|second|min|word|byte|[km]b\b|row|line|time|try|tries|retr|attempt)"
 )
+_IS_CALLED_ONE = re.compile(r"\s+(?:http )?(?:status|response)\b")
 _STATES = re.compile(r"\s*(?:[:\-{<\[]|$)|\s+(?:client|server) error|\s+[A-Z{<\"'\[]")
 _UNOFFICIAL = (498, 499, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530)
 _STATUSES = frozenset(status.value for status in HTTPStatus if status >= 300).union(_UNOFFICIAL)
@@ -29,9 +30,11 @@ def stated_status(shown: str, said: str) -> int | None:
 
 
 def _is_status(shown: str, said: str, start: int, end: int) -> bool:
-    """Whether the words around a number make it a status: `status code: 429`, `[429]`, `429 Too Many Requests`."""
+    """Whether the words around a number make it one: `status code: 429`, `429 status code`, `[429]`, `409 Conflict`."""
     if _IS_AMOUNT.match(said, end):
         return False
+    if _IS_CALLED_ONE.match(said, end):
+        return True
     before = said[max(0, start - 24) : start]
     if _LEADS_TO_STATUS.search(before) or said.startswith(_reason(int(shown[start:end])), end + 1):
         return True

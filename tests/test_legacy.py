@@ -88,6 +88,7 @@ KNOWN = [status for status in STATUSES if status >= 100]
         '{{"error":{{"code":{}}}}}', '{{"error":{{"code":"{}"}}}}',
         "{} Client Error", "got status {}", "statusCode: {},", "{}", "API Error ({} x)",
         "failed with {}", "request failed: status code: {}, body:", "'status': {}}}", "Error code: {} - x",
+        "{} status code (no body)", "Error: {} status code (no body)", "it got a {} response",
     ],
 )  # fmt: skip
 def test_each_status_is_known_in_this_spelling(spelling: str) -> None:
@@ -99,7 +100,8 @@ def test_each_status_is_known_in_this_spelling(spelling: str) -> None:
     "message",
     [
         "Posting 429 is odd", "500 tokens", "port 443 of 502.example", "error: 500 characters", "v4.429", "code 4290",
-        "$402 is the price", "line 503", "Error code: 1429", "id-401-x", "404040",
+        "$402 is the price", "line 503", "Error code: 1429", "id-401-x", "404040", "429 statuses",
+        "it took 500 responses",
     ],
 )  # fmt: skip
 def test_another_number_is_no_status(message: str) -> None:
