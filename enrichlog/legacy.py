@@ -133,9 +133,17 @@ class _Phrases(NamedTuple):
     def stand_in(self, said: str) -> bool:
         """Whether a message says one of them."""
         for phrase in self.whole:
-            if phrase in said:
+            if phrase in said and _begins_with_a_word(phrase, said):
                 return True
         return any(first in said and pattern.search(said) for first, pattern in self.gapped)
+
+
+def _begins_with_a_word(phrase: str, said: str) -> bool:
+    """Whether a phrase that stands in a message does so from a word's beginning: no "stream error" is in "upstream"."""
+    at = said.find(phrase)
+    while at > 0 and said[at - 1].isalnum() and phrase[0].isalnum():
+        at = said.find(phrase, at + 1)
+    return at >= 0
 
 
 def _compiled(name: str, phrases: Iterable[str]) -> _Phrases:

@@ -130,6 +130,12 @@ def test_a_code_is_known_in_whatever_way_its_words_are_joined(code: str) -> None
     assert classify_message("Error code: 400 - fewer max_tokens").name == "bad_request"  # MAX_TOKENS is another thing
 
 
+def test_a_phrase_begins_with_a_word() -> None:
+    assert classify_message("stream error: reset").name == "connection"
+    assert classify_message("Upstream error: request timed out").name == "timeout"
+    assert classify_message("Upstream error, then a stream error").name == "connection"
+
+
 def test_line_breaks_that_a_body_has_escaped_are_blanks() -> None:
     assert classify_message(r"{'error': 'Rate\nlimit\\nreached'}").name == "rate_limited"
 
