@@ -77,10 +77,11 @@ def _most_telling(shown: str, said: str) -> str | None:
         codes.add("invalid_schema")
     if exact := codes.difference(_VAGUE):
         return min(exact, key=_RANK.__getitem__)
-    classes = set(map(_of_class, words))
-    shapes = (name for shape, name in _SHAPES if shape.search(said))
     status = stated_status(shown, said)
-    return _first((*codes, *classes, *shapes, recognise(ProviderError(status)).name if status else None))
+    told = {*codes, *map(_of_class, words), recognise(ProviderError(status)).name if status else None}
+    if "bad_request" not in told:  # else it is the request that has this shape, and no answer
+        told.update(name for shape, name in _SHAPES if shape.search(said))
+    return _first(told)
 
 
 def _first(names: Iterable[str | None]) -> str | None:

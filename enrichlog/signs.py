@@ -161,6 +161,9 @@ FIXED: tuple[tuple[str, str], ...] = (
     ("insufficient permission", "permission"),
     ("invalid json output", "invalid_json"),
     ("response body is not json", "invalid_response_body"),
+    ("the json body", "bad_request"),  # so servers call what they were sent
+    ("the request body", "bad_request"),
+    ("body of your request", "bad_request"),
 )
 """Fixed wording, in small letters, that tells more than the status and classes around it -> error type."""
 
