@@ -26,6 +26,7 @@ _ESCAPED_BLANK = re.compile(r"\\{1,4}[nrt]")
 _PYDANTIC = re.compile(r"validation errors? for \w|\[type=\w+, input_value=")
 _PLACE_IN_JSON = re.compile(r"line \d+,? column \d+|json at position")
 _SCHEMA_PARAM = re.compile(r"param\W{2,5}(?:text\.format|response_format)")
+_QUOTED_VALUE = re.compile(r"(?<=\w )(['\"`])(?:(?!\1).)*\1(?!\w)")
 _ENDED_BY_LENGTH = re.compile(r"(?:finish|stop)[_ ]?reason\W{0,5}(?:is|was)?\W{0,3}(?:length|max_tokens)")
 _SHAPES = (
     (_PYDANTIC, "schema_mismatch"),
@@ -51,6 +52,8 @@ def classify_message(text: str) -> ErrorType:
     if sign in (None, "rate_limited") and any(words in said for words in BY_THE_MINUTE):
         return ERROR_TYPES["rate_limited"]
     allowed = NARROWED.get(sign, ()) if sign else None
+    if "valueerror" in said:  # what a word before it introduces is the value, and nobody's message
+        said = _QUOTED_VALUE.sub(" ", said)
     return ERROR_TYPES[_by_phrase(said, allowed) or sign or "other"]
 
 
