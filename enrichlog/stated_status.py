@@ -40,7 +40,7 @@ def _is_status(shown: str, said: str, start: int, end: int) -> bool:
         return True
     if shown[start - 1 : start] in ("[", "(") and shown[end : end + 1] in ("]", ")"):
         return True
-    is_begin = not any(map(str.isalnum, said[:start]))
+    is_begin = shown[start - 1 : start] == ">" or not any(map(str.isalnum, said[:start]))  # ">" ends a page's <title>
     return bool(_STATES.match(shown, end)) and (is_begin or " error" in said[end : end + 13])
 
 
