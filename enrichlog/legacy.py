@@ -21,6 +21,7 @@ _VAGUE = ("bad_request", "rate_limited", "server_error", "other")
 _RANK = dict.fromkeys(ERROR_TYPES, -1) | {name: rank for rank, name in enumerate(SPECIFIC_FIRST)}
 _CLASS = ("Error", "Exception", "Exceeded", "Timeout", "Exhausted", "Unavailable", "Denied", "Refused", "Cancelled")
 _DATABASE = ("SQLITE_", "PGRST")
+_DATABASE_CLASS = ("SQL", "PSQL", "Npgsql", "MySql", "Jdbc", "Prisma", "Mongo", "Redis")
 _WORD = re.compile(r"[A-Za-z_]\w+(?:-\w+)*", re.ASCII)
 _ESCAPED_BLANK = re.compile(r"\\{1,4}[nrt]")
 _PYDANTIC = re.compile(r"validation errors? for \w|\[type=\w+, input_value=")
@@ -121,6 +122,8 @@ def _of_class(word: str) -> str | None:
         return "storage_error"
     if not word.endswith(_CLASS):
         return None
+    if word.startswith(_DATABASE_CLASS):
+        return "storage_error"
     if word in EXACT_CLASSES:
         return EXACT_CLASSES[word]
     small = word.lower()

@@ -125,7 +125,7 @@ STEMS: tuple[tuple[str, str], ...] = tuple(
         ("content_filter", "contentfilter contentpolicy blockedprompt stopcandidate moderation guardrail safety"),
         ("refusal", "refusal modelrefus"),
         ("invalid_response_body", "responsevalidation contenttype contentdecoding decodingerror"),
-        ("connection", "connectionrefused connecttimeout"),
+        ("connection", "connectionrefused connecttimeout unknownhost noroutetohost"),
         ("timeout", "timeout timedout deadline timelimit"),
         ("rate_limited", "ratelimit throttl toomanyrequest resourceexhausted"),
         ("authentication", "authentication unauthenticated unauthorized apikey credential"),
