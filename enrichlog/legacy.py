@@ -7,13 +7,13 @@ last. Only here is an error recognised by its text; one that was recorded with i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
 from enrichlog.phrases import PHRASES
-from enrichlog.signs import BY_THE_MINUTE, EXACT_CLASSES, FIXED, NARROWED, SPECIFIC_FIRST, STEMS, WORDS
+from enrichlog.signs import BY_THE_MINUTE, EXACT_CLASSES, FIXED, MISSHAPEN, NARROWED, SPECIFIC_FIRST, STEMS, WORDS
 from enrichlog.stated_status import stated_status
 
 _HEAD, _TAIL = 4_000, 2_000  # a long message is a traceback, which ends with its error, or a page, which begins with it
@@ -25,13 +25,12 @@ _DATABASE_CLASS = ("SQL", "PSQL", "Npgsql", "MySql", "Jdbc", "Prisma", "Mongo", 
 _WORD = re.compile(r"[A-Za-z_]\w+(?:-\w+)*", re.ASCII)
 _ESCAPED_BLANK = re.compile(r"\\{1,4}[nrt]")
 _PYDANTIC = re.compile(r"validation errors? for \w|\[type=\w+, input_value=")
-_PLACE_IN_JSON = re.compile(r"line \d+,? column \d+|json at position")
+_PLACE_IN_JSON = re.compile(r"line:? \d+,? column:? \d+|json at position|bytepositioninline")
 _SCHEMA_PARAM = re.compile(r"param\W{2,5}(?:text\.format|response_format)")
 _QUOTED_VALUE = re.compile(r"(?<=\w )(['\"`])(?:(?!\1).)*\1(?!\w)")
 _ENDED_BY_LENGTH = re.compile(r"(?:finish|stop)[_ ]?reason\W{0,5}(?:is|was)?\W{0,3}(?:length|max_tokens)")
 _SHAPES = (
     (_PYDANTIC, "schema_mismatch"),
-    (_PLACE_IN_JSON, "invalid_json"),
     (_ENDED_BY_LENGTH, "output_truncated"),
 )
 _NOT_EXTRACTED = "could not extract structured output from api response"
@@ -84,8 +83,14 @@ def _most_telling(shown: str, said: str) -> str | None:
     status = stated_status(shown, said)
     told = {*codes, *map(_of_class, words), recognise(ProviderError(status)).name if status else None}
     if "bad_request" not in told:  # else it is the request that has this shape, and no answer
-        told.update(name for shape, name in _SHAPES if shape.search(said))
+        told.update(_shapes(said))
     return _first(told)
+
+
+def _shapes(said: str) -> Iterator[str]:
+    yield from (name for shape, name in _SHAPES if shape.search(said))
+    if _PLACE_IN_JSON.search(said):
+        yield "schema_mismatch" if any(words in said for words in MISSHAPEN) else "invalid_json"
 
 
 def _first(names: Iterable[str | None]) -> str | None:

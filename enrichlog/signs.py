@@ -131,7 +131,7 @@ STEMS: tuple[tuple[str, str], ...] = tuple(
         ("authentication", "authentication unauthenticated unauthorized apikey credential"),
         ("permission", "permissiondenied accessdenied forbidden"),
         ("model_not_found", "modelnotfound deploymentnotfound"),
-        ("invalid_json", "jsondecode jsonparse jsonsyntax noobjectgenerated jsonerror"),
+        ("invalid_json", "jsondecode jsonparse jsonsyntax jsonerror"),
         ("schema_mismatch", "outputpars zoderror typevalidation outputvalidation schemavalidation"),
         ("storage_error",
             "operationalerror integrityerror programmingerror dataerror databaseerror sqlalchemy dbapi psycopg sqlite "
@@ -166,6 +166,12 @@ FIXED: tuple[tuple[str, str], ...] = (
     ("body of your request", "bad_request"),
 )
 """Fixed wording, in small letters, that tells more than the status and classes around it -> error type."""
+
+MISSHAPEN = (
+    "missing field", "unknown field", "unrecognized field", "duplicate field", "unknown variant", "invalid type:",
+    "invalid value:", "invalid length", "cannot deserialize", "cannot construct", "could not be converted to",
+)  # fmt: skip
+"""Where a parser names a place in JSON and says this, it could read the JSON, and misses the schema."""
 
 BY_THE_MINUTE = (" per min", "per_min", "perminute", "per second", "per_second", "persecond")
 """Where a quota is one by the minute, it is a rate."""
