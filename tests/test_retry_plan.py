@@ -19,7 +19,7 @@ from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status, status_of
-from tests.builders import NOON, StoppedClock, failed, requested, run, started, status, succeeded, tell
+from tests.builders import NOON, StoppedClock, failed, reclassified, requested, run, started, status, succeeded, tell
 from tests.command_line import Command
 from tests.service import import_many, import_postings, of_type, posting, whole_log
 
@@ -136,6 +136,17 @@ def test_a_posting_that_moved_on_since_the_plan_is_reported_and_not_requested(da
     outcome = request_plan(database, made, None)
     assert (outcome.requested, outcome.moved_on, outcome.moved) == (1, 1, ["1"])
     assert (status(database, "job-2")["max_attempts"], status(database, "job-1")["max_attempts"]) == (7, None)
+
+
+def test_what_moved_on_since_the_plan_is_not_requested_though_it_could_be_tried_again(timed: Database) -> None:
+    for job_id in ("1", "2", "3"):
+        fail(timed, job_id)
+    made = plan(timed)
+    verdict: dict[str, Any] = {"error_type": "quota_exceeded", "retryable": True, "counts": False, "wait_ms": 0}
+    tell(timed, "job-1", started(2), failed(2, **verdict))
+    tell(timed, "job-2", reclassified(**verdict))
+    assert ids(timed, plan(timed)) == ["1", "2", "3"]  # the control: a new plan takes them
+    assert targets(timed, made) == [Target("3", 3)]
 
 
 def test_a_plan_can_be_of_a_time_and_of_a_model(timed: Database, clock: StoppedClock) -> None:
