@@ -61,6 +61,14 @@ def at(minute: float) -> datetime:
 FIRST_FAILURE = (requested(), started(), failed())
 NOT_COUNTED = reclassified(error_type="server_error", retryable=True, counts=False, max_deferrals=20)
 DEFERRED = failed(counts=False, error_type="server_error", max_deferrals=20)
+
+
+def deferred_for_two_minutes(longest: int) -> tuple[Event, ...]:
+    """A posting that the provider failed twice, where so many seconds of that are borne."""
+    facts: dict[str, Any] = {"counts": False, "max_deferrals": 20, "max_deferred_seconds": longest}
+    return (requested(), started(), failed(**facts), started(2), failed(2, **facts))
+
+
 HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
     "seen": ((requested(input_hash="h"),), {"state": "pending", "due_at": at(0), "input_hash": "h", "attempts": 0}),
     "started": (
@@ -86,6 +94,12 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
     "failed and deferred": (
         (requested(), started(), failed(counts=False, error_type="server_error", max_deferrals=20)),
         {"state": "failed", "budget_used": 0, "failures": 1, "deferrals": 1, "deferred_since": at(2)},
+    ),
+    "deferred for less time than is borne": (
+        deferred_for_two_minutes(longest=121), {"deferrals": 2, "deferred_since": at(2), "due_at": at(4.5)},
+    ),
+    "deferred for all the time that is borne": (
+        deferred_for_two_minutes(longest=120), {"deferrals": 2, "retryable": True, "due_at": None},
     ),
     "failed for good": (
         (requested(), started(), failed(retryable=False, error_type="refusal", cap=2)),
