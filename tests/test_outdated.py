@@ -120,6 +120,17 @@ def test_the_estimate_is_what_a_result_took_at_the_price_of_today(database: Data
     assert plan_outdated(database, unpriced).total.estimate(unpriced)["cost_microdollars"] is None
 
 
+def test_a_posting_that_was_enriched_twice_is_estimated_at_what_one_result_took(
+    database: Database, enrichment: Enrichment
+) -> None:
+    import_postings(database, posting("1"))
+    basis: dict[str, Any] = {"prompt_hash": "another", "output_tokens": 300}
+    tell(database, "job-1", started(), succeeded(input_tokens=1_000, **basis), requested("force"))
+    tell(database, "job-1", started(2), succeeded(2, input_tokens=1_400, **basis))
+    estimate = plan_outdated(database, enrichment).total.estimate(enrichment)
+    assert (estimate["postings"], estimate["input_tokens"], estimate["output_tokens"]) == (1, 1_200, 300)
+
+
 def test_what_nobody_has_told_is_not_estimated(database: Database, enrichment: Enrichment) -> None:
     enriched(database, enrichment, "1", prompt_hash="another")
     estimate = plan_outdated(database, enrichment).total.estimate(enrichment)
