@@ -34,6 +34,7 @@ from tests.builders import (
     dismissed,
     failed,
     offer,
+    requested,
     run,
     sessions,
     shown,
@@ -530,6 +531,17 @@ def test_a_maximum_that_was_requested_overrides_the_cap(sqlite: Database, settin
     facts = {"error_type": "invalid_json", "cap": 2, "wait_ms": 0, "attempt_id": number}
     tell(sqlite, "job-1", failed(3, **facts))
     assert taken(sqlite, settings) == ["1"]
+
+
+def test_a_maximum_above_the_usual_one_that_was_requested_is_used_to_its_last_attempt_and_no_further(
+    sqlite: Database, settings: Settings
+) -> None:
+    for job_id, times in (("one-left", 6), ("used-up", 7)):
+        import_postings(sqlite, posting(job_id))
+        tell(sqlite, f"job-{job_id}", requested("retry", max_attempts=7))
+        fail(sqlite, job_id, times)
+    assert settings.max_attempts == 5
+    assert taken(sqlite, settings) == ["one-left"]
 
 
 KINDS = [ERROR_TYPES[name] for name in ("timeout", "invalid_json", "interrupted", "server_error", "refusal")]
