@@ -21,6 +21,7 @@ from enrichlog.runs import perform
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
+from enrichlog.targets import Target, scope_of
 from enrichlog.worker import Worker
 from eventlog.database import Database
 from eventlog.errors import HeldBack
@@ -232,6 +233,14 @@ def test_a_wait_that_the_provider_asks_for_is_a_floor_for_everybody_and_makes_th
     assert story.state.open_until == story.now + timedelta(seconds=600)
 
 
+def test_a_wait_that_a_posting_was_asked_for_by_its_own_fault_is_no_floor_for_the_others(story: Story) -> None:
+    since = story.tell("EnrichmentStarted")
+    story.fail(since, **POSTING, retry_after_ms=20_000)
+    assert story.state.is_free(story.now)
+    story.fail(since, **PROVIDER, retry_after_ms=20_000)  # the control
+    assert not story.state.is_free(story.now)
+
+
 def test_by_hand_it_opens_for_as_long_as_is_said_or_until_it_is_closed_and_closing_needs_no_probe(story: Story) -> None:
     story.tell("BreakerSet", state="open", actor="me")
     assert (story.state.free_at(story.now), story.state.actor) == (None, "me")
@@ -305,6 +314,20 @@ def test_nothing_is_claimed_while_it_is_open_and_one_posting_as_a_probe_after_th
     assert again.held is not None
     assert again.held.state == "half_open"
     assert len(of_type(timed, "EnrichmentStarted")) == 2
+
+
+def test_of_the_named_postings_the_first_is_the_probe_and_the_others_keep_their_turn(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    import_many(timed, 4)
+    open_it(timed, settings)
+    clock.advance(seconds=60)
+    named = scope_of(timed, "job", [Target(job_id) for job_id in ("003", "002", "001")], force=False)
+    probing = claim(timed, settings, enrichment_of(settings), named, "worker-1", 100)
+    assert [(one.posting.id, one.started.event.probe) for one in probing.taken] == [("003", True)]
+    close_breaker(timed, settings)
+    rest = claim(timed, settings, enrichment_of(settings), probing.rest, "worker-1", 100)
+    assert [(one.posting.id, one.started.event.probe) for one in rest.taken] == [("002", False), ("001", False)]
 
 
 def test_where_nothing_is_due_nobody_is_held_back(timed: Database, settings: Settings) -> None:
