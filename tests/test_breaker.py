@@ -25,11 +25,12 @@ from enrichlog.targets import Target, scope_of
 from enrichlog.worker import Worker
 from eventlog.database import Database
 from eventlog.errors import HeldBack
-from eventlog.events import Event
+from eventlog.events import EnrichmentFailed, Event
 from eventlog.log import Recorded
 from projections import breaker as model
 from projections.breaker import Breaker, breaker_id, find_breaker, fold
 from projections.catalogue import reconcile_named
+from projections.outage import Outage
 from tests.builders import (
     BOUND,
     NOON,
@@ -179,20 +180,27 @@ def test_a_start_that_is_a_probe_makes_it_half_open_and_only_that_attempts_end_m
 
 def test_a_probe_that_fails_opens_it_for_twice_as_long_and_at_most_two_minutes(story: Story) -> None:
     outage(story)
-    opened_at, waits = story.state.opened_at, []
+    opened, waits = (story.state.opened_at, story.state.opened_position), []
     for _ in range(3):
         since = story.probe()
         story.fail(since, attempt_id="probe", **PROVIDER)
         assert story.state.open_until is not None
         waits.append((story.state.open_until - story.now).total_seconds())
     assert waits == [120, 120, 120]
-    assert story.state.opened_at == opened_at
+    assert (story.state.opened_at, story.state.opened_position) == opened
 
 
 def test_a_probe_that_fails_for_the_postings_own_sake_closes_it(story: Story) -> None:
     outage(story)
     story.fail(story.probe(), attempt_id="probe", **POSTING)
     assert story.is_ == "closed"
+
+
+def test_a_probe_that_is_asked_to_wait_closes_it_and_everybody_waits(story: Story) -> None:
+    outage(story)
+    asked: dict[str, Any] = {"http_status": 429, "retry_after_ms": 30_000}
+    story.fail(story.probe(), attempt_id="probe", fault="ours", error_type="rate_limited", **asked)
+    assert (story.is_, story.state.free_at(story.now)) == ("closed", story.now + timedelta(seconds=30))
 
 
 @pytest.mark.parametrize(
@@ -439,6 +447,18 @@ def test_what_began_before_it_opened_does_not_count_either_when_it_ends_after_it
     fresh = ends(settings, 8, follow(database)[-1] + 1, **timeout)[-1]
     offer(database, proposal(*fresh))  # the control: as if it had begun since
     assert of_type(database, "EnrichmentFailed")[-1].facts["counts"] is True
+
+
+@pytest.mark.parametrize(
+    ("facts", "counts"),
+    [({}, False), ({"origin": "imported"}, True), ({"fault": "posting"}, True), ({"credential": "another"}, True)],
+    ids=["ours", "imported", "the posting's own", "another key's"],
+)
+def test_only_a_failure_of_the_provider_that_is_open_is_not_counted(facts: dict[str, Any], counts: bool) -> None:
+    known = Outage({tuple(PLACE.values()): Breaker("open")})
+    judged = known.judged(failed(**{**PLACE, "fault": "provider", "counts": True, **facts}))
+    assert isinstance(judged, EnrichmentFailed)
+    assert judged.counts == counts
 
 
 def test_an_outage_of_any_length_uses_up_no_posting_and_puts_none_off_for_good(
