@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from enrichlog.batches import FATES, Cancelled, Fate, Told
-from enrichlog.terminal import counted, one_line, say, table
+from enrichlog.terminal import advise, counted, one_line, say, table
 from eventlog.events import iso
 
 _NAMED = 5
@@ -76,6 +76,22 @@ def shown(told: Told, fates: dict[str, Any]) -> None:
         if ids := fates["job_ids"][fate]:
             more = ", …" if len(ids) > _NAMED else ""
             say(f"  {len(ids):,} {_WORDS[fate]}: {', '.join(map(one_line, ids[:_NAMED]))}{more}")
+
+
+def requested(batch: str, count: int) -> None:
+    """That a batch was requested, and under which id it can be shown and cancelled."""
+    say(f"Batch {batch}: {counted(count, 'posting')} requested.")
+
+
+def still_waiting(batch: str, count: int) -> None:
+    """That a run has left postings of its batch behind, who takes them, and how to take them back."""
+    wait, them = ("waits", "it") if count == 1 else ("wait", "them")
+    say(
+        advise(
+            f"{counted(count, 'posting')} of batch {batch} still {wait}: the next enrichlog enrich takes {them}. "
+            f"To take {them} back: enrichlog batch cancel {batch} --reason TEXT"
+        )
+    )
 
 
 def cancelled(batch: str, done: Cancelled) -> None:

@@ -129,6 +129,13 @@ def cancel(database: Database, batch: str, reason: str) -> Cancelled:
     return Cancelled(freed, _running(database, told), told.row.cancelled_at is None)
 
 
+def count_waiting(database: Database, batch: str) -> int:
+    """How many postings still wait for a batch: until a run takes them, or somebody takes the batch back."""
+    waits = and_(enrichment_status.c.batch == batch, enrichment_status.c.before_batch.is_not(None))
+    count: int = database.page(select(func.count()).select_from(enrichment_status).where(waits))[0][0]
+    return count
+
+
 def why_withdrawn(database: Database, batch: str | None) -> str | None:
     """That a batch was cancelled, by whom and why; None when it was not."""
     if batch is None or not (ends := read_stream(database, stream_of(STREAMS, batch))):

@@ -69,15 +69,15 @@ def why_held(one: Breaker, now: datetime) -> str:
     """Why nothing is begun, since when, until when, and what a person can do about the cause."""
     free_at = one.free_at(now)
     if one.state == "closed":
-        return f"The provider asked for a wait: no call goes out before {_time(free_at)}."
+        return f"The provider asked for a wait: no call goes out before {told_moment(free_at)}."
     cause = f"set by {one.actor}" if one.actor else ", ".join(filter(None, (one.error_type, _raw(one))))
     if one.state == "half_open":
         until = "One call is out as a probe, and decides."
     elif free_at is None:
         until = "No call goes out until someone closes it."
     else:
-        until = f"No call goes out before {_time(free_at)}, then one as a probe."
-    return f"The breaker has been open since {_time(one.opened_at)} ({cause}). {until}"
+        until = f"No call goes out before {told_moment(free_at)}, then one as a probe."
+    return f"The breaker has been open since {told_moment(one.opened_at)} ({cause}). {until}"
 
 
 def what_to_do(one: Breaker, name: str) -> str:
@@ -120,5 +120,6 @@ def _raw(one: Breaker) -> str:
     return " ".join(filter(None, (status, code)))
 
 
-def _time(moment: datetime | None) -> str:
+def told_moment(moment: datetime | None) -> str:
+    """A moment as people read it."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "-"

@@ -10,6 +10,7 @@ from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import find
 from enrichlog.exceptions import UsageError
+from enrichlog.patience import require_calls
 from enrichlog.retry_batch import NAMED, RetryBatch, request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import require_key
@@ -49,6 +50,7 @@ def retry(
             terminal.print_json(document)
         return DONE
     require_key(settings)
+    require_calls(database, asked.called)
     if not yes:
         if as_json:  # a script is never asked: the plan is its document
             terminal.print_json(document)

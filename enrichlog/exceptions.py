@@ -87,6 +87,10 @@ class NotConfirmed(UsageError):
     """{plan} Nothing was done: confirm with --yes."""
 
 
+class CallsHeldBack(EnrichlogError):
+    """Nothing was requested: the breaker of {model} at {endpoint} lets no call out {until}. See why with: enrichlog breaker list"""
+
+
 class DemoEnded(EnrichlogError):
     """The demo has ended early: none of its first postings could be enriched. Why stands above; nothing was asked but the simulator."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.postings import job_postings, load_postings
@@ -16,7 +16,7 @@ from enrichlog.targets import Target
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
 from eventlog.streams import bounds
-from projections.enrichment_status import enrichment_status
+from projections.enrichment_status import IS_PENDING, enrichment_status
 
 CAUSES = ("prompt", "schema", "model", "input")
 PAGE = 10_000
@@ -64,6 +64,7 @@ class OutdatedPlan:
     """What would be enriched again: the postings, at the version they were looked at, and the shares of all.
 
     A posting with several causes is in the share of each, and once in `total`; `taken` is the share of `targets`.
+    `requested_already` counts outdated results that somebody has requested anew: they are no part of the plan.
     """
 
     enrichment: Enrichment
@@ -72,6 +73,12 @@ class OutdatedPlan:
     by_cause: dict[str, Share] = field(default_factory=lambda: {cause: Share() for cause in CAUSES})
     total: Share = field(default_factory=Share)
     taken: Share = field(default_factory=Share)
+    requested_already: int = 0
+
+    @property
+    def left_for_later(self) -> int:
+        """How many more it would take if there were no limit."""
+        return self.total.postings - len(self.targets)
 
     def add(self, row: Any, causes: Sequence[str]) -> None:
         """Count an outdated posting, and take it if the limit allows."""
@@ -85,7 +92,8 @@ class OutdatedPlan:
         """What scripts read."""
         shares = {cause: share.estimate(self.enrichment) for cause, share in self.by_cause.items()}
         total, taken = (share.estimate(self.enrichment) for share in (self.total, self.taken))
-        return {"by_cause": shares, "total": total, "would_take": taken}
+        others = {"left_for_later": self.left_for_later, "requested_already": self.requested_already}
+        return {"by_cause": shares, "total": total, "would_take": taken, **others}
 
 
 def count_outdated(database: Database, enrichment: Enrichment) -> dict[str, Any]:
@@ -114,7 +122,7 @@ def plan_outdated(database: Database, enrichment: Enrichment, limit: int | None 
 
     A change of the input that an import or a sync has noticed is no part of it: the posting is due by itself.
     """
-    plan = OutdatedPlan(enrichment, limit)
+    plan = OutdatedPlan(enrichment, limit, requested_already=_count_requested(database, enrichment))
     for page in _pages(database, enrichment):
         changed = _changed(database, page)
         for row in page:
@@ -141,6 +149,19 @@ def _succeeded(*columns: Any) -> Select[Any]:
     status = enrichment_status.c
     query: Select[Any] = select(*columns).select_from(enrichment_status)
     return query.join(job_postings, job_postings.c.id == status.job_id).where(status.state == "succeeded")
+
+
+def _count_requested(database: Database, enrichment: Enrichment) -> int:
+    """How many results that are not of today's prompt, schema or model await a new one."""
+    status, causes = enrichment_status.c, _causes(enrichment)
+    rests_on_another = or_(*(causes[name] for name in CAUSES if name != "input"))  # a new input is due by itself
+    has_result = and_(status.successes > 0, status.error_type.is_(None))
+    query = select(func.count()).select_from(enrichment_status)
+    query = query.join(job_postings, job_postings.c.id == status.job_id)
+    count: int = database.page(
+        query.where(status.enrichment == enrichment.name, IS_PENDING, has_result, rests_on_another)
+    )[0][0]
+    return count
 
 
 def _pages(database: Database, enrichment: Enrichment) -> Iterator[list[Any]]:

@@ -6,8 +6,10 @@ import logging
 import math
 from datetime import datetime
 
-from enrichlog.breakers import why_held
-from projections.breaker import Breaker
+from enrichlog.breakers import told_moment, why_held
+from enrichlog.exceptions import CallsHeldBack
+from eventlog.database import Database
+from projections.breaker import Breaker, find_breaker
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,7 @@ class Patience:
 
         Each longer wait is told once.
         """
-        free_at = breaker.free_at(now)
-        seconds = max(0.0, (free_at - now).total_seconds()) if free_at else math.inf
-        if breaker.state == "half_open":
-            seconds = min(seconds, PROBE_LOOK_SECONDS)
+        free_at, seconds = breaker.free_at(now), _seconds(breaker, now)
         if seconds > PATIENCE_SECONDS or (breaker.state != "closed" and not self._bears(breaker)):
             return None
         if self._told != free_at and seconds >= TOLD_FROM_SECONDS:
@@ -51,3 +50,22 @@ class Patience:
         if self._waited is None or self._waited[0] != breaker.opened_at:
             self._waited = opening
         return self._waits_for_probe and self._waited == opening
+
+def require_calls(database: Database, called: tuple[str, str, str]) -> None:
+    """Raises `CallsHeldBack` when no call can go out there for longer than a run waits.
+
+    Whatever would be requested for a run then would be left waiting.
+    """
+    with database.read() as connection:
+        now, breaker = database.dialect.clock(connection), find_breaker(connection, *called)
+    if _seconds(breaker, now) > PATIENCE_SECONDS:
+        free_at = breaker.free_at(now)
+        until = f"before {told_moment(free_at)}" if free_at else "until someone closes it"
+        raise CallsHeldBack(model=called[1], endpoint=called[0], until=until)
+
+
+def _seconds(breaker: Breaker, now: datetime) -> float:
+    """How long until it is worth to look whether a call may go out; endless when only a person can tell."""
+    free_at = breaker.free_at(now)
+    seconds = max(0.0, (free_at - now).total_seconds()) if free_at else math.inf
+    return min(seconds, PROBE_LOOK_SECONDS) if breaker.state == "half_open" else seconds

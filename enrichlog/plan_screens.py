@@ -7,6 +7,7 @@ from typing import Any
 
 from enrichlog.outdated import CAUSES, OutdatedPlan
 from enrichlog.reclassify import Difference, Reclassification
+from enrichlog.retry_plan import requested_already
 from enrichlog.terminal import advise, counted, money, one_line, say, table
 
 _SHOWN_IDS = 3
@@ -51,8 +52,11 @@ def _first(one: Difference) -> str:
 
 def outdated(plan: OutdatedPlan) -> None:
     """Which results are outdated, why, and what enriching them again would cost."""
+    if plan.requested_already:
+        say(advise(requested_already(plan.requested_already, "outdated result")))
     if not plan.total.postings:
-        say("No result is outdated: prompt, schema, model and input are those of today.")
+        other = " other" if plan.requested_already else ""
+        say(f"No{other} result is outdated: prompt, schema, model and input are those of today.")
         return
     shares = [(cause, plan.by_cause[cause]) for cause in CAUSES if plan.by_cause[cause].postings]
     rows = [(name, *_estimated(share.estimate(plan.enrichment))) for name, share in (*shares, ("in all", plan.total))]

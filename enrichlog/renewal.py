@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from enrichlog import plan_screens, terminal
+from enrichlog import batch_screen, plan_screens, terminal
 from enrichlog.enrichment import enrichment_of
 from enrichlog.exceptions import NotConfirmed, UsageError
 from enrichlog.outdated import plan_outdated
+from enrichlog.patience import require_calls
 from enrichlog.runs import require_key
 from enrichlog.settings import Settings
 from enrichlog.targets import request
@@ -35,12 +36,18 @@ def renew(
     if ends_here:
         return DONE
     require_key(settings)
+    require_calls(database, asked.called)
     if max_cost is not None:
         asked.require_price()
     told = plan_screens.would_take(plan)
     if not yes and (as_json or not confirm(f"{told} Go on?")):
         raise NotConfirmed(plan=told)
     requested = request(database, asked.name, plan.targets, "changed", reason="outdated")
-    left = dict.fromkeys(requested.moved_on, MOVED_ON)
-    scope = requested.scope
-    return run(settings, database, asked, scope, left, None, max_cost, fail_on_error=fail_on_error, as_json=as_json)
+    left, scope = dict.fromkeys(requested.moved_on, MOVED_ON), requested.scope
+    count = len(plan.targets) - len(left)
+    if not as_json:
+        batch_screen.requested(str(scope.batch), count)
+    made = {"batch": scope.batch, "requested": count}
+    return run(
+        settings, database, asked, scope, left, None, max_cost, fail_on_error=fail_on_error, as_json=as_json, more=made
+    )

@@ -23,7 +23,7 @@ from enrichlog.terminal import counted
 from eventlog.database import Database
 from eventlog.log import head_position
 from eventlog.schema import events
-from projections.enrichment_status import enrichment_status
+from projections.enrichment_status import IS_PENDING, enrichment_status
 
 MOST = 100
 """The largest maximum of attempts there is."""
@@ -38,6 +38,7 @@ class RetryPlan:
 
     `counts` is by (error type, verdict); `next_due` is when the first of the waiting ones may be tried; `most_used` is
     the most counted failures of any of them. At most `limit` are taken. `estimate` is of what calls have taken.
+    `requested_already` counts those that were selected and await another request: they are no part of the plan.
     """
 
     enrichment: str
@@ -50,6 +51,7 @@ class RetryPlan:
     next_due: datetime | None = None
     most_used: int = 0
     estimate: Estimate = field(default_factory=Estimate)
+    requested_already: int = 0
 
     @property
     def taken(self) -> int:
@@ -80,10 +82,16 @@ class RetryPlan:
         options += [f"--limit {self.limit}"] if self.limit else []
         return " ".join(filter(None, [*options, f"at position {self.position}"]))
 
+    def told_as_requested(self) -> str:
+        """That postings which failed like that are due already, whatever this plan does."""
+        return requested_already(self.requested_already, "posting")
+
     def why_nothing(self) -> str:
         """Why there is nothing to try, and what to type instead."""
         waiting, exhausted, asked = self.total("waiting"), self.total("exhausted"), self.selection.told()
         by_force = "If you must: enrichlog enrich JOB_ID --force"
+        if not self.counts and self.requested_already:
+            return self.told_as_requested()
         if not self.counts and not asked:
             return "Nothing has failed."
         if not self.counts:
@@ -108,6 +116,7 @@ def plan_retry(
         now, position = database.dialect.clock(connection), head_position(connection)
         plan = RetryPlan(enrichment, selection, policy, position, now, limit)
         _count(connection, plan)
+        plan.requested_already = connection.execute(_requested(plan)).scalar_one()
     plan.estimate = estimate(database, enrichment)
     return plan
 
@@ -132,6 +141,12 @@ def targets_of(database: Database, plan: RetryPlan) -> Iterator[list[Target]]:
             after, left = page[-1].job_id, left - len(page)
 
 
+def requested_already(count: int, noun: str) -> str:
+    """That so many are due already, and what takes them."""
+    are, them = ("is", "it") if count == 1 else ("are", "them")
+    return f"{counted(count, noun)} {are} requested already: the next enrichlog enrich takes {them}."
+
+
 def advice(error_type: str) -> str:
     """What a person can do about an error type."""
     return ERROR_TYPES[error_type].advice if error_type in ERROR_TYPES else ""
@@ -143,6 +158,14 @@ def _count(connection: Connection, plan: RetryPlan) -> None:
         plan.counts.update({key: count for key, count in counts.items() if count})
         plan.most_used = max(plan.most_used, row.most_used)
         plan.next_due = min(filter(None, (plan.next_due, row.next_due)), default=None)
+
+
+def _requested(plan: RetryPlan) -> Select[Any]:
+    """How many of the selected postings are pending, because somebody has requested them since they failed."""
+    status = enrichment_status.c
+    failed_before = plan.selection.conditions(plan.enrichment, IS_PENDING)
+    query = select(func.count()).select_from(enrichment_status)
+    return query.where(*failed_before, status.error_type.is_not(None), HAS_POSTING)
 
 
 def _targets(plan: RetryPlan, error_type: str, after: str) -> Select[Any]:

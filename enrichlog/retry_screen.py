@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from enrichlog import batch_screen
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.retry import VERDICTS, allowance
 from enrichlog.retry_batch import RetryBatch
@@ -22,6 +23,8 @@ def plan(made: RetryPlan) -> None:
         say(f"{counted(made.taken, 'posting')} would be tried, as of position {made.position}: {_estimated(made)}")
     else:
         say(advise(made.why_nothing()))
+    if made.requested_already and made.counts:
+        say(advise(made.told_as_requested()))
     if made.left_for_later:
         are = "is" if made.left_for_later == 1 else "are"
         say(f"{made.left_for_later:,} more could be tried, and {are} left for later by --limit.")
@@ -29,7 +32,7 @@ def plan(made: RetryPlan) -> None:
 
 def requested(made: RetryBatch, of: RetryPlan) -> None:
     """What became of the plan when it was confirmed."""
-    say(f"Batch {made.batch}: {counted(made.requested, 'posting')} requested.")
+    batch_screen.requested(made.batch, made.requested)
     if made.moved_on:
         are = "is" if made.moved_on == 1 else "are"
         say(f"{made.moved_on:,} of {of.taken:,} moved on since the plan was made, and {are} left.")
@@ -38,7 +41,12 @@ def requested(made: RetryBatch, of: RetryPlan) -> None:
 def document(made: RetryPlan) -> dict[str, Any]:
     """The plan for scripts."""
     maximum, default = made.policy.max_attempts or made.policy.default, made.policy.default
-    counts = {"will_try": made.taken, "left_for_later": made.left_for_later, "by_error_type": made.by_error_type()}
+    counts = {
+        "will_try": made.taken,
+        "left_for_later": made.left_for_later,
+        "requested_already": made.requested_already,
+        "by_error_type": made.by_error_type(),
+    }
     attempts = {"max_attempts": maximum, "max_retries": maximum - 1, "default_max_attempts": default}
     why = None if made.taken else advise(made.why_nothing())
     pinned = {"position": made.position, "selection": made.selection.told()}

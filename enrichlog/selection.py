@@ -34,10 +34,16 @@ class Selection(NamedTuple):
         return " ".join(options)
 
     def conditions(
-        self, enrichment: str, failed_at: ColumnElement[Any] = _status.completed_at
+        self,
+        enrichment: str,
+        state: ColumnElement[bool] = IS_FAILED,
+        failed_at: ColumnElement[Any] = _status.completed_at,
     ) -> list[ColumnElement[bool]]:
-        """The rows of `enrichment_status` that are meant; `failed_at` is the time as the query has it."""
-        found = [_status.enrichment == enrichment, IS_FAILED]
+        """The rows of `enrichment_status` that are meant; `failed_at` is the time as the query has it.
+
+        `state` is the one they are in by now, where that is not that they have failed.
+        """
+        found = [_status.enrichment == enrichment, state]
         found += [_status.error_type.in_(self.error_types)] if self.error_types else []
         found += [failed_at >= self.since] if self.since else []
         found += [failed_at < self.until] if self.until else []

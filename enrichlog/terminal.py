@@ -50,9 +50,8 @@ def one_line(text: str) -> str:
 _flags = {"database": "", "enrichment": ""}
 _OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "reclassify", "export", "dismiss", "requeue")
 _OF_ALL = ("import", "rebuild", "verify", "breaker (?:list|open|close)", "batch (?:list|show|cancel)")
-_COMMAND = re.compile(
-    rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:JOB_ID|FILE|TEXT|[0-9a-f]{{8}}|--[a-z-]+(?: \S*\w)?))*"
-)
+_OF_THEM = r"JOB_ID|FILE|TEXT|[0-9a-f]{8}(?:-[0-9a-f-]{27})?|--[a-z-]+(?: \S*\w)?"
+_COMMAND = re.compile(rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:{_OF_THEM}))*")
 
 
 def remember_flags(database: str, enrichment: str) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from enrichlog import reports, screens, terminal
+from enrichlog import batch_screen, reports, screens, terminal
 from enrichlog.attempt import End
-from enrichlog.batches import why_withdrawn
+from enrichlog.batches import count_waiting, why_withdrawn
 from enrichlog.claims import Claim
 from enrichlog.enrichment import Enrichment
 from enrichlog.price import MICRODOLLARS
@@ -61,7 +61,12 @@ def run(
             _tell(so_far, seconds, left, None, more, as_json=as_json)
         raise failure
     left = {**left, **dict.fromkeys(so_far.missed, MISSED)}
+    batch = scope.batch if scope.job_ids is None else None  # the named are requested when their turn comes
+    waiting = count_waiting(database, batch) if batch else 0
+    more = {**more, "still_requested": waiting} if batch else more
     _tell(so_far, seconds, left, reports.status(database, enrichment.name), more, as_json=as_json)
+    if batch and waiting and not as_json:
+        batch_screen.still_waiting(batch, waiting)
     if so_far.stopped and not as_json:
         screens.warn_of_breakers(database)
     return _exit_code(so_far, fail_on_error=fail_on_error)

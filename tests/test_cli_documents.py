@@ -19,7 +19,7 @@ RUN = {
 }  # fmt: skip
 PLAN = {
     "position", "selection", "max_attempts", "max_retries", "default_max_attempts", "will_try", "left_for_later",
-    "by_error_type", "next_due", "estimate", "why_nothing",
+    "requested_already", "by_error_type", "next_due", "estimate", "why_nothing",
 }  # fmt: skip
 DRIFT = {"projection", "events", "streams", "counts", "gone", "examples", "written", "refused", "total"}
 EVENT = {"position", "version", "type", "recorded_at", "payload"}
@@ -103,7 +103,7 @@ def test_a_plan_for_nothing_says_why(scripted: Command) -> None:
 def test_a_retry_is_a_run(scripted: Command) -> None:
     scripted.done("breaker", "close", "--reason", "mended")
     document = scripted.json("retry", "--yes")
-    assert set(document) == RUN | {"batch", "position", "requested", "moved_on", "left_for_later"}
+    assert set(document) == RUN | {"batch", "position", "requested", "moved_on", "left_for_later", "still_requested"}
     assert (document["succeeded"], document["failed"], document["simulated"]) == (1, 0, True)
 
 

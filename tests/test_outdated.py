@@ -175,7 +175,9 @@ def test_a_dry_run_tells_counts_and_cost_by_cause(old: Command, database: Databa
     assert (model.split()[:2], total.split()[:3]) == (["model", "3"], ["in", "all", "3"])
     assert "$0.0" in total
     document = old.json("enrich", "--outdated", "--dry-run", "--limit", "2", *OTHER)
-    assert set(document) == {"dry_run", "by_cause", "total", "would_take"}
+    assert set(document) == {
+        "dry_run", "by_cause", "total", "would_take", "left_for_later", "requested_already",
+    }  # fmt: skip
     assert set(document["by_cause"]) == {"prompt", "schema", "model", "input"}
     assert (document["by_cause"]["model"]["postings"], document["by_cause"]["prompt"]["postings"]) == (3, 0)
     assert (document["total"]["postings"], document["would_take"]["postings"]) == (3, 2)
