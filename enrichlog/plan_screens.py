@@ -63,6 +63,9 @@ def outdated(plan: OutdatedPlan) -> None:
     table(("What has changed", "Results", "Tokens", "Cost, about"), rows, numbers=("Results", "Tokens", "Cost, about"))
     if any(share.postings != plan.total.postings for _, share in shares) and len(shares) > 1:
         say("A result with several causes stands beside each of them, and is counted once in all.")
+    if plan.left_for_later:
+        are = "is" if plan.left_for_later == 1 else "are"
+        say(f"{would_take(plan)} {plan.left_for_later:,} more {are} left for later by --limit.")
 
 
 def would_take(plan: OutdatedPlan) -> str:

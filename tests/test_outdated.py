@@ -174,6 +174,9 @@ def test_a_dry_run_tells_counts_and_cost_by_cause(old: Command, database: Databa
     assert names.split() == ["What", "has", "changed", "Results", "Tokens", "Cost,", "about"]
     assert (model.split()[:2], total.split()[:3]) == (["model", "3"], ["in", "all", "3"])
     assert "$0.0" in total
+    limited = old.done("enrich", "--outdated", "--dry-run", "--limit", "2", *OTHER).out.splitlines()
+    assert limited[-1].startswith("2 postings will be enriched again, for about $0.0")
+    assert limited[-1].endswith(" 1 more is left for later by --limit.")
     document = old.json("enrich", "--outdated", "--dry-run", "--limit", "2", *OTHER)
     assert set(document) == {
         "dry_run", "by_cause", "total", "would_take", "left_for_later", "requested_already",
@@ -181,6 +184,7 @@ def test_a_dry_run_tells_counts_and_cost_by_cause(old: Command, database: Databa
     assert set(document["by_cause"]) == {"prompt", "schema", "model", "input"}
     assert (document["by_cause"]["model"]["postings"], document["by_cause"]["prompt"]["postings"]) == (3, 0)
     assert (document["total"]["postings"], document["would_take"]["postings"]) == (3, 2)
+    assert document["left_for_later"] == 1
     assert document["total"]["cost_microdollars"] > document["would_take"]["cost_microdollars"] > 0
     assert contents(database) == before
 
