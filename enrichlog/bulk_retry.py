@@ -41,7 +41,7 @@ def retry(
         Policy(allowed, settings.max_attempts),
     )
     asked = enrichment_of(settings, enrichment)
-    plan = plan_retry(database, asked.name, selection, policy, limit)
+    plan = plan_retry(database, asked.name, selection, policy, limit, asked.priced)
     document = retry_screen.document(plan)
     if not as_json:
         retry_screen.plan(plan)

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from enrichlog import export as exporting
-from enrichlog import reports, screens, terminal
+from enrichlog import screens, terminal
 from enrichlog.anew import count_anew, with_failures_anew
 from enrichlog.asking import Confirm
 from enrichlog.asking import ask as _ask
 from enrichlog.asking import nobody as _nobody
 from enrichlog.enrichment import Enrichment, enrichment_of
+from enrichlog.estimate import estimate
 from enrichlog.exceptions import UnknownProjection, UsageError
+from enrichlog.plan_screens import estimated
 from enrichlog.postings import count_unrequested, find_deleted
 from enrichlog.replacement import replacing
 from enrichlog.runs import require_key
@@ -49,16 +51,16 @@ def enrich(
     asked = enrichment_of(settings, enrichment)
     if dry_run:
         count, others = _count(settings, database, asked, job_ids, force=force, everything=everything)
-        return _tell_count(database, asked.name, min(count, limit or count), others, as_json=as_json)
+        return _tell_count(database, asked, min(count, limit or count), others, as_json=as_json)
     _require_means(settings, asked, max_cost)
     left: dict[str, str] = {}
     if job_ids or everything:
         chosen = _chosen(settings, database, asked.name, job_ids, force=force)
-        if everything and not yes:
-            count = min(len(chosen.targets), limit or len(chosen.targets))
+        count = min(len(chosen.targets), limit or len(chosen.targets))
+        if everything and count and not yes:
             if as_json:  # a script is never asked: the plan is its document
-                _tell_count(database, asked.name, count, chosen.left, as_json=True)
-            _ask(_nobody if as_json else confirm, _price_tag(database, asked.name, count))
+                _tell_count(database, asked, count, chosen.left, as_json=True)
+            _ask(_nobody if as_json else confirm, _price_tag(database, asked, count))
         left = chosen.left
         scope = scope_of(database, asked.name, chosen.targets, force=force)
     else:
@@ -148,11 +150,11 @@ def _count(
     return due + count_unrequested(database, asked.name) + anew, {}
 
 
-def _tell_count(database: Database, name: str, count: int, left: dict[str, str], *, as_json: bool) -> int:
+def _tell_count(database: Database, asked: Enrichment, count: int, left: dict[str, str], *, as_json: bool) -> int:
     if as_json:
         terminal.print_json({"dry_run": True, "would_take": count, "left": left})
     else:
-        terminal.say(f"Would take {_price_tag(database, name, count)}")
+        terminal.say(f"Would take {_price_tag(database, asked, count)}" if count else "Nothing is due.")
     return DONE
 
 
@@ -162,13 +164,9 @@ def _chosen(settings: Settings, database: Database, name: str, job_ids: tuple[st
     return choose(database, name, job_ids, settings.max_attempts, force=force)
 
 
-def _price_tag(database: Database, name: str, count: int) -> str:
-    """How many postings, and what they will cost if they cost what attempts have cost so far."""
-    spent = reports.status(database, name)
-    priced = spent["attempts"] - spent["unpriced_calls"]
-    if not count or priced <= 0 or not spent["cost_microdollars"]:
-        return f"{counted(count, 'posting')}; what they cost is not known before the first has been enriched."
-    return f"{counted(count, 'posting')}, about {terminal.money(count * spent['cost_microdollars'] // priced)}."
+def _price_tag(database: Database, asked: Enrichment, count: int) -> str:
+    """How many postings, and what they will take if they take what calls have taken, at the price of today's model."""
+    return f"{counted(count, 'posting')}; {estimated(estimate(database, asked.name, asked.priced), count)}"
 
 
 def _reconcile(database: Database, names: Sequence[str], *, write: bool, quiet: bool) -> list[Drift]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Select, and_, select, union_all
 
+from enrichlog.price import PricedModel, cost
 from eventlog.database import Database
 from eventlog.events import EnrichmentFailed, EnrichmentSucceeded
 from eventlog.schema import events
@@ -40,15 +41,16 @@ class Estimate(NamedTuple):
         return round(count * self.cost_microdollars / self.priced) if self.priced else None
 
 
-def estimate(database: Database, enrichment: str) -> Estimate:
+def estimate(database: Database, enrichment: str, priced: PricedModel | None = None) -> Estimate:
     """The estimate from the newest 2,000 ends of an enrichment that called, its successes and failures alike.
 
-    An end without tokens, such as that of a call that was refused, says nothing about a call that is answered.
+    An end without tokens, such as that of a call that was refused, says nothing about a call that is answered. With
+    `priced`, the model to be asked now, the tokens that another model has taken are counted at its price.
     """
     ends = [_newest(enrichment, kind.__name__) for kind in (EnrichmentSucceeded, EnrichmentFailed)]
     both = union_all(*(select(one.c.position, one.c.facts) for one in ends)).subquery()
     rows = database.page(select(both.c.facts).order_by(both.c.position.desc()).limit(NEWEST))
-    return _added(orjson.loads(row.facts) for row in rows)
+    return _added((orjson.loads(row.facts) for row in rows), priced)
 
 
 def _newest(enrichment: str, kind: str) -> Any:
@@ -66,16 +68,25 @@ def _newest(enrichment: str, kind: str) -> Any:
     )
 
 
-def _added(ends: Iterable[dict[str, Any]]) -> Estimate:
+def _added(ends: Iterable[dict[str, Any]], priced: PricedModel | None) -> Estimate:
     total = Estimate()
     for facts in ends:
         tokens = [facts.get(name) for name in ("input_tokens", "output_tokens")]
         if facts["called"] and any(tokens):
-            cost = facts.get("cost_microdollars")
+            spent = _spent(facts, priced)
             total = Estimate(
                 total.calls + 1,
                 total.tokens + sum(filter(None, tokens)),
-                total.priced + (cost is not None),
-                total.cost_microdollars + (cost or 0),
+                total.priced + (spent is not None),
+                total.cost_microdollars + (spent or 0),
             )
     return total
+
+
+def _spent(facts: dict[str, Any], priced: PricedModel | None) -> int | None:
+    """What a call cost, or would have cost had it asked another model; None when nobody knows."""
+    recorded: int | None = facts.get("cost_microdollars")
+    taken, given = facts.get("input_tokens"), facts.get("output_tokens")
+    if priced is None or facts.get("request_model") == priced.model or taken is None or given is None:
+        return recorded
+    return cost(priced, taken, given, facts.get("cache_read_input_tokens") or 0)

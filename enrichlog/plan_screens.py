@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from enrichlog.estimate import Estimate
 from enrichlog.outdated import CAUSES, OutdatedPlan
 from enrichlog.reclassify import Difference, Reclassification
 from enrichlog.retry_plan import requested_already
@@ -50,6 +51,17 @@ def _first(one: Difference) -> str:
     return f"{shown}, …" if one.count > _SHOWN_IDS else shown
 
 
+def estimated(found: Estimate, count: int) -> str:
+    """What so many calls will take, and what that goes by."""
+    tokens, cost = found.tokens_of(count), found.cost_of(count)
+    if tokens is None:
+        return "what they cost is not known before a call has been answered."
+    basis = f"going by the last {counted(found.calls, 'answered call')}"
+    price = "at a price that is not known" if cost is None else money(cost)
+    unknown = f", {found.unpriced:,} of unknown price" if cost is not None and found.unpriced else ""
+    return f"about {tokens:,} tokens, {price} ({basis}{unknown})."
+
+
 def outdated(plan: OutdatedPlan) -> None:
     """Which results are outdated, why, and what enriching them again would cost."""
     if plan.requested_already:
@@ -71,7 +83,7 @@ def outdated(plan: OutdatedPlan) -> None:
 def would_take(plan: OutdatedPlan) -> str:
     """How many would be enriched again, and what that will cost about."""
     count, price = counted(len(plan.targets), "posting"), plan.taken.estimate(plan.enrichment)["cost_microdollars"]
-    about = "what that costs is not known" if price is None else f"for about {money(price)}"
+    about = "at a price that is not known" if price is None else f"for about {money(price)}"
     return f"{count} will be enriched again, {about}."
 
 

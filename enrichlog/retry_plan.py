@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, and_, case, func, select
 
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.estimate import Estimate, estimate
+from enrichlog.price import PricedModel
 from enrichlog.retry import VERDICTS, Verdict
 from enrichlog.scope import HAS_POSTING
 from enrichlog.selection import Policy, Selection, most_used
@@ -108,16 +109,20 @@ class RetryPlan:
 
 
 def plan_retry(
-    database: Database, enrichment: str, selection: Selection, policy: Policy, limit: int | None = None
-) -> RetryPlan:
-    """Plan a retry of what is selected; deleted postings are no part of it, and no row of a posting is fetched."""
+    database: Database, enrichment: str, selection: Selection, policy: Policy, limit: int | None = None,
+    priced: PricedModel | None = None,
+) -> RetryPlan:  # fmt: skip
+    """Plan a retry of what is selected; deleted postings are no part of it, and no row of a posting is fetched.
+
+    `priced` is the model to be asked, whose price the estimate goes by.
+    """
     with database.read() as connection:
         database.dialect.see_one_moment(connection)
         now, position = database.dialect.clock(connection), head_position(connection)
         plan = RetryPlan(enrichment, selection, policy, position, now, limit)
         _count(connection, plan)
         plan.requested_already = connection.execute(_requested(plan)).scalar_one()
-    plan.estimate = estimate(database, enrichment)
+    plan.estimate = estimate(database, enrichment, priced)
     return plan
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from enrichlog import batch_screen
 from enrichlog.errors import ERROR_TYPES
+from enrichlog.plan_screens import estimated
 from enrichlog.retry import VERDICTS, allowance
 from enrichlog.retry_batch import RetryBatch
 from enrichlog.retry_plan import RetryPlan
-from enrichlog.terminal import advise, counted, money, say, table
+from enrichlog.terminal import advise, counted, say, table
 
 
 def plan(made: RetryPlan) -> None:
@@ -20,7 +21,8 @@ def plan(made: RetryPlan) -> None:
         table(names, rows, numbers=names[1:])
     say(_allowed(made))
     if made.taken:
-        say(f"{counted(made.taken, 'posting')} would be tried, as of position {made.position}: {_estimated(made)}")
+        told = estimated(made.estimate, made.taken)
+        say(f"{counted(made.taken, 'posting')} would be tried, as of position {made.position}: {told}")
     else:
         say(advise(made.why_nothing()))
     if made.requested_already and made.counts:
@@ -57,17 +59,6 @@ def _estimate(made: RetryPlan) -> dict[str, Any]:
     found = made.estimate
     expected = {"tokens": found.tokens_of(made.taken), "cost_microdollars": found.cost_of(made.taken)}
     return {**expected, "based_on_calls": found.calls, "of_unknown_price": found.unpriced}
-
-
-def _estimated(made: RetryPlan) -> str:
-    found = made.estimate
-    tokens, cost = found.tokens_of(made.taken), found.cost_of(made.taken)
-    if tokens is None:
-        return "what they cost is not known before a call has been answered."
-    basis = f"going by the last {counted(found.calls, 'answered call')}"
-    price = "at a price that is not known" if cost is None else money(cost)
-    unknown = f", {found.unpriced:,} of unknown price" if cost is not None and found.unpriced else ""
-    return f"about {tokens:,} tokens, {price} ({basis}{unknown})."
 
 
 def _allowed(made: RetryPlan) -> str:

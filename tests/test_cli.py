@@ -202,6 +202,19 @@ def test_a_dry_run_says_how_many_and_neither_appends_nor_calls(
     assert (contents(database), simulator.journal) == (before, [])
 
 
+def test_a_dry_run_with_nothing_to_take_says_so(enrichlog: Command, database: Database) -> None:
+    assert enrichlog.done("enrich", "--dry-run").out == "Nothing is due.\n"
+    assert enrichlog("enrich", "--force", "--all").code == 0  # nobody is asked about nothing
+
+
+def test_a_dry_run_goes_by_the_price_of_the_model_that_would_be_asked(enrichlog: Command, database: Database) -> None:
+    import_many(database, 3)
+    enrichlog.done("enrich", "--limit", "1")
+    told = enrichlog.done("enrich", "--dry-run", "--model", "nobody-knows").out
+    assert told.startswith("Would take 2 postings; about ")
+    assert "tokens, at a price that is not known (going by the last 1 answered call)." in told
+
+
 def test_named_postings_alone_are_taken(enrichlog: Command, database: Database) -> None:
     import_many(database, 3)
     enrichlog.done("enrich", "002", "000", "002")
@@ -226,7 +239,7 @@ def test_everything_is_forced_only_once_it_is_confirmed(
         monkeypatch.setattr(sys, "stdin", Terminal(answer))
         said = enrichlog("enrich", "--force", "--all")
         assert said.code == code
-        assert "2 postings, about $0.0" in said.err
+        assert "2 postings; about 398 tokens, $0.0001 (going by the last 2 answered calls)." in said.err
     assert "2 attempts in " in enrichlog.done("enrich", "--force", "--all", "--yes").out
     assert len(of_type(database, "EnrichmentStarted")) == 6
 

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import select
 
 import cli
-from enrichlog.estimate import Estimate
+from enrichlog.estimate import Estimate, estimate
 from enrichlog.exceptions import UsageError
+from enrichlog.price import PricedModel, cost
 from enrichlog.retry import DEFAULT_MAX_ATTEMPTS
 from enrichlog.retry_batch import request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry, targets_of
@@ -237,6 +238,19 @@ def test_what_a_plan_will_cost_goes_by_the_newest_calls_that_were_answered(datab
     found = plan(database).estimate
     assert found == Estimate(calls=2, tokens=200, priced=1, cost_microdollars=40)
     assert (found.tokens_of(3), found.cost_of(3), found.unpriced) == (300, 120, 1)
+
+
+def test_what_another_model_took_is_estimated_at_the_price_of_the_one_to_be_asked(database: Database) -> None:
+    tokens = {"input_tokens": 1_000, "output_tokens": 100}
+    models = (("1", "gpt-4o", 9_000), ("2", "gpt-4o-mini", 7))
+    for job_id, model, spent in models:
+        events = started(request_model=model), succeeded(**tokens, request_model=model, cost_microdollars=spent)
+        tell(database, f"job-{job_id}", requested(), *events)
+    today = PricedModel("gpt-4o-mini", "https://api.openai.com/v1")
+    repriced = cost(today, 1_000, 100)
+    assert repriced is not None
+    assert estimate(database, "job", today) == Estimate(2, 2_200, 2, 7 + repriced)
+    assert estimate(database, "job", today._replace(model="nobody-knows")).cost_of(1) is None
 
 
 # -- as typed ---------------------------------------------------------------------------------------------------------
