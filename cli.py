@@ -568,9 +568,9 @@ def demo(keep: Path | None, as_json: bool) -> None:
     sys.exit(play(keep, as_json=as_json))
 
 
-def _confirm(question: str) -> bool:
-    """Ask at a terminal; elsewhere nobody could answer, so that counts as no."""
-    return sys.stdin.isatty() and click.confirm(question, err=True)
+def _confirm(question: str) -> bool | None:
+    """The answer given at a terminal; None elsewhere, where nobody could be asked."""
+    return click.confirm(question, err=True) if sys.stdin.isatty() else None
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -641,6 +641,7 @@ def _leave_output() -> None:
 
 def _tell(error: Exception, seconds: float) -> int:
     """Say what went wrong in one line, and with which exit code."""
+    from enrichlog.exceptions import Declined
     from enrichlog.terminal import advise, note
     from eventlog.errors import EnrichlogError
     from eventlog.redaction import redact
@@ -652,7 +653,7 @@ def _tell(error: Exception, seconds: float) -> int:
         note(f"Error: The output cannot be written: {error.strerror}. Send it to a place that has room.")
         return EXIT_STOPPED
     if isinstance(error, EnrichlogError):
-        note(f"Error: {text}")
+        note(text if isinstance(error, Declined) else f"Error: {text}")
         return EXIT_USAGE if error.kind == "usage" else EXIT_STOPPED
     logging.getLogger("enrichlog").debug("a defect, after %.1f s", seconds, exc_info=error)
     what = f"{type(error).__name__}: {text}"

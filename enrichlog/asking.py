@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from enrichlog.exceptions import NotConfirmed, UsageError
+from enrichlog.exceptions import Declined, NotConfirmed, UsageError
 
-Confirm = Callable[[str], bool]
+Confirm = Callable[[str], bool | None]
+"""Asks a question; None where nobody could be asked."""
 
 
 def ask(confirm: Confirm, plan: str) -> None:
-    """Raises `NotConfirmed` unless someone says yes."""
-    if not confirm(f"{plan} Go on?"):
+    """Raises `Declined` when someone says no, and `NotConfirmed` when there was nobody to ask."""
+    answer = confirm(f"{plan} Go on?")
+    if answer is None:
         raise NotConfirmed(plan=plan)
+    if not answer:
+        raise Declined
 
 
-def nobody(_question: str) -> bool:
+def nobody(_question: str) -> None:
     """The answer where nobody can be asked."""
-    return False
 
 
 def given(reason: str) -> str:

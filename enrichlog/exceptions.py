@@ -83,6 +83,10 @@ class UnknownPrice(UsageError):
     """The price of {model} at {server} is not known, so a limit of money cannot be kept. Leave --max-cost out, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
 
 
+class Declined(EnrichlogError):
+    """Nothing was done."""
+
+
 class NotConfirmed(UsageError):
     """{plan} Nothing was done: confirm with --yes."""
 

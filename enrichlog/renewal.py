@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from enrichlog import batch_screen, plan_screens, terminal
+from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import enrichment_of
-from enrichlog.exceptions import NotConfirmed, UsageError
+from enrichlog.exceptions import UsageError
 from enrichlog.outdated import plan_outdated
 from enrichlog.patience import require_calls
 from enrichlog.runs import require_key
@@ -21,7 +20,7 @@ MOVED_ON = "it has moved on since the plan was made"
 def renew(
     settings: Settings, database: Database, *, job_ids: tuple[str, ...], limit: int | None, max_cost: float | None,
     dry_run: bool, force: bool, everything: bool, yes: bool, enrichment: str, fail_on_error: bool, as_json: bool,
-    confirm: Callable[[str], bool],
+    confirm: Confirm,
 ) -> int:  # fmt: skip
     """Plan to enrich what is outdated, show the plan, and run it. Results stay until newer ones replace them."""
     if job_ids or force or everything:
@@ -39,9 +38,8 @@ def renew(
     require_calls(database, asked.called)
     if max_cost is not None:
         asked.require_price()
-    told = plan_screens.would_take(plan)
-    if not yes and (as_json or not confirm(f"{told} Go on?")):
-        raise NotConfirmed(plan=told)
+    if not yes:
+        ask(nobody if as_json else confirm, plan_screens.would_take(plan))
     requested = request(database, asked.name, plan.targets, "changed", reason="outdated")
     left, scope = dict.fromkeys(requested.moved_on, MOVED_ON), requested.scope
     count = len(plan.targets) - len(left)
