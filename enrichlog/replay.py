@@ -39,7 +39,8 @@ class Replay:
     of it, as well as the requests for a retry that the policy would have refused. What people did besides (a change, a
     force, a grant, a dismissal) stays, and so do failures that do not count: both are no matter of the policy.
 
-    `attempts` counts starts, `calls` the ends of attempts that called; `most_used` is the most counted failures after
+    `attempts` counts starts, `calls` the ends of attempts that called, `answered` the replies that told their tokens,
+    `priced` those of them whose cost is known; `most_used` is the most counted failures after
     which it was tried again; `deaths` counts workers that died on it, which have a limit of their own; `waits` are
     those that another attempt followed, in milliseconds; `follow_ups` are what came of each attempt that followed a
     failure within one budget, by the type of that failure.
@@ -50,6 +51,8 @@ class Replay:
     status: Status = field(default_factory=Status)
     attempts: int = 0
     calls: int = 0
+    answered: int = 0
+    priced: int = 0
     most_used: int = -1
     deaths: int = 0
     waits: list[int] = field(default_factory=list)
@@ -72,6 +75,9 @@ class Replay:
             self._begun(before)
         elif event.type in ("EnrichmentSucceeded", "EnrichmentFailed"):
             self._ended(event.type, event.facts)
+            self._answered(event.facts)
+        elif event.type == "EnrichmentLateResult":
+            self._answered(event.facts)
         if self.status.error_type is not None:
             self.error_types.add(self.status.error_type)
 
@@ -130,6 +136,11 @@ class Replay:
         if kind == "EnrichmentFailed":
             self.deaths += facts["worker_died"]
             self._wait = self._waits(facts) if facts["retryable"] else None
+
+    def _answered(self, facts: dict[str, Any]) -> None:
+        is_answered = bool(facts.get("input_tokens") or facts.get("output_tokens"))
+        self.answered += is_answered
+        self.priced += is_answered and facts.get("cost_microdollars") is not None
 
     def is_the_same_under(self, policy: Policy) -> bool:
         """Whether the policy leaves this history as it was, so that there is no need to replay it once more."""

@@ -36,11 +36,17 @@ class Waits:
 
 @dataclass
 class Tally:
-    """Sums over postings. `recovered` counts those that succeeded after a failure, tokens are those in and out."""
+    """Sums over postings. `recovered` counts those that succeeded after a failure, tokens are those in and out.
+
+    `answered` counts the replies that told their tokens, `priced` those of them whose cost is known: a refused call
+    costs nothing, and says nothing about what an answered one costs.
+    """
 
     postings: int = 0
     attempts: int = 0
     calls: int = 0
+    answered: int = 0
+    priced: int = 0
     tokens: int = 0
     cost_microdollars: int = 0
     unpriced_calls: int = 0
@@ -54,6 +60,8 @@ class Tally:
         self.postings += 1
         self.attempts += told.attempts
         self.calls += told.calls
+        self.answered += told.answered
+        self.priced += told.priced
         self.tokens += status.input_tokens + status.output_tokens
         self.cost_microdollars += status.cost_microdollars
         self.unpriced_calls += status.unpriced_calls
@@ -62,9 +70,14 @@ class Tally:
         for wait in told.waits:
             self.waits.add(wait)
 
+    @property
+    def cost(self) -> int | None:
+        """What it cost in all, in micro-dollars; None where replies told their tokens and the cost of none is known."""
+        return None if self.answered and not self.priced else self.cost_microdollars
+
     def document(self) -> dict[str, Any]:
         """The sums by name."""
-        sums = {name: getattr(self, name) for name in SUMS}
+        sums = {name: getattr(self, name) for name in SUMS} | {"cost_microdollars": self.cost}
         standings = {name: self.standings[name] for name in STANDINGS}
         waits = {"count": self.waits.count, "total_ms": self.waits.total_ms, "median_s": self.waits.median_seconds}
         return sums | standings | {"waits": waits}

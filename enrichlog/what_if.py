@@ -94,13 +94,12 @@ class WhatIf:
         if not self.open:
             return None
         added, past = further(self.open, self.follow_ups), self.history
-        priced = past.calls - past.unpriced_calls
-        calls = past.calls / past.attempts
-        cost = calls * past.cost_microdollars / priced if priced > 0 else None
+        answered = past.answered / past.attempts
+        cost = answered * past.cost_microdollars / past.priced if past.priced else None
         return Addition(
             added.postings,
             added.attempts,
-            added.attempts.scaled(calls),
+            added.attempts.scaled(past.calls / past.attempts),
             added.attempts.scaled(past.tokens / past.attempts),
             None if cost is None else added.attempts.scaled(cost),
             added.recovered,
@@ -111,7 +110,7 @@ class WhatIf:
 class Addition(NamedTuple):
     """What further attempts of so many open postings would add, at the mean cost of the attempts that were made.
 
-    Cost is None when no call has a known price.
+    Cost is None when no call that was answered has a known price.
     """
 
     postings: int

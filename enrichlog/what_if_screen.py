@@ -57,7 +57,11 @@ def _rows(found: WhatIf, addition: Addition | None) -> Iterable[Sequence[str]]:
             continue
         shown: Shown = money if name == "cost_microdollars" else "{:,}".format
         before, after = was[name], would_be[name]
-        yield title, shown(before), f"exact: {shown(after)}", _less(after - before, shown), _told(more.get(name), shown)
+        told = _told(more.get(name), shown)
+        if before is None or after is None:
+            yield title, *("not known" if one is None else shown(one) for one in (before, after)), "", told
+        else:
+            yield title, shown(before), f"exact: {shown(after)}", _less(after - before, shown), told
     waits = (found.history.waits, found.replayed.waits)
     yield ("Waits, in all", *(_lasting(round(one.total_ms / 1_000)) for one in waits), "", "")
     yield ("Waits, median", *(_lasting(one.median_seconds) for one in waits), "", "")

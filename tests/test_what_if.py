@@ -18,6 +18,7 @@ from tests.command_line import Command, contents
 from tests.service import import_postings, posting
 
 USAGE = {"input_tokens": 100, "output_tokens": 10, "cost_microdollars": 7}
+NO_TOKENS = {"input_tokens": None, "output_tokens": None}
 QUOTA = {"error_type": "quota_exceeded", "counts": False, "wait_ms": 0, "cost_microdollars": 0}
 
 
@@ -131,6 +132,31 @@ def test_cost_is_not_estimated_where_no_price_is_known(database: Database) -> No
     unknown = ask(database, 5, "other").addition()
     assert unknown is not None
     assert unknown.cost_microdollars is None
+
+
+def test_calls_that_were_refused_are_no_part_of_what_an_answered_one_costs(database: Database) -> None:
+    refused = {"error_type": "rate_limited", "counts": False, "cost_microdollars": 0} | NO_TOKENS
+    live(database, "1", *attempts({}, refused, refused, refused))
+    addition = ask(database, 5).addition()
+    assert addition is not None
+    assert addition.cost_microdollars is not None
+    assert addition.cost_microdollars.low == round(addition.attempts.low * (1 / 4) * 7)
+
+
+def test_a_cost_that_nobody_knows_is_not_nothing(database: Database, enrichlog: Command) -> None:
+    refused = {"error_type": "rate_limited", "counts": False, "cost_microdollars": 0} | NO_TOKENS
+    live(database, "1", *attempts(refused, {"cost_microdollars": None}))
+    found = ask(database, 5)
+    assert (found.history.document()["cost_microdollars"], found.replayed.document()["cost_microdollars"]) == (
+        None,
+    ) * 2
+    told = enrichlog.done("retry", "--what-if", "--max-attempts", "5").out
+    assert next(line for line in told.splitlines() if line.startswith("Cost")).split() == [
+        "Cost",
+        *["not", "known"] * 2,
+    ]
+    live(database, "2", *attempts({}))
+    assert ask(database, 5).history.document()["cost_microdollars"] == 7
 
 
 def test_progress_is_told_in_postings(past: Database) -> None:
