@@ -153,8 +153,10 @@ def _count(
 def _tell_count(database: Database, asked: Enrichment, count: int, left: dict[str, str], *, as_json: bool) -> int:
     if as_json:
         terminal.print_json({"dry_run": True, "would_take": count, "left": left})
-    else:
-        terminal.say(f"Would take {_price_tag(database, asked, count)}" if count else "Nothing is due.")
+        return DONE
+    screens.named_left(left)
+    nothing = "Nothing would be tried." if left else "Nothing is due."
+    terminal.say(f"Would take {_price_tag(database, asked, count)}" if count else nothing)
     return DONE
 
 

@@ -11,13 +11,14 @@ from enrichlog.posting_files import ImportReport
 from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
 from enrichlog.retry_plan import advice
+from enrichlog.targets import is_for_force
 from enrichlog.terminal import advise, counted, money, note, one_line, say, spent, table
 from eventlog.database import Database
 from eventlog.integrity import LogReport
 from projections.drift import Drift
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
-_LEFT_ALL = "Nothing was tried. To take them all the same: enrichlog enrich JOB_ID --force"
+_BY_FORCE = " To take them all the same: enrichlog enrich JOB_ID --force"
 _SHOWN_REJECTS = 10
 _SHOWN_REPLY = 1_000
 
@@ -35,10 +36,9 @@ def imported(report: ImportReport) -> None:
 
 def enriched(run: Run, seconds: float, left: Mapping[str, str], standing: Document | None) -> None:
     """What a run did, why it ended early, and, where the database can tell, what is still to do."""
-    for job_id, reason in left.items():
-        say(f"{one_line(job_id)} was left: {advise(reason)}")
+    named_left(left)
     if not run.done and not run.stopped:
-        say(advise(_LEFT_ALL if left else _nothing_due(standing["postings"] if standing else {})))
+        say(advise(_left_all(left) if left else _nothing_due(standing["postings"] if standing else {})))
         return
     told = spent(run.input_tokens + run.output_tokens, run.cost_microdollars, run.unpriced_calls)
     done = counted(run.done, "attempt")
@@ -51,6 +51,16 @@ def enriched(run: Run, seconds: float, left: Mapping[str, str], standing: Docume
         say(f"Stopped early. {run.stopped[:1].upper()}{run.stopped[1:]}")
     if standing and standing["projection_failed"]:
         say(advise(_not_shown(standing["projection_failed"])))
+
+
+def named_left(left: Mapping[str, str]) -> None:
+    """Which postings are not tried, and why."""
+    for job_id, reason in left.items():
+        say(f"{one_line(job_id)} was left: {advise(reason)}")
+
+
+def _left_all(left: Mapping[str, str]) -> str:
+    return "Nothing was tried." + (_BY_FORCE if any(map(is_for_force, left.values())) else "")
 
 
 def _nothing_due(postings: Mapping[str, int]) -> str:

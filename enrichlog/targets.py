@@ -26,6 +26,11 @@ PAGE = 500
 """Postings are requested so many at a time."""
 
 
+IN_FLIGHT = "an attempt is in flight"
+ENRICHED = "already enriched"
+_SAME, _USED_UP = "trying again brings the same", "its attempts are used up"
+
+
 class Target(NamedTuple):
     """A posting to be requested, and the version it was at when it was looked at."""
 
@@ -124,19 +129,24 @@ def _statuses(enrichment: str, job_ids: Sequence[str]) -> Select[Any]:
     return select(enrichment_status).where(status.enrichment == enrichment, status.job_id.in_(job_ids))
 
 
+def is_for_force(reason: str) -> bool:
+    """Whether a posting that was left for this reason is taken with --force, where the reason does not say so."""
+    return reason.endswith((ENRICHED, _SAME, _USED_UP))
+
+
 def _why_left(row: Any, max_attempts: int, now: datetime, *, force: bool) -> str | None:
     """Why a posting that was named is not tried; None when it is."""
     if row.state == "running":  # one whose lease ran out is closed by the claim that takes it
-        return "an attempt is in flight" if row.due_at > now else None
+        return IN_FLIGHT if row.due_at > now else None
     if force or row.state == "pending":
         return None
     if row.state == "succeeded":
-        return "already enriched"
+        return ENRICHED
     if row.state == "dismissed":
-        return "it was dismissed; to try it all the same: enrichlog requeue JOB_ID --reason TEXT"
+        return "it was dismissed; to try it all the same: enrichlog requeue JOB_ID --reason TEXT, or give --force"
     if not row.retryable:
-        return f"{row.error_type}: trying again brings the same"
+        return f"{row.error_type}: {_SAME}"
     if row.due_at is None:
         return "it was put off too often, or its workers died; to try it all the same, give --force"
     allowed = allowance(row.max_attempts, row.cap, max_attempts)
-    return "its attempts are used up" if row.budget_used - row.grants >= allowed and not row.deaths else None
+    return _USED_UP if row.budget_used - row.grants >= allowed and not row.deaths else None

@@ -17,6 +17,7 @@ from enrichlog.progress import Run
 from enrichlog.runs import perform
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
+from enrichlog.targets import ENRICHED
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
 from eventlog.redaction import redact
@@ -69,6 +70,8 @@ def run(
         batch_screen.still_waiting(batch, waiting)
     if so_far.stopped and not as_json:
         screens.warn_of_breakers(database)
+    if scope.job_ids is not None and _is_refused(so_far, left):
+        return STOPPED
     return _exit_code(so_far, fail_on_error=fail_on_error)
 
 
@@ -82,6 +85,11 @@ def _tell(
         terminal.print_json({**more, **summary} | {"projection_failed": standing and standing["projection_failed"]})
     else:
         screens.enriched(run, seconds, left, standing)
+
+
+def _is_refused(run: Run, left: Mapping[str, str]) -> bool:
+    """Whether nothing at all was tried of what was named, and not because it is done already."""
+    return not run.done and run.signal is None and any(reason != ENRICHED for reason in left.values())
 
 
 def _exit_code(run: Run, *, fail_on_error: bool) -> int:

@@ -52,7 +52,9 @@ def test_what_is_done_or_final_or_used_up_is_left_unless_it_is_forced(timed: Dat
         "done": "already enriched",
         "final": "refusal: trying again brings the same",
         "used": "its attempts are used up",
-        "dismissed": "it was dismissed; to try it all the same: enrichlog requeue JOB_ID --reason TEXT",
+        "dismissed": (
+            "it was dismissed; to try it all the same: enrichlog requeue JOB_ID --reason TEXT, or give --force"
+        ),
     }
     assert [target.job_id for target in choose(timed, "job", ids, 5, force=True).targets] == ids
     assert status(timed, "job-waits")["due_at"] > NOON  # a name is asking enough: it is not waited for
