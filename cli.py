@@ -138,8 +138,8 @@ def command(
                 settings.for_enrichment(options["enrichment"])
             _remember_flags(settings, options.get("enrichment", "job"))
             if needs_database:
+                from enrichlog.breaker_screen import warn as warn_of_breakers
                 from enrichlog.place import open_database
-                from enrichlog.screens import warn_of_breakers
 
                 options["database"] = open_database(settings)
                 if group is not breaker and not as_json:
@@ -427,10 +427,10 @@ def classify(settings: Settings, as_json: bool, path: Path | None) -> None:
 @enrichment_option
 def history(settings: Settings, database: Database, as_json: bool, job_id: str, enrichment: str) -> None:
     """Everything that ever happened to a posting."""
-    from enrichlog import reports, screens, terminal
+    from enrichlog import history_screen, reports, terminal
 
     document = reports.history(database, enrichment, job_id)
-    terminal.print_json(document) if as_json else screens.history(document)
+    terminal.print_json(document) if as_json else history_screen.show(document)
 
 
 @command("status", "enrichlog status")
@@ -453,10 +453,10 @@ def status(settings: Settings, database: Database, as_json: bool, enrichment: st
 @command("list", "enrichlog breaker list", group=breaker)
 def breaker_list(settings: Settings, database: Database, as_json: bool) -> None:
     """Every breaker: whether calls go out, and if not, why, since when and until when."""
-    from enrichlog import breakers, screens, terminal
+    from enrichlog import breaker_screen, breakers, terminal
 
     found, now = breakers.list_breakers(database)
-    terminal.print_json([one.document(now) for one in found]) if as_json else screens.breakers(found, now)
+    terminal.print_json([one.document(now) for one in found]) if as_json else breaker_screen.show(found, now)
 
 
 @command("open", 'enrichlog breaker open --reason "the provider is being moved" --for 2h', group=breaker)
@@ -484,13 +484,13 @@ def _set_breaker(
     settings: Settings, database: Database, state: Literal["open", "closed"], name: str | None, reason: str,
     enrichment: str, as_json: bool, span: int | None = None, **_calls: Any,
 ) -> None:  # fmt: skip
-    from enrichlog import breakers, screens, terminal
+    from enrichlog import breaker_screen, breakers, terminal
     from enrichlog.enrichment import enrichment_of
 
     ours = enrichment_of(settings, enrichment).called
     found = breakers.set_by_hand(database, state, name, ours, reason, span)
     now = database.now()
-    terminal.print_json(found.document(now)) if as_json else screens.breakers([found], now)
+    terminal.print_json(found.document(now)) if as_json else breaker_screen.show([found], now)
 
 
 @command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")

@@ -27,6 +27,9 @@ from projections.status import Status, fold
 Fate = Literal["recovered", "failed_the_same_way", "failed_differently", "not_yet", "withdrawn"]
 FATES: tuple[Fate, ...] = ("recovered", "failed_the_same_way", "failed_differently", "not_yet", "withdrawn")
 
+SHORTEST_ID = 8
+"""So many characters of a batch's id are enough, if no other begins with them."""
+
 _WAITS = and_(enrichment_status.c.batch == batches.c.batch, enrichment_status.c.before_batch.is_not(None))
 
 

@@ -13,7 +13,16 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import text
 
-from enrichlog import breakers, commands, reports, screens, terminal, told_run
+from enrichlog import (
+    breaker_screen,
+    breakers,
+    commands,
+    history_screen,
+    reports,
+    screens,
+    terminal,
+    told_run,
+)  # fmt: skip
 from enrichlog.actor import actor
 from enrichlog.bulk_retry import retry
 from enrichlog.enrichment import enrichment_of
@@ -154,7 +163,7 @@ class _Demo:
         self._command("errors", "The same by error type, and what to do about each.")
         screens.errors(reports.errors(self._database, "job"))
         self._command(f"history {SHOWN}", "Everything that ever happened to one posting.")
-        screens.history(reports.history(self._database, "job", SHOWN))
+        history_screen.show(reports.history(self._database, "job", SHOWN))
 
     def _retry(self, why: str, *error_types: str) -> None:
         while due := plan_retry(self._database, "job", Selection(), Policy(None, self._settings.max_attempts)).next_due:
@@ -184,13 +193,13 @@ class _Demo:
         self._simulator.restore_quota(LAST_PART_QUOTA)
         self._enrich("The run stops by itself, says why, and loses nothing.")
         self._command("breaker list", "Nobody calls in vain: the breaker holds every program back.")
-        screens.breakers(*breakers.list_breakers(self._database))
+        breaker_screen.show(*breakers.list_breakers(self._database))
         terminal.say("\n… and is restored.")
         self._simulator.restore_quota()
         self._command(f'breaker close --reason "{ADDED}"', "A person who knows that need not wait for the next probe.")
         ours = enrichment_of(self._settings).called
         closed = breakers.set_by_hand(self._database, "closed", None, ours, ADDED)
-        screens.breakers([closed], self._database.now())
+        breaker_screen.show([closed], self._database.now())
         self._retry("Only what the quota stopped.", "quota")
 
     def _command(self, words: str, why: str) -> None:

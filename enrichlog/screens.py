@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
-from enrichlog.breakers import Named, list_breakers, what_to_do, why_held
 from enrichlog.posting_files import ImportReport
 from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
 from enrichlog.retry_plan import advice
 from enrichlog.targets import is_for_force
-from enrichlog.terminal import advise, counted, money, note, one_line, say, spent, table
-from eventlog.database import Database
+from enrichlog.terminal import advise, counted, one_line, say, spent, table
 from eventlog.integrity import LogReport
 from projections.drift import Drift
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
 _BY_FORCE = " To take them all the same: enrichlog enrich JOB_ID --force"
 _SHOWN_REJECTS = 10
-_SHOWN_REPLY = 1_000
 
 
 def imported(report: ImportReport) -> None:
@@ -80,7 +76,7 @@ def failed(page: FailedPage, *, narrowed: bool = False) -> None:
     for number, row in enumerate(page.rows, 1):
         say(f"{number}. {one_line(row['title'] or '(posting deleted)')}")
         say(f"   Company:   {one_line(row['company'] or '-')}")
-        say(f"   Failed at: {_time(row['failed_at'])}")
+        say(f"   Failed at: {told_time(row['failed_at'])}")
         say(f"   Error:     {one_line(row['error'] or row['error_type'])}")
         say(f"   Job id:    {one_line(row['job_id'])} ({row['error_type']}, attempt {row['attempts']}, {_next(row)})")
     nothing = "Nothing has failed like that." if narrowed else "Nothing has failed."
@@ -94,42 +90,6 @@ def errors(rows: list[Document]) -> None:
         return
     lines = [(row["error_type"], row["group"], f"{row['count']:,}", advise(advice(row["error_type"]))) for row in rows]
     table(("Error type", "Group", "Postings", "What to do"), lines, numbers=("Postings",))
-
-
-def breakers(found: Sequence[Named], now: datetime) -> None:
-    """Whether calls go out, and if not, why."""
-    if not found:
-        say("There is no breaker yet: each comes with the first call to an endpoint, with a model and a key.")
-    for one in found:
-        place = one_line(f"{one.request_model} at {one.endpoint}, key {one.credential}")
-        say(f"{one.id} {one.breaker.state.replace('_', '-')}: {place}")
-        for line in _held(one, now):
-            say(f"  {line}")
-
-
-def warn_of_breakers(database: Database) -> None:
-    """Say on standard error why nothing can be begun, if that is so."""
-    found, now = list_breakers(database)
-    for one in found:
-        if not one.breaker.is_free(now):
-            note("\n".join((f"{one_line(one.request_model)} at {one_line(one.endpoint)}:", *_held(one, now))))
-
-
-def _held(one: Named, now: datetime) -> list[str]:
-    if one.breaker.is_free(now):
-        return []
-    reason = [f"Reason: {one_line(one.reason)}"] if one.reason else []
-    return [why_held(one.breaker, now), *reason, *advise(what_to_do(one.breaker, one.id)).splitlines()]
-
-
-def history(document: Document) -> None:
-    """Everything that happened to a posting."""
-    say(f"{one_line(document['job_id'])}: {counted(len(document['events']), 'event')}")
-    for event in document["events"]:
-        told = one_line(_told(event))
-        say(f"{event['version']:>3}. {_time(event['recorded_at'])}  {event['type']:<21} {told}".rstrip())
-        if reply := event["payload"].get("raw_head"):
-            say(f"     The reply began: {_short(one_line(reply), _SHOWN_REPLY)}")
 
 
 def status(document: Document) -> None:
@@ -153,7 +113,7 @@ def drift(found: Drift, *, written: bool) -> None:
     for difference in found.examples:
         say(f"  {difference.stream_id} is {difference.kind}")
         for name, (old, new) in difference.columns.items() if difference.kind == "stale" else ():
-            say(f"    {name}: {_short(old)} → {_short(new)}")
+            say(f"    {name}: {shortened(old)} → {shortened(new)}")
     for stream_id, reason in list(found.refused.items())[:_SHOWN_REJECTS]:
         say(f"  {stream_id} was refused by the table: {reason}")
 
@@ -176,42 +136,18 @@ def _set(value: Any) -> Any:
     return "-" if value is None else value
 
 
-def _time(text: str | None) -> str:
+def told_time(text: str | None) -> str:
+    """A time of a document as people read it."""
     return f"{text[:19].replace('T', ' ')} UTC" if text else "-"
 
 
 def _next(row: Document) -> str:
     if not row["retryable"]:
         return "not tried again by itself"
-    return f"may be tried from {_time(row['retry_at'])}"
+    return f"may be tried from {told_time(row['retry_at'])}"
 
 
-def _told(event: Document) -> str:
-    """An event's story in a few words."""
-    facts = event["payload"]
-    match event["type"]:
-        case "EnrichmentRequested":
-            return f"{facts['why']}, by {facts['actor']}" + (f": {facts['reason']}" if facts.get("reason") else "")
-        case "EnrichmentStarted":
-            return f"attempt {facts['attempt']}, {facts.get('request_model', facts['origin'])}, by {facts['worker']}"
-        case "EnrichmentSucceeded":
-            return f"attempt {facts['attempt']}{_spent(facts)}"
-        case "EnrichmentFailed" | "EnrichmentLateResult":
-            message = facts.get("message") or facts.get("outcome") or "(erased)"
-            return f"attempt {facts['attempt']}, {facts.get('error_type', 'late')}: {message}{_spent(facts)}"
-        case "FailureReclassified":
-            return f"{facts['previous_error_type']} → {facts['error_type']}, by {facts['actor']}"
-    return str(facts.get("reason") or facts.get("actor") or "")
-
-
-def _spent(facts: Mapping[str, Any]) -> str:
-    tokens = (facts.get("input_tokens") or 0) + (facts.get("output_tokens") or 0)
-    parts = [f"{tokens:,} tokens"] if tokens else []
-    parts += [money(facts["cost_microdollars"])] if "cost_microdollars" in facts else []
-    parts += [f"{facts['latency_ms']:,} ms"] if "latency_ms" in facts else []
-    return f" ({', '.join(parts)})" if parts else ""
-
-
-def _short(value: Any, longest: int = 40) -> str:
+def shortened(value: Any, longest: int = 40) -> str:
+    """A value, cut where it is long."""
     text = str(value)
     return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from enrichlog import batch_screen, reports, screens, terminal
+from enrichlog import batch_screen, breaker_screen, reports, screens, terminal
 from enrichlog.attempt import End
 from enrichlog.batches import count_waiting, why_withdrawn
 from enrichlog.claims import Claim
@@ -69,7 +69,7 @@ def run(
     if batch and waiting and not as_json:
         batch_screen.still_waiting(batch, waiting)
     if so_far.stopped and not as_json:
-        screens.warn_of_breakers(database)
+        breaker_screen.warn(database)
     if scope.job_ids is not None and _is_refused(so_far, left):
         return STOPPED
     return _exit_code(so_far, fail_on_error=fail_on_error)

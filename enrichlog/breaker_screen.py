@@ -1,0 +1,36 @@
+"""How breakers look in a terminal, and the word of warning while nothing can be begun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from enrichlog.breakers import Named, list_breakers, what_to_do, why_held
+from enrichlog.terminal import advise, note, one_line, say
+from eventlog.database import Database
+
+
+def show(found: Sequence[Named], now: datetime) -> None:
+    """Whether calls go out, and if not, why."""
+    if not found:
+        say("There is no breaker yet: each comes with the first call to an endpoint, with a model and a key.")
+    for one in found:
+        place = one_line(f"{one.request_model} at {one.endpoint}, key {one.credential}")
+        say(f"{one.id} {one.breaker.state.replace('_', '-')}: {place}")
+        for line in _held(one, now):
+            say(f"  {line}")
+
+
+def warn(database: Database) -> None:
+    """Say on standard error why nothing can be begun, if that is so."""
+    found, now = list_breakers(database)
+    for one in found:
+        if not one.breaker.is_free(now):
+            note("\n".join((f"{one_line(one.request_model)} at {one_line(one.endpoint)}:", *_held(one, now))))
+
+
+def _held(one: Named, now: datetime) -> list[str]:
+    if one.breaker.is_free(now):
+        return []
+    reason = [f"Reason: {one_line(one.reason)}"] if one.reason else []
+    return [why_held(one.breaker, now), *reason, *advise(what_to_do(one.breaker, one.id)).splitlines()]
