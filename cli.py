@@ -413,13 +413,15 @@ def errors(settings: Settings, database: Database, as_json: bool, enrichment: st
 def classify(settings: Settings, as_json: bool, path: Path | None) -> None:
     """Tell the error type of messages of which only the text is left, such as those of an old column.
 
-    One message per line, or JSON lines with message and, to find them again, id. With --json one object per line.
+    One message per line, or JSON lines with message and, to find them again, id. With --json one object per line. The
+    setting error_codes wins over what we know. Lines without a message are named; then the exit code is 1.
     """
     from enrichlog import classification
     from enrichlog.messages import read_messages
 
     messages = read_messages(path)
-    classification.print_lines(messages) if as_json else classification.show(messages)
+    tell = classification.print_lines if as_json else classification.show
+    sys.exit(EXIT_STOPPED if tell(messages, settings.error_codes) else 0)
 
 
 @command("history", "enrichlog history job-4711")

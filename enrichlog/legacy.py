@@ -7,11 +7,12 @@ last. Only here is an error recognised by its text; one that was recorded with i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from enrichlog.errors import ERROR_TYPES, ErrorType, ProviderError, recognise
+from enrichlog.own_codes import stated_code
 from enrichlog.phrases import PHRASES
 from enrichlog.signs import BY_THE_MINUTE, EXACT_CLASSES, FIXED, MISSHAPEN, NARROWED, SPECIFIC_FIRST, STEMS, WORDS
 from enrichlog.stated_status import stated_status
@@ -41,10 +42,15 @@ _OUR_REASONS = (
 )
 
 
-def classify_message(text: str) -> ErrorType:
-    """The error type of a message. A total function: any text comes out as exactly one type, if need be as `other`."""
+def classify_message(text: str, codes: Mapping[str, str] | None = None) -> ErrorType:
+    """The error type of a message. A total function: any text comes out as exactly one type, if need be as `other`.
+
+    `codes` are those that the user's settings add; they win over what we know.
+    """
     shown = text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]} {text[-_TAIL:]}"
     shown = " ".join(_unescaped(shown).split()).replace("’", "'").replace("İ", "I")  # which would be two when lowered
+    if codes and (own := stated_code(shown, codes)):
+        return ERROR_TYPES[own]
     said = shown.lower()
     if said.startswith(_NOT_EXTRACTED):
         return ERROR_TYPES[_not_extracted(said.removeprefix(_NOT_EXTRACTED))]

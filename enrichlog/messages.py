@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from enrichlog.exceptions import NoMessage, UnreadableMessages, UsageError
+from enrichlog.file_formats import Rejected
 
 STANDARD_INPUT = Path("-")
 _BOM = b"\xef\xbb\xbf"
@@ -22,10 +23,11 @@ class Message(NamedTuple):
     named: dict[str, Any]
 
 
-def read_messages(path: Path | None) -> Iterator[Message]:
+def read_messages(path: Path | None) -> Iterator[Message | Rejected]:
     """The messages of a file; of standard input where the path is `-`, or none is given and something is sent there.
 
-    A line that is a JSON object has its text in `message`, else it is the body of an error. Blank lines are skipped.
+    A line that is a JSON object has its text in `message`, else it is the body of an error; one that is neither is
+    rejected, and the rest is read all the same. Blank lines are skipped.
     Raises `UnreadableMessages`, `NoMessage` and, where there is nothing to read, `UsageError`.
     """
     if path is not None and path != STANDARD_INPUT:
@@ -35,7 +37,7 @@ def read_messages(path: Path | None) -> Iterator[Message]:
     return _read("standard input", sys.stdin.buffer)
 
 
-def _read_file(path: Path) -> Iterator[Message]:
+def _read_file(path: Path) -> Iterator[Message | Rejected]:
     try:
         with path.open("rb") as file:
             yield from _read(str(path), file)
@@ -43,7 +45,7 @@ def _read_file(path: Path) -> Iterator[Message]:
         raise UnreadableMessages(path=path, reason=error.strerror) from error
 
 
-def _read(name: str, lines: Iterable[bytes]) -> Iterator[Message]:
+def _read(name: str, lines: Iterable[bytes]) -> Iterator[Message | Rejected]:
     begun = False
     for number, line in enumerate(lines, 1):
         try:
@@ -51,7 +53,7 @@ def _read(name: str, lines: Iterable[bytes]) -> Iterator[Message]:
             if not begun and text in ("[", "{"):
                 raise ValueError("JSON begins there that goes on over several lines")
             if text:
-                yield _message(text)
+                yield _message(number, text)
         except UnicodeDecodeError as error:
             raise NoMessage(path=name, number=number, reason="it has bytes that are not UTF-8") from error
         except ValueError as error:
@@ -59,13 +61,16 @@ def _read(name: str, lines: Iterable[bytes]) -> Iterator[Message]:
         begun = begun or bool(text)
 
 
-def _message(text: str) -> Message:
-    """The message on a line. Raises `ValueError` for an object that has none."""
+def _message(number: int, text: str) -> Message | Rejected:
+    """The message on a line; rejected is an object that has none."""
     value = _json_object(text) if text.startswith("{") else None
-    if value is not None and isinstance(value.get("message"), str):
-        return Message(value["message"], {"id": value["id"]} if "id" in value else {})
-    if value is not None and not any(value.get(key) for key in _ERROR_BODY):
-        raise ValueError("it is a JSON object without a text in message")
+    if value is None:
+        return Message(text, {})
+    told = value.get("message")
+    if isinstance(told, str) and told.strip():
+        return Message(told, {"id": value["id"]} if "id" in value else {})
+    if not any(value.get(key) for key in _ERROR_BODY):
+        return Rejected(number, "it is a JSON object without a text in message")
     return Message(text, {})
 
 

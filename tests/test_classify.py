@@ -9,18 +9,13 @@ from typing import Any
 import pytest
 
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.messages import read_messages
+from enrichlog.messages import Message, read_messages
 from tests.command_line import Command, Said
 
 QUOTA = "Error code: 429 - You exceeded your current quota, please check your plan and billing details."
 BODY = '{"error": {"code": 402, "message": "Insufficient Balance"}}'
 
 REFUSED = {
-    "an object without a message": (b'x\n{"text": "boom"}\n', "Line 2 of old.txt cannot be taken: it is a JSON object"),
-    "a message that is no text": (
-        b'\n{"message": null}',
-        "Line 2 of old.txt cannot be taken: it is a JSON object with",
-    ),
     "a list over several lines": (b'[\n{"message": "x"}\n]', "JSON begins there that goes on over several lines"),
     "Latin-1": ("x\nBüro\n".encode("latin-1"), "Line 2 of old.txt cannot be taken: it has bytes that are not UTF-8"),
     "UTF-16": (
@@ -134,7 +129,7 @@ def test_a_message_is_told_before_the_next_one_is_read(user: Command) -> None:
     Path("old.txt").write_bytes(b"boom\n\xff\n")
     assert json.loads(user("classify", "old.txt", "--json").out)["message"] == "boom"
     messages = read_messages(Path("old.txt"))
-    assert next(messages).text == "boom"
+    assert next(messages) == Message("boom", {})
 
 
 def test_no_database_is_looked_for(user: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +137,37 @@ def test_no_database_is_looked_for(user: Command, monkeypatch: pytest.MonkeyPatc
     Path("old.txt").write_text("boom\n")
     assert user.done("classify", "old.txt").out.endswith("1 message in all\n")
     assert [path.name for path in Path().iterdir()] == ["old.txt"]
+
+
+@pytest.mark.parametrize("line", ['{"message": null}', '{"message": " "}', '{"message": 7}', '{"text": "boom"}'])
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["people", "scripts"])
+def test_a_line_without_a_message_is_named_and_the_rest_is_read(user: Command, line: str, form: tuple[str]) -> None:
+    Path("old.txt").write_text(f"boom\n{line}\nNo description found\n")
+    said = user("classify", "old.txt", *form)
+    assert (said.code, "input_error" in said.out) == (1, True)
+    assert said.err == "line 2: it is a JSON object without a text in message\n1 line rejected\n"
+
+
+OWN = """error_codes = { "1113" = "quota_exceeded", "rate_limit_error" = "server_error", "busy" = "connection",
+"429" = "refusal", "bad:temperature" = "invalid_schema" }"""
+
+
+@pytest.mark.parametrize(
+    ("message", "error_type"),
+    [
+        ("Error code: 429 - {'error': {'code': '1113', 'message': 'Insufficient balance'}}", "quota_exceeded"),
+        ("Error code: 400 - {'type': 'rate_limit_error'}", "server_error"),
+        ("Error code: 400 - {'code': 'bad', 'param': 'temperature'}", "invalid_schema"),
+        ("Error code: 400 - {'code': 'bad', 'param': 'top_p'}", "bad_request"),
+        ("Error code: 500 - {'code': 'busy'}", "connection"),
+        ("Error code: 500 - the server is busy", "server_error"),
+        ("it took 1113 ms, then timed out", "timeout"),
+        ("Error code: 429 - slow down", "rate_limited"),
+    ],
+)
+def test_own_error_codes_win_where_a_message_states_them_as_codes(
+    user: Command, bare: Path, message: str, error_type: str
+) -> None:
+    (bare / "enrichlog.toml").write_text(OWN.replace("\n", " "))
+    Path("old.txt").write_text(message)
+    assert rows(user.done("classify", "old.txt", "--json"))[0]["error_type"] == error_type
