@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQ
 EXIT_STOPPED, EXIT_USAGE, EXIT_FOUND = 1, 2, 3
 COUNT = click.IntRange(1, 10_000_000)
 CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
+CALLED = ("--model", "--api", "--base-url")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -184,17 +185,23 @@ def enrichment_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--enrichment", default="job", show_default=True, help="Name of the enrichment.")(function)
 
 
-def call_options(function: Callable[..., Any], model: str = "--model") -> Callable[..., Any]:
-    """The options of commands that call the model; `model` is how the one that names it is called."""
+def called_options(function: Callable[..., Any], model: str = "--model") -> Callable[..., Any]:
+    """Whom calls go to; `model` is how the option that names the model is called."""
     for option in (
-        click.option("--fail-on-error", is_flag=True, help="Exit with 3 when any posting failed."),
         click.option("--base-url", metavar="URL", help="An OpenAI-compatible server."),
         click.option("--api", type=click.Choice(["responses", "chat"]), help="chat for compatible servers."),
         click.option(model, "model", help="Model to ask."),
-        click.option("--concurrency", type=click.IntRange(1, 1000), help="Calls at the same time.  [default: 8]"),
     ):
         function = option(function)
     return function
+
+
+def call_options(function: Callable[..., Any], model: str = "--model") -> Callable[..., Any]:
+    """The options of commands that call the model."""
+    function = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when any posting failed.")(function)
+    function = called_options(function, model)
+    many = click.option("--concurrency", type=click.IntRange(1, 1000), help="Calls at the same time.  [default: 8]")
+    return many(function)
 
 
 @command("init", "enrichlog init --database postgresql://me@localhost/jobs", needs_database=False)
@@ -466,7 +473,7 @@ def breaker_list(settings: Settings, database: Database, as_json: bool) -> None:
 @click.option("--reason", required=True, help="Why; it is recorded, with your name.")
 @click.option("--for", "span", type=Span(), help="How long: 30m, 2h, 7d.  [default: until it is closed]")
 @enrichment_option
-@call_options
+@called_options
 def breaker_open(settings: Settings, database: Database, **options: Any) -> None:
     """Have nobody begin anything: by default where this folder's settings would call, else the one named."""
     _set_breaker(settings, database, "open", **options)
@@ -476,7 +483,7 @@ def breaker_open(settings: Settings, database: Database, **options: Any) -> None
 @click.argument("name", metavar="[BREAKER]", required=False)
 @click.option("--reason", required=True, help="Why; it is recorded, with your name.")
 @enrichment_option
-@call_options
+@called_options
 def breaker_close(settings: Settings, database: Database, **options: Any) -> None:
     """Let calls go out again at once, without a probe, and without the wait that the provider asked for."""
     _set_breaker(settings, database, "closed", **options)
@@ -484,15 +491,20 @@ def breaker_close(settings: Settings, database: Database, **options: Any) -> Non
 
 def _set_breaker(
     settings: Settings, database: Database, state: Literal["open", "closed"], name: str | None, reason: str,
-    enrichment: str, as_json: bool, span: int | None = None, **_calls: Any,
+    enrichment: str, as_json: bool, span: int | None = None,
 ) -> None:  # fmt: skip
     from enrichlog import breaker_screen, breakers, terminal
     from enrichlog.enrichment import enrichment_of
 
+    if name and (meant := next((flag for flag in _typed().values() if flag in CALLED), None)):
+        raise click.UsageError(f"Give BREAKER or {meant}, not both: a breaker stands for a server, a model and a key.")
     ours = enrichment_of(settings, enrichment).called
-    found = breakers.set_by_hand(database, state, name, ours, reason, span)
+    done = breakers.set_by_hand(database, state, name, ours, reason, span)
     now = database.now()
-    terminal.print_json(found.document(now)) if as_json else breaker_screen.show([found], now)
+    if as_json:
+        terminal.print_json({**done.named.document(now), "changed": done.changed})
+    else:
+        breaker_screen.was_set(done, now)
 
 
 @command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")

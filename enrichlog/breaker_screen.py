@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from enrichlog.breakers import Named, list_breakers, what_to_do, why_held
+from enrichlog.breakers import Named, Set, list_breakers, what_to_do, why_held
 from enrichlog.terminal import advise, note, one_line, say
 from eventlog.database import Database
 
@@ -15,10 +15,19 @@ def show(found: Sequence[Named], now: datetime) -> None:
     if not found:
         say("There is no breaker yet: each comes with the first call to an endpoint, with a model and a key.")
     for one in found:
-        place = one_line(f"{one.request_model} at {one.endpoint}, key {one.credential}")
-        say(f"{one.id} {one.breaker.state.replace('_', '-')}: {place}")
+        say(f"{one.id} {one.breaker.state.replace('_', '-')}: {_of(one)}")
         for line in _held(one, now):
             say(f"  {line}")
+
+
+def was_set(done: Set, now: datetime) -> None:
+    """What opening or closing a breaker by hand has done."""
+    if not done.changed:
+        say(f"{done.named.id} was closed already: {_of(done.named)}")
+        return
+    show([done.named], now)
+    if done.named.breaker.state == "closed":
+        say("Calls may go out again. A posting that waits after its own failure still waits for that to be over.")
 
 
 def warn(database: Database) -> None:
@@ -27,6 +36,10 @@ def warn(database: Database) -> None:
     for one in found:
         if not one.breaker.is_free(now):
             note("\n".join((f"{one_line(one.request_model)} at {one_line(one.endpoint)}:", *_held(one, now))))
+
+
+def _of(one: Named) -> str:
+    return one_line(f"{one.request_model} at {one.endpoint}, key {one.credential}")
 
 
 def _held(one: Named, now: datetime) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import select
 
 from enrichlog.actor import actor
+from enrichlog.asking import given
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownBreaker
 from eventlog.database import Database
@@ -17,7 +18,7 @@ from eventlog.events import BreakerSet, iso
 from eventlog.log import Proposal, append, read_page
 from eventlog.schema import events
 from eventlog.streams import join
-from projections.breaker import Breaker, breaker, breaker_id, projection
+from projections.breaker import Breaker, breaker, breaker_id, find_breaker, projection
 from projections.inline import InlineReadModels
 
 
@@ -87,12 +88,25 @@ def what_to_do(one: Breaker, name: str) -> str:
     return f"{kind.advice}\n{close}" if kind else close
 
 
+class Set(NamedTuple):
+    """A breaker that a person has opened or closed; not `changed` when it was closed already."""
+
+    named: Named
+    changed: bool = True
+
+
 def set_by_hand(
     database: Database, state: Literal["open", "closed"], name: str | None, ours: tuple[str, str, str], reason: str,
     cooldown_seconds: int | None = None,
-) -> Named:  # fmt: skip
-    """Open or close a breaker: the one of that id, else that of what we call ourselves. Raises `UnknownBreaker`."""
-    place = ours if name in (None, breaker_id(*ours)) else _find(database, name or "")
+) -> Set:  # fmt: skip
+    """Open or close a breaker: the one of that id, else that of what we call ourselves.
+
+    Ours can be opened before anybody has met it. What is closed already is left alone, unless the provider has asked
+    for a wait: closing ends that too. Raises `UnknownBreaker`, and `UsageError` for a reason that says nothing.
+    """
+    reason, place = given(reason), _place(database, state, name, ours)
+    if state == "closed" and _is_closed(database, place):
+        return Set(_known(database, place)._replace(reason=reason), changed=False)
     event = BreakerSet(
         endpoint=place[0], request_model=place[1], credential=place[2], state=state, actor=actor(), reason=reason,
         cooldown_seconds=cooldown_seconds,
@@ -102,16 +116,31 @@ def set_by_hand(
         (outcome,) = append(connection, database.dialect, [proposal], InlineReadModels(database.dialect))
     if isinstance(outcome, Conflict):
         raise outcome
-    known, _ = list_breakers(database)
-    return next(one for one in known if one.id == breaker_id(*place))
+    return Set(_known(database, place)._replace(reason=reason))
 
 
-def _find(database: Database, name: str) -> tuple[str, str, str]:
-    known, _ = list_breakers(database)
+def _place(
+    database: Database, state: Literal["open", "closed"], name: str | None, ours: tuple[str, str, str]
+) -> tuple[str, str, str]:
+    """What the breaker stands for."""
+    name, known = name or breaker_id(*ours), list_breakers(database)[0]
     for one in known:
         if one.id == name:
             return one.endpoint, one.request_model, one.credential
+    if state == "open" and name == breaker_id(*ours):
+        return ours
     raise UnknownBreaker(name=name, known=", ".join(one.id for one in known) or "none yet")
+
+
+def _is_closed(database: Database, place: tuple[str, str, str]) -> bool:
+    """Whether any number of calls may go out."""
+    with database.read() as connection:
+        now, one = database.dialect.clock(connection), find_breaker(connection, *place)
+    return one.state == "closed" and one.is_free(now)
+
+
+def _known(database: Database, place: tuple[str, str, str]) -> Named:
+    return next(one for one in list_breakers(database)[0] if one.id == breaker_id(*place))
 
 
 def _raw(one: Breaker) -> str:

@@ -198,8 +198,8 @@ class _Demo:
         self._simulator.restore_quota()
         self._command(f'breaker close --reason "{ADDED}"', "A person who knows that need not wait for the next probe.")
         ours = enrichment_of(self._settings).called
-        closed = breakers.set_by_hand(self._database, "closed", None, ours, ADDED)
-        breaker_screen.show([closed], self._database.now())
+        done = breakers.set_by_hand(self._database, "closed", None, ours, ADDED)
+        breaker_screen.was_set(done, self._database.now())
         self._retry("Only what the quota stopped.", "quota")
 
     def _command(self, words: str, why: str) -> None:
