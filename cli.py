@@ -365,7 +365,10 @@ def batch_list(settings: Settings, database: Database, as_json: bool, limit: int
 @command("show", "enrichlog batch show 5b0c8a3e-…", group=batch)
 @click.argument("batch_id", metavar="ID", type=BatchId())
 def batch_show(settings: Settings, database: Database, as_json: bool, batch_id: str) -> None:
-    """What became of a batch: recovered, failed the same way, failed differently, not yet, withdrawn."""
+    """What became of a batch: recovered, failed the same way, failed differently, not yet, withdrawn.
+
+    Its id may be cut to the first 8 characters.
+    """
     from enrichlog import batch_screen, batches, terminal
 
     told = batches.find_batch(database, batch_id)
@@ -380,11 +383,14 @@ def batch_show(settings: Settings, database: Database, as_json: bool, batch_id: 
 @click.argument("batch_id", metavar="ID", type=BatchId())
 @click.option("--reason", required=True, help="Why; it is kept with each posting that is given back.")
 def batch_cancel(settings: Settings, database: Database, as_json: bool, batch_id: str, reason: str) -> None:
-    """Take a batch back: what still waits for it is as it was before, what runs will end."""
+    """Take a batch back: what still waits for it is as it was before, what runs will end.
+
+    Its id may be cut to the first 8 characters.
+    """
     from enrichlog import batch_screen, batches, terminal
 
     done = batches.cancel(database, batch_id, reason)
-    terminal.print_json({"batch": batch_id, **done._asdict()}) if as_json else batch_screen.cancelled(batch_id, done)
+    terminal.print_json(done._asdict()) if as_json else batch_screen.cancelled(done)
 
 
 @command("failed", "enrichlog failed --error-type timeout --since 24h")

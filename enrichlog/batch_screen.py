@@ -94,13 +94,10 @@ def still_waiting(batch: str, count: int) -> None:
     )
 
 
-def cancelled(batch: str, done: Cancelled) -> None:
+def cancelled(done: Cancelled) -> None:
     """What cancelling did."""
-    if not done.is_new and not done.freed:
-        say(f"Batch {batch} was cancelled already, and nothing waits for it.")
-        return
     running = f"; {counted(done.running, 'attempt')} that ran already will end" if done.running else ""
-    say(f"Batch {batch} is cancelled: {counted(done.freed, 'posting')} given back{running}.")
+    say(f"Batch {done.batch} is cancelled: {counted(done.freed, 'posting')} given back{running}.")
 
 
 def _time(told: Told) -> str:

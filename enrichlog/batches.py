@@ -11,7 +11,7 @@ from sqlalchemy import Select, and_, exists, func, null, select
 
 from enrichlog.actor import actor
 from enrichlog.asking import given
-from enrichlog.exceptions import UnknownBatch
+from enrichlog.exceptions import AmbiguousBatch, NothingWaits, UnknownBatch
 from enrichlog.targets import PAGE
 from eventlog.database import Database
 from eventlog.errors import Conflict
@@ -53,6 +53,7 @@ class Told(NamedTuple):
 class Cancelled(NamedTuple):
     """What cancelling did: the postings given back, and those that were running already, which go on."""
 
+    batch: str
     freed: int
     running: int
     is_new: bool
@@ -68,12 +69,19 @@ def list_batches(database: Database, limit: int) -> tuple[int, list[Told]]:
 
 
 def find_batch(database: Database, batch: str) -> Told:
-    """One batch. Raises `UnknownBatch`."""
+    """One batch, by its id or by the first 8 or more characters of it.
+
+    Raises `UnknownBatch`, and `AmbiguousBatch` where several begin so.
+    """
     rows = database.page(_rows().where(batches.c.batch == batch))
+    if not rows and len(batch) >= SHORTEST_ID:
+        rows = database.page(_rows().where(batches.c.batch.startswith(batch, autoescape=True)).limit(2))
     if not rows:
         raise UnknownBatch(batch=batch)
+    if len(rows) > 1:
+        raise AmbiguousBatch(batch=batch)
     first = read_page(database, select(events).where(events.c.position == rows[0].first_position))
-    ends = read_stream(database, stream_of(STREAMS, batch))
+    ends = read_stream(database, stream_of(STREAMS, rows[0].batch))
     told = _told(rows[0], first[0] if first else None)
     return told._replace(cancelled_for=(ends[0].content or {}).get("reason") if ends else None)
 
@@ -119,17 +127,21 @@ def _fate(event: Recorded, failed_before_with: str | None) -> Fate | None:
 def cancel(database: Database, batch: str, reason: str) -> Cancelled:
     """Withdraw a batch: no more of it is requested, and what still waits for it is as it was before.
 
-    One that ended early is cancelled to its end when it is cancelled again. Raises `UnknownBatch`.
+    One that ended early is cancelled to its end when it is cancelled again. Raises `NothingWaits` where there is
+    nothing of it to take back or to end, and what `find_batch` raises.
     """
     told = find_batch(database, batch)
-    event = BatchCancelled(batch=batch, actor=actor(), reason=given(reason))
+    batch, why = told.row.batch, given(reason)
+    if not told.is_open and (told.row.cancelled_at is not None or not _running(database, told)):
+        raise NothingWaits(batch=batch)
+    event = BatchCancelled(batch=batch, actor=actor(), reason=why)
     if told.row.cancelled_at is None:
         _append(database, [Proposal(stream_of(STREAMS, batch), event, str(uuid.uuid4()))])
     freed, after = 0, ""
     while page := database.page(_waiting(batch, after)):
         freed += _append(database, [Proposal(row.stream_id, event, str(uuid.uuid4())) for row in page])
         after = page[-1].stream_id
-    return Cancelled(freed, _running(database, told), told.row.cancelled_at is None)
+    return Cancelled(batch, freed, _running(database, told), told.row.cancelled_at is None)
 
 
 def count_waiting(database: Database, batch: str) -> int:

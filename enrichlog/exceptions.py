@@ -31,6 +31,14 @@ class UnknownBatch(UsageError):
     """There is no batch {batch}. See which there are with: enrichlog batch list"""
 
 
+class AmbiguousBatch(UsageError):
+    """Several batches begin with {batch}. Give more of its id; see them with: enrichlog batch list"""
+
+
+class NothingWaits(EnrichlogError):
+    """Nothing of batch {batch} waits any more. See what became of it with: enrichlog batch show {batch}"""
+
+
 class UnknownProjection(UsageError):
     """There is no projection {name}. Known are: {known}."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from enrichlog.batches import Fate, cancel, fate_of, fates, find_batch, list_batches, why_withdrawn
 from enrichlog.enrichment import enrichment_of
-from enrichlog.exceptions import UnknownBatch, UsageError
+from enrichlog.exceptions import NothingWaits, UnknownBatch, UsageError
 from enrichlog.retry_batch import RetryBatch, request_plan
 from enrichlog.retry_plan import plan_retry
 from enrichlog.runs import perform
@@ -34,7 +34,7 @@ from tests.builders import (
     tell,
 )
 from tests.command_line import Command
-from tests.service import import_many, of_type, whole_log
+from tests.service import import_many, import_postings, of_type, posting, whole_log
 
 OVER_AT_ONCE = failed(error_type="quota_exceeded", counts=False, wait_ms=0)
 
@@ -139,7 +139,8 @@ def test_a_cancelling_that_ended_early_is_brought_to_its_end(database: Database,
     offer(database, proposal(f"$batch-{planned.batch}", event), proposal("job-000", event))
     done = cancel(database, planned.batch, "because")
     assert (done.freed, done.is_new) == (2, False)
-    assert cancel(database, planned.batch, "because").freed == 0
+    with pytest.raises(NothingWaits):
+        cancel(database, planned.batch, "because")
     assert len(read_stream(database, f"$batch-{planned.batch}")) == 1
 
 
@@ -211,8 +212,12 @@ def test_a_batch_is_listed_shown_and_cancelled(enrichlog: Command, database: Dat
     assert told[-2:] == ["  1 recovered: 000", "  2 not yet: 001, 002"]
     said = enrichlog.done("batch", "cancel", planned.batch, "--reason", "enough").out
     assert said == f"Batch {planned.batch} is cancelled: 2 postings given back.\n"
-    again = enrichlog.done("batch", "cancel", planned.batch, "--reason", "enough").out
-    assert again == f"Batch {planned.batch} was cancelled already, and nothing waits for it.\n"
+    before = len(whole_log(database))
+    again = enrichlog("batch", "cancel", planned.batch, "--reason", "enough")
+    assert again.error.startswith(
+        f"Error: Nothing of batch {planned.batch} waits any more. See what became of it with: "
+    )
+    assert (again.code, len(whole_log(database))) == (1, before)
     document = enrichlog.json("batch", "show", planned.batch)
     assert (document["state"], document["cancelled_for"]) == ("cancelled", "enough")
     assert document["counts"] == {
@@ -227,3 +232,24 @@ def test_without_a_batch_there_is_nothing_to_list_and_none_to_show(enrichlog: Co
     for words in (("show", "no"), ("cancel", "no", "--reason", "because")):
         said = enrichlog("batch", *words)
         assert (said.code, said.error.partition("See")[0]) == (2, "Error: There is no batch no. ")
+
+
+def test_a_batch_is_found_by_the_beginning_of_its_id_as_long_as_no_other_begins_so(
+    enrichlog: Command, database: Database, planned: RetryBatch
+) -> None:
+    short = planned.batch[:8]
+    assert enrichlog.json("batch", "show", short)["batch"] == planned.batch
+    assert enrichlog("batch", "show", planned.batch[:7]).code == 2
+    assert "There is no batch" in enrichlog("batch", "show", "%%%%%%%%").error
+    import_postings(database, posting("other"))
+    tell(database, "job-other", started(), failed(), requested("retry", batch=f"{short}-another"))
+    assert "Several batches begin with" in enrichlog("batch", "show", short).error
+    assert enrichlog.json("batch", "cancel", planned.batch[:12], "--reason", "enough")["batch"] == planned.batch
+
+
+def test_a_batch_of_which_an_attempt_runs_still_can_be_ended(
+    enrichlog: Command, database: Database, planned: RetryBatch
+) -> None:
+    for job_id in ("000", "001", "002"):
+        tell(database, f"job-{job_id}", started(2))
+    assert enrichlog.json("batch", "cancel", planned.batch, "--reason", "enough")["running"] == 3
