@@ -144,7 +144,7 @@ def command(
 
                 options["database"] = open_database(settings)
                 if group is not breaker and not as_json:
-                    warn_of_breakers(options["database"])
+                    warn_of_breakers(options["database"], settings)
             function(settings=settings, as_json=as_json, **options)
 
         for option in (
@@ -177,7 +177,7 @@ def _remember_flags(settings: Settings, enrichment: str) -> None:
     from enrichlog import terminal
     from enrichlog.place import flag_for
 
-    terminal.remember_flags(flag_for(settings), "" if enrichment == "job" else f" --enrichment {enrichment}")
+    terminal.remember_flags(flag_for(settings), enrichment)
 
 
 def enrichment_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -471,7 +471,7 @@ def breaker_list(settings: Settings, database: Database, as_json: bool) -> None:
     from enrichlog import breaker_screen, breakers, terminal
 
     found, now = breakers.list_breakers(database)
-    terminal.print_json([one.document(now) for one in found]) if as_json else breaker_screen.show(found, now)
+    terminal.print_json([one.document(now) for one in found]) if as_json else breaker_screen.show(found, now, settings)
 
 
 @command("open", 'enrichlog breaker open --reason "the provider is being moved" --for 2h', group=breaker)
@@ -510,7 +510,7 @@ def _set_breaker(
     if as_json:
         terminal.print_json({**done.named.document(now), "changed": done.changed})
     else:
-        breaker_screen.was_set(done, now)
+        breaker_screen.was_set(done, now, settings)
 
 
 @command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")

@@ -76,6 +76,9 @@ def shown(told: Told, fates: dict[str, Any]) -> None:
         if ids := fates["job_ids"][fate]:
             more = ", …" if len(ids) > _NAMED else ""
             say(f"  {len(ids):,} {_WORDS[fate]}: {', '.join(map(one_line, ids[:_NAMED]))}{more}")
+    if told.is_open:
+        takes = "What still waits is taken by the next enrichlog enrich. To take it back: enrichlog batch cancel"
+        say(advise(f"{takes} {row.batch} --reason TEXT", [row.enrichment]))
 
 
 def requested(batch: str, count: int) -> None:

@@ -193,13 +193,13 @@ class _Demo:
         self._simulator.restore_quota(LAST_PART_QUOTA)
         self._enrich("The run stops by itself, says why, and loses nothing.")
         self._command("breaker list", "Nobody calls in vain: the breaker holds every program back.")
-        breaker_screen.show(*breakers.list_breakers(self._database))
+        breaker_screen.show(*breakers.list_breakers(self._database), self._settings)
         terminal.say("\n… and is restored.")
         self._simulator.restore_quota()
         self._command(f'breaker close --reason "{ADDED}"', "A person who knows that need not wait for the next probe.")
         ours = enrichment_of(self._settings).called
         done = breakers.set_by_hand(self._database, "closed", None, ours, ADDED)
-        breaker_screen.was_set(done, self._database.now())
+        breaker_screen.was_set(done, self._database.now(), self._settings)
         self._retry("Only what the quota stopped.", "quota")
 
     def _command(self, words: str, why: str) -> None:

@@ -141,6 +141,11 @@ class Settings(BaseSettings):
             parameters=self.parameters | (own.parameters or {}),
         )
 
+    def enrichments_of(self, model: str) -> list[str]:
+        """The names of the enrichments that ask this model."""
+        names = dict.fromkeys(("job", *self.enrichments))
+        return [name for name in names if self.for_enrichment(name).model == model]
+
     def _of(self, own: EnrichmentSettings, name: str) -> Any:
         """An enrichment's own value, unless a flag or the environment sets it for all."""
         for_all = self.sources[name] not in (FILE, "default")

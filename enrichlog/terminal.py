@@ -47,7 +47,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-_flags = {"database": "", "enrichment": ""}
+_flags = {"database": "", "enrichment": "job"}
 _OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "reclassify", "export", "dismiss", "requeue")
 _OF_ALL = ("import", "rebuild", "verify", "breaker (?:list|open|close)", "batch (?:list|show|cancel)")
 _OF_THEM = r"JOB_ID|FILE|TEXT|[0-9a-f]{8}(?:-[0-9a-f-]{27})?|--[a-z-]+(?: \S*\w)?"
@@ -55,15 +55,20 @@ _COMMAND = re.compile(rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:{_O
 
 
 def remember_flags(database: str, enrichment: str) -> None:
-    """What the next command has to be given to be about the same: ` --database …`, ` --enrichment …`, or nothing."""
+    """What the next command has to be given to be about the same: ` --database …` or nothing, and which enrichment."""
     _flags.update(database=database, enrichment=enrichment)
 
 
-def advise(text: str) -> str:
-    """A sentence of ours with the flags behind each command that it names."""
+def advise(text: str, among: Sequence[str] = ()) -> str:
+    """A sentence of ours with the flags behind each command that it names.
+
+    What it is about may be `among` some enrichments only: then it is the first of these, unless ours is one of them.
+    """
+    ours = _flags["enrichment"]
+    name = ours if ours in among or not among else among[0]
 
     def with_flags(match: re.Match[str]) -> str:
-        of_enrichment = _flags["enrichment"] if match[1] in _OF_ONE else ""
+        of_enrichment = f" --enrichment {name}" if match[1] in _OF_ONE and name != "job" else ""
         return f"{match[0]}{of_enrichment}{_flags['database']}"
 
     return _COMMAND.sub(with_flags, text)

@@ -69,7 +69,7 @@ def run(
     if batch and waiting and not as_json:
         batch_screen.still_waiting(batch, waiting)
     if so_far.stopped and not as_json:
-        breaker_screen.warn(database)
+        breaker_screen.warn(database, settings)
     if scope.job_ids is not None and _is_refused(so_far, left):
         return STOPPED
     return _exit_code(so_far, fail_on_error=fail_on_error)

@@ -209,7 +209,11 @@ def test_a_batch_is_listed_shown_and_cancelled(enrichlog: Command, database: Dat
     assert planned.batch in listed[1]
     assert listed[-1] == "1 of 1"
     told = enrichlog.done("batch", "show", planned.batch).out.splitlines()
-    assert told[-2:] == ["  1 recovered: 000", "  2 not yet: 001, 002"]
+    assert told[-3:-1] == ["  1 recovered: 000", "  2 not yet: 001, 002"]
+    assert told[-1] == (
+        "What still waits is taken by the next enrichlog enrich. "
+        f"To take it back: enrichlog batch cancel {planned.batch} --reason TEXT"
+    )
     said = enrichlog.done("batch", "cancel", planned.batch, "--reason", "enough").out
     assert said == f"Batch {planned.batch} is cancelled: 2 postings given back.\n"
     before = len(whole_log(database))

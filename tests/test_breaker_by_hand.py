@@ -1,5 +1,6 @@
 """The breaker opened and closed by a person: what that appends, what it says, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,11 +8,12 @@ import pytest
 from enrichlog.breakers import set_by_hand
 from enrichlog.enrichment import enrichment_of
 from enrichlog.settings import Settings
+from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
 from projections.breaker import breaker_id
 from tests.builders import failed, requested, started, tell
 from tests.command_line import Command
-from tests.service import of_type
+from tests.service import import_many, of_type
 
 REASON = ("--reason", "because")
 
@@ -66,3 +68,16 @@ def test_what_makes_no_sense_is_told_and_appends_nothing(
     said = enrichlog("breaker", *words)
     assert (said.code, said.out, told in said.error) == (2, "", True)
     assert of_type(database, "BreakerSet") == []
+
+
+def test_what_mends_it_names_the_enrichment_that_asks_this_model(
+    enrichlog: Command, bare: Path, service: Settings, database: Database, simulator: Simulator
+) -> None:
+    (bare / "enrichlog.toml").write_text('[enrichments.brief]\nmodel = "gpt-4.1-mini"\n')
+    simulator.play(Script(rules=[Rule("Work number", (Fault.QUOTA,))]))
+    import_many(database, 1)
+    assert "retry --error-type quota --enrichment brief" in enrichlog("enrich", "--enrichment", "brief").err
+    assert "retry --error-type quota --enrichment brief" in enrichlog.done("breaker", "list").out
+    enrichlog("enrich")
+    mends = [line for line in enrichlog.done("breaker", "list").out.splitlines() if "retry --error-type quota" in line]
+    assert [line.rpartition("quota")[2] for line in mends] == [" --enrichment brief", ""]

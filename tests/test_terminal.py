@@ -38,6 +38,28 @@ def test_a_name_is_not_broken_where_the_terminal_is_narrow(
     assert "invalid_response_body" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("ours", "among", "flag"),
+    [
+        ("job", [], ""),
+        ("job", ["brief"], " --enrichment brief"),
+        ("brief", ["job"], ""),
+        ("brief", ["job", "brief"], " --enrichment brief"),
+        ("brief", [], " --enrichment brief"),
+    ],
+)
+def test_advice_is_about_the_enrichment_that_the_thing_is_of(ours: str, among: list[str], flag: str) -> None:
+    terminal.remember_flags("", ours)
+    assert terminal.advise("Then: enrichlog retry --error-type quota", among).endswith(f"quota{flag}")
+    terminal.remember_flags("", "job")
+
+
+def test_the_id_of_a_batch_is_not_torn_by_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(terminal._flags, "database", " --database x.db")
+    command = "enrichlog batch cancel 1c6e0d09-1367-421b-a4ed-752e0d737cd7 --reason TEXT"
+    assert terminal.advise(command) == f"{command} --database x.db"
+
+
 def test_a_title_cannot_tell_what_we_did_not_say(enrichlog: Command, database: Database, simulator: Simulator) -> None:
     forged = "Clerk\n   Error:     none\r\n2. Another\N{LINE SEPARATOR}line\x1b[2J"
     import_postings(database, posting("1", title=forged, company=forged))
