@@ -99,7 +99,7 @@ class NotConfirmed(UsageError):
     """{plan} Nothing was done: confirm with --yes."""
 
 
-class CallsHeldBack(EnrichlogError):
+class NothingRequested(EnrichlogError):
     """Nothing was requested: the breaker of {model} at {endpoint} lets no call out {until}. See why with: enrichlog breaker list"""
 
 

@@ -7,7 +7,7 @@ import math
 from datetime import datetime
 
 from enrichlog.breakers import told_moment, why_held
-from enrichlog.exceptions import CallsHeldBack
+from enrichlog.exceptions import NothingRequested
 from eventlog.database import Database
 from projections.breaker import Breaker, find_breaker
 
@@ -51,8 +51,9 @@ class Patience:
             self._waited = opening
         return self._waits_for_probe and self._waited == opening
 
+
 def require_calls(database: Database, called: tuple[str, str, str]) -> None:
-    """Raises `CallsHeldBack` when no call can go out there for longer than a run waits.
+    """Raises `NothingRequested` when no call can go out there for longer than a run waits.
 
     Whatever would be requested for a run then would be left waiting.
     """
@@ -61,7 +62,7 @@ def require_calls(database: Database, called: tuple[str, str, str]) -> None:
     if _seconds(breaker, now) > PATIENCE_SECONDS:
         free_at = breaker.free_at(now)
         until = f"before {told_moment(free_at)}" if free_at else "until someone closes it"
-        raise CallsHeldBack(model=called[1], endpoint=called[0], until=until)
+        raise NothingRequested(model=called[1], endpoint=called[0], until=until)
 
 
 def _seconds(breaker: Breaker, now: datetime) -> float:
