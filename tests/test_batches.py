@@ -144,6 +144,13 @@ def test_a_cancelling_that_ended_early_is_brought_to_its_end(database: Database,
     assert len(read_stream(database, f"$batch-{planned.batch}")) == 1
 
 
+def test_whoever_cancels_first_is_who_has_cancelled(database: Database, planned: RetryBatch) -> None:
+    for who in ("first", "second"):
+        event = BatchCancelled(batch=planned.batch, actor=who, reason=who)
+        assert not isinstance(tell(database, f"$batch-{planned.batch}", event)[0], Conflict)
+    assert find_batch(database, planned.batch).row.cancelled_by == "first"
+
+
 def test_cancelling_needs_a_reason(database: Database, planned: RetryBatch) -> None:
     with pytest.raises(UsageError, match="--reason"):
         cancel(database, planned.batch, " ")
