@@ -449,6 +449,17 @@ def test_a_neighbour_is_not_given_up_for_the_death_of_a_worker_however_much_it_h
     assert status(timed, "job-1")["budget_used"] == 5
 
 
+def test_who_takes_named_postings_closes_no_dead_attempts_of_others(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    import_many(timed, 2)
+    claims(timed, settings)
+    clock.advance(seconds=lease_seconds(settings))
+    closing = claims(timed, settings, scope=scope_of(timed, "job", [Target("001")], force=False))
+    assert closing.put_aside == 1
+    assert [status(timed, f"job-{job_id}")["state"] for job_id in ("000", "001")] == ["running", "failed"]
+
+
 def test_the_dead_attempt_of_a_posting_that_was_deleted_is_closed_and_no_other_begun(
     timed: Database, dead: Claim, settings: Settings
 ) -> None:
