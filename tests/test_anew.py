@@ -3,14 +3,14 @@
 import pytest
 
 from enrichlog import get_unenriched_jobs
-from enrichlog.anew import with_failures_anew
+from enrichlog.anew import count_anew, with_failures_anew
 from enrichlog.claims import claim
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.place import database_of
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings, configure
 from eventlog.database import Database
-from tests.builders import dismissed, failed, follow, requested, started, status, tell
+from tests.builders import dismissed, failed, follow, requested, run, started, status, tell
 from tests.command_line import Command
 from tests.service import import_many, of_type
 
@@ -58,6 +58,25 @@ def test_once_it_has_failed_on_that_too_it_is_final_again(database: Database, se
     attempt_id = of_type(database, "EnrichmentStarted")[-1].facts["attempt_id"]
     tell(database, "job-000", failed(2, attempt_id=attempt_id, retryable=False, wait_ms=None))
     assert taken(database, settings) == []
+
+
+def test_a_model_that_comes_back_after_another_is_a_change_too(database: Database, settings: Settings) -> None:
+    import_many(database, 1)
+    refused(database, settings, "000", request_model="model-2")
+    for attempt, model in enumerate(("model-1", "model-2", "model-1"), start=2):
+        assert taken(database, configure(model=model)) == ["000"]
+        attempt_id = of_type(database, "EnrichmentStarted")[-1].facts["attempt_id"]
+        tell(database, "job-000", failed(attempt, attempt_id=attempt_id, retryable=False, wait_ms=None))
+
+
+def test_a_posting_that_was_deleted_is_not_among_them(database: Database, settings: Settings) -> None:
+    import_many(database, 1)
+    refused(database, settings, "000", request_model="old")
+    asked = enrichment_of(settings)
+    assert count_anew(database, Scope(database.now()), asked, 5) == 1  # the control
+    run(database, "DELETE FROM job_postings")
+    assert count_anew(database, Scope(database.now()), asked, 5) == 0
+    assert scope_of(database, asked).basis is None
 
 
 def test_what_a_run_does_not_come_to_stays_as_it_was(database: Database, settings: Settings) -> None:
