@@ -141,6 +141,11 @@ def test_another_type_waits_as_if_it_had_been_recognised_at_once() -> None:
     assert read(facts | {"retry_after_ms": own + 1}, number=3)["wait_ms"] == own + 1
 
 
+def test_what_was_not_retryable_and_is_so_today_waits_as_if_it_had_been_from_the_beginning() -> None:
+    found = read(facts_of("timeout", retryable=False, wait_ms=None), number=2)
+    assert (found["retryable"], found["wait_ms"]) == (True, wait_ms(ERROR_TYPES["timeout"], STREAM, 2))
+
+
 def test_what_is_not_retryable_today_has_no_wait() -> None:
     assert read(facts_of("other", http_status=422))["wait_ms"] is None
 
