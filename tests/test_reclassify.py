@@ -174,6 +174,13 @@ def test_it_goes_through_all_of_one_enrichment_in_pages(
     assert status(database, "brief-a")["error_type"] == "rate_limited"
 
 
+def test_the_differences_of_most_postings_come_first(database: Database, rules: Settings) -> None:
+    for job_id, facts in (("a", {"error_type": "other", "http_status": 402}), ("b", WALLET), ("c", WALLET)):
+        fail(database, job_id, **facts)
+    found = read_all(database, rules)
+    assert [(one.previous_error_type, one.count) for one in found.differences] == [("rate_limited", 2), ("other", 1)]
+
+
 @pytest.mark.parametrize("state", ["open", "closed"])
 def test_a_failure_of_an_outage_is_not_counted_afterwards(database: Database, bare: Path, state: str) -> None:
     names: dict[str, Any] = {"endpoint": "https://api.test/v1", "request_model": "model-1", "credential": "c"}
