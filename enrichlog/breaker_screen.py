@@ -7,7 +7,7 @@ from datetime import datetime
 
 from enrichlog.breakers import Named, Set, list_breakers, what_to_do, why_held
 from enrichlog.settings import Settings
-from enrichlog.terminal import advise, note, one_line, say
+from enrichlog.terminal import advise, note, one_line, paragraph, say
 from eventlog.database import Database
 
 
@@ -16,9 +16,9 @@ def show(found: Sequence[Named], now: datetime, settings: Settings) -> None:
     if not found:
         say("There is no breaker yet: each comes with the first call to an endpoint, with a model and a key.")
     for one in found:
-        say(f"{one.id} {one.breaker.state.replace('_', '-')}: {_of(one)}")
+        paragraph(f"{one.id} {one.breaker.state.replace('_', '-')}: {_of(one)}")
         for line in _held(one, now, settings):
-            say(f"  {line}")
+            paragraph(line, indent=2)
 
 
 def was_set(done: Set, now: datetime, settings: Settings) -> None:

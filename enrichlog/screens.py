@@ -129,7 +129,8 @@ def log_report(report: LogReport) -> None:
 
 def config(rows: list[Document]) -> None:
     """The settings, and where each came from."""
-    table(("Setting", "Value", "From"), [(row["name"], _set(row["value"]), row["source"]) for row in rows])
+    lines = [(row["name"], _set(row["value"]), row["source"]) for row in rows]
+    table(("Setting", "Value", "From"), lines, folded="Value")
 
 
 def _set(value: Any) -> Any:

@@ -9,13 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from enrichlog.price import MICRODOLLARS
 from enrichlog.progress import Notice, Run
 
+_GAP = 2  # between two columns
+_LEAST_WIDTH = 24  # of a column of sentences that is broken to fit
 _PIPED_WIDTH = 140  # in a pipe or a file there is no width to fit
 
 
@@ -99,15 +104,46 @@ def on_standard_error() -> Iterator[None]:
         out.stderr = False
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = ()) -> None:
-    """A table whose first column names the rows, and is never broken; those in `numbers` are aligned to the right."""
+def paragraph(text: str, indent: int = 0) -> None:
+    """Lines on standard output, indented, and broken between words where a terminal is narrower."""
+    if out.is_terminal:
+        out.print(Padding(Text(_plain(text)), (0, 0, 0, indent), expand=False), soft_wrap=False)
+    else:
+        say(" " * indent + text)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Sequence[str] = (), folded: str | None = None,
+    least: int = _LEAST_WIDTH,
+) -> None:  # fmt: skip
+    """A table of which one column alone, the last or the one called `folded`, is broken to fit, and between words.
+
+    Those in `numbers` are aligned to the right. Where that column has less than `least` characters of room, each row
+    becomes a paragraph.
+    """
+    cells = [[_plain(str(cell)) for cell in row] for row in rows]
+    broken = columns[-1] if folded is None else folded
+    widths = {name: max(map(cell_len, (name, *column))) for name, *column in zip(columns, *cells, strict=True)}
+    needed = sum(widths.values()) + _GAP * (len(columns) - 1) - max(0, widths[broken] - least)
+    if needed > out.width:
+        _paragraphs(columns, cells)
+        return
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify: JustifyMethod = "right" if column in numbers else "left"
-        grid.add_column(column, justify=justify, overflow="fold", no_wrap=column == columns[0])
-    for row in rows:
-        grid.add_row(*(_plain(str(cell)) for cell in row))
+        grid.add_column(column, justify=justify, overflow="fold", no_wrap=column != broken)
+    for row in cells:
+        grid.add_row(*row)
     out.print(grid)
+
+
+def _paragraphs(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
+    """Each row by itself: what its first column names, and below it the others that say something."""
+    for name, *others in cells:
+        paragraph(f"{columns[0]}: {name}" if columns[0] else name)
+        for column, cell in zip(columns[1:], others, strict=True):
+            if cell:
+                paragraph(f"{column}: {cell}", indent=2)
 
 
 def money(microdollars: int) -> str:

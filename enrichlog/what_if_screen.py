@@ -41,7 +41,8 @@ def show(found: WhatIf) -> None:
     say(f"replayed over the log up to position {found.position:,}. Nothing is called, nothing is appended.")
     addition = found.addition()
     columns = ("", "History", "Under the policy", "Difference", "Further attempts add")
-    table(columns, _rows(found, addition), numbers=columns[1:4])
+    rows, shown = _rows(found, addition), len(columns) if addition else len(columns) - 1
+    table(columns[:shown], (row[:shown] for row in rows), numbers=columns[1:4], least=14)
     for sentence in _sentences(found, addition):
         say(advise(sentence))
     if addition:
@@ -57,7 +58,7 @@ def _rows(found: WhatIf, addition: Addition | None) -> Iterable[Sequence[str]]:
             continue
         shown: Shown = money if name == "cost_microdollars" else "{:,}".format
         before, after = was[name], would_be[name]
-        told = _told(more.get(name), shown)
+        told = "not known" if addition and name in more and more[name] is None else _told(more.get(name), shown)
         if before is None or after is None:
             yield title, *("not known" if one is None else shown(one) for one in (before, after)), "", told
         else:

@@ -38,6 +38,39 @@ def test_a_name_is_not_broken_where_the_terminal_is_narrow(
     assert "invalid_response_body" in capsys.readouterr().out
 
 
+BATCHES = ("Batch", "Requested", "State", "Reason")
+BATCH = ("1c6e0d09-1367-421b-a4ed-752e0d737cd7", "2026-11-26 00:56:49 UTC", "cancelled", "the quota is back " * 3)
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40])
+def test_times_and_states_are_not_broken_however_narrow_the_terminal_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(terminal.out, "width", width)
+    monkeypatch.setattr(terminal.out, "_force_terminal", True)
+    terminal.table(BATCHES, [BATCH])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(any(cell in line for line in lines) for cell in BATCH[1:3])
+    assert max(map(len, lines)) <= width
+    assert {"quota", "back"} <= set(" ".join(lines).split())
+
+
+def test_where_no_column_but_the_last_need_be_broken_it_stays_a_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal.out, "width", 100)
+    terminal.table(BATCHES, [BATCH])
+    assert capsys.readouterr().out.splitlines()[0].split() == list(BATCHES)
+    monkeypatch.setattr(terminal.out, "width", 90)
+    terminal.table(BATCHES, [BATCH])
+    assert capsys.readouterr().out.splitlines()[0] == f"Batch: {BATCH[0]}"
+
+
+def test_a_paragraph_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.paragraph("word " * 100, indent=2)
+    assert capsys.readouterr().out == "  " + "word " * 100 + "\n"
+
+
 @pytest.mark.parametrize(
     ("ours", "among", "flag"),
     [
