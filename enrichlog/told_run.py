@@ -14,6 +14,7 @@ from enrichlog.claims import Claim
 from enrichlog.enrichment import Enrichment
 from enrichlog.price import MICRODOLLARS
 from enrichlog.progress import Run
+from enrichlog.reservation import why_none_fits
 from enrichlog.runs import perform
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
@@ -53,6 +54,9 @@ def run(
                 patient=scope.job_ids is None,  # whoever names postings is there, and can close it
             )  # fmt: skip
             so_far.stopped = so_far.stopped or why_withdrawn(database, scope.batch)
+            if budget is not None and so_far.stopped and not so_far.done:
+                too_dear = why_none_fits(database, settings, enrichment, scope, budget)
+                so_far.stopped = " ".join(filter(None, (so_far.stopped, too_dear)))
         except EnrichlogError as error:
             failure = error
     seconds = time.monotonic() - started

@@ -1,6 +1,7 @@
 """What people type and what they see: each command on both databases, with the simulator as the API."""
 
 import io
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -262,8 +263,16 @@ def test_a_limit_of_money_stops_the_run_before_it_is_passed(enrichlog: Command, 
     import_many(database, 5)
     said = enrichlog("enrich", "--max-cost", "0.000001")
     assert said.code == 1
-    assert "Stopped early. The limit of money" in said.out
+    told = next(line for line in said.out.splitlines() if line.startswith("Stopped early. The limit of money"))
+    assert "One call must reserve what it may cost at the most, $0.00" in told
+    assert told.endswith("or lower max_output_tokens, which is 4,096.")
+    needed = re.search(r"\$(0\.\d+): give --max-cost at least that", told)
+    assert needed is not None
     assert of_type(database, "EnrichmentStarted") == []
+    assert "One call must reserve" in enrichlog("enrich", "000", "--max-cost", "0.000001", "--json").document["stopped"]
+    enough = enrichlog("enrich", "--max-cost", needed[1])
+    assert "must reserve" not in enough.out
+    assert len(of_type(database, "EnrichmentStarted")) >= 1
 
 
 def test_failures_are_no_failure_of_the_run_unless_asked_for(
