@@ -67,8 +67,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 _QUOTA = "Wait until the quota resets, raise the plan's limit or add credit, then: enrichlog retry --error-type quota"
 _FINAL = "Trying again brings the same. It is tried again when the posting, the prompt, the schema or the model changes"
-_PROVIDER = "The provider had trouble, not the posting. It is tried again by itself after a wait"
-_NOT_THE_API = "What answered was not the API, or broke off. It is tried again by itself; if it lasts, check --base-url"
+_AGAIN = "The next enrichlog enrich after the wait takes it"
+_PROVIDER = f"The provider had trouble, not the posting. {_AGAIN}"
+_NOT_THE_API = f"That was not the API, or it broke off. {_AGAIN}; if it lasts, check --base-url"
 _CHECK_OUTPUT = "Look at the reply with: enrichlog history JOB_ID. Often a clearer prompt or another model helps"
 
 _ENTRIES = (
@@ -109,7 +110,7 @@ _ENTRIES = (
         params=("prompt.id", "prompt.version"),
     ),
     ErrorType(
-        "rate_limited", "Rate Limited", "ours", True, False, "Lower --concurrency. It is tried again after the wait",
+        "rate_limited", "Rate Limited", "ours", True, False, f"Lower --concurrency. {_AGAIN}",
         codes=("rate_limit_exceeded", "rate_limit_error"), statuses=(429,),
     ),
     _provider(
@@ -119,12 +120,13 @@ _ENTRIES = (
             NoCapacity vector_store_timeout"""),
     ),
     _provider(
-        "connection", "Check the network and --base-url. It is tried again by itself", broken=("connection",),
+        "connection", f"Check the network and --base-url. {_AGAIN}", broken=("connection",),
         statuses=(407,),
     ),
     _provider("invalid_response_body", _NOT_THE_API, broken=("too_large", "packed"), statuses=(1, 2)),
     ErrorType(
-        "interrupted", "Interrupted", "ours", True, True, "The worker stopped in the middle. It is tried again", "none", cap=3
+        "interrupted", "Interrupted", "ours", True, True,
+        "The worker stopped in the middle. The next enrichlog enrich takes it", "none", cap=3,
     ),
     ErrorType(
         "timeout", "Timeout", "provider", True, True, "Raise deadline_seconds, or shorten what is asked for",
