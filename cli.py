@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -418,7 +418,10 @@ def errors(settings: Settings, database: Database, as_json: bool, enrichment: st
     from enrichlog import reports, screens, terminal
 
     rows = reports.errors(database, enrichment)
-    terminal.print_json(rows) if as_json else screens.errors(rows)
+    if as_json:
+        terminal.print_json([row | {"advice": terminal.advise(row["advice"])} for row in rows])
+    else:
+        screens.errors(rows)
 
 
 @command("classify", "enrichlog classify old_errors.txt", needs_database=False)
@@ -582,7 +585,7 @@ def simulator(arguments: tuple[str, ...]) -> None:
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the files in this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def demo(keep: Path | None, as_json: bool) -> None:
-    """The whole loop on sample postings, with the simulator: no key, no database, two minutes."""
+    """The whole loop on sample postings, with the simulator: no key, no database, a quarter of a minute."""
     from enrichlog.demo import play
 
     sys.exit(play(keep, as_json=as_json))
@@ -609,7 +612,8 @@ def main(arguments: list[str] | None = None) -> None:
         asked = context.command_path if context else "enrichlog"
         message = " ".join(error.format_message().split())  # the choices of an argument are told on several lines
         stop = "" if message.endswith((".", "?")) else "."
-        click.echo(f"Error: {message}{stop}{_dash(error)} See: {asked} --help", err=True)
+        dash = _dash(error, sys.argv[1:] if arguments is None else arguments)
+        click.echo(f"Error: {message}{stop}{dash} See: {asked} --help", err=True)
         sys.exit(EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -645,12 +649,16 @@ def _require_output() -> None:
             stream.reconfigure(encoding="utf-8")
 
 
-def _dash(error: click.ClickException) -> str:
-    """What to do about an id that was taken for an option."""
-    if not isinstance(error, click.NoSuchOption):
+def _dash(error: click.ClickException, words: Sequence[str]) -> str:
+    """What to do about an id that was taken for an option, and about options that were taken for ids."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None or not any(isinstance(one.type, JobId) for one in context.command.params):
         return ""
-    takes_ids = error.ctx is not None and any(isinstance(one.type, JobId) for one in error.ctx.command.params)
-    return " An id that begins with a dash stands after --, as in: -- -7." if takes_ids else ""
+    if isinstance(error, click.NoSuchOption):
+        return " An id that begins with a dash stands after --, as in: -- -7."
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option) and "--" in words:
+        return f" Options stand before --, as in: {error.param.opts[0]} TEXT -- -7."
+    return ""
 
 
 def _leave_output() -> None:

@@ -113,6 +113,6 @@ def find(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         wanted = SHORT_NAMES.get(name) or ((name,) if name in ERROR_TYPES else None)
         if wanted is None:
-            raise UnknownErrorType(name=name, known=", ".join(dict.fromkeys((*ERROR_TYPES, *SHORT_NAMES))))
+            raise UnknownErrorType(name=name or "''", known=", ".join(dict.fromkeys((*ERROR_TYPES, *SHORT_NAMES))))
         found += wanted
     return tuple(dict.fromkeys(found))

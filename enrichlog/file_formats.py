@@ -63,11 +63,12 @@ def check_columns(path: Path, found: Iterable[str], columns: Mapping[str, str]) 
     """Raises `MissingColumns` unless all that is needed or mapped is among the names that were found."""
     names = list(found)
     missing = [name for name in (*NEEDED, *columns) if columns.get(name, name) not in names]
+    used = {columns.get(name, name) for name in (*NEEDED, *columns)}
     if missing:
         more = f" and {len(names) - _SHOWN_NAMES:,} more" if len(names) > _SHOWN_NAMES else ""
         raise MissingColumns(
             path=path, missing=", ".join(dict.fromkeys(missing)), found=", ".join(names[:_SHOWN_NAMES]) + more,
-            example=f"{missing[0]}={next((name for name in names if name not in NEEDED), names[0])}",
+            example=f"{missing[0]}={next((name for name in names if name not in used), 'COLUMN')}",
         )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownJob
 from enrichlog.postings import find_posting, job_postings
 from enrichlog.retry import Verdict
+from enrichlog.retry_plan import advice
 from enrichlog.selection import Policy, Selection
 from eventlog.database import Database
 from eventlog.events import iso, moment
@@ -75,9 +76,10 @@ def _failure(row: Any, found: Verdict) -> Document:
 
 
 def errors(database: Database, enrichment: str) -> list[Document]:
-    """How many postings failed with each error type, most first."""
+    """How many postings failed with each error type, most first, and what to do about each."""
     rows = sorted(database.page(failures_by_type(enrichment)), key=lambda row: (-row.count, row.error_type))
-    return [{"error_type": row.error_type, "group": _group(row.error_type), "count": row.count} for row in rows]
+    told = [(row.error_type, row.count) for row in rows]
+    return [{"error_type": name, "group": _group(name), "count": n, "advice": advice(name)} for name, n in told]
 
 
 def failures_by_type(enrichment: str) -> Select[Any]:
@@ -85,6 +87,12 @@ def failures_by_type(enrichment: str) -> Select[Any]:
     status, count = enrichment_status.c, func.count().label("count")
     query = select(status.error_type, count).where(*Selection().conditions(enrichment))
     return query.group_by(status.error_type)
+
+
+def is_any_retryable(database: Database, enrichment: str) -> bool:
+    """Whether anything has failed that may be tried again."""
+    failures = select(enrichment_status.c.job_id).where(*Selection().conditions(enrichment))
+    return bool(database.page(failures.where(enrichment_status.c.retryable).limit(1)))
 
 
 def _group(error_type: str) -> str:

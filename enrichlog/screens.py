@@ -15,6 +15,7 @@ from eventlog.integrity import LogReport
 from projections.drift import Drift
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
+_EMPTY = "There is no posting yet. Postings come in with: enrichlog import FILE"
 _BY_FORCE = " To take them all the same: enrichlog enrich JOB_ID --force"
 _SHOWN_REJECTS = 10
 
@@ -28,13 +29,17 @@ def imported(report: ImportReport) -> None:
         say(f"  {report.unit} {line}: {reason}")
     if len(report.rejected) > _SHOWN_REJECTS:
         say(f"  … and {len(report.rejected) - _SHOWN_REJECTS:,} more; --json lists all")
+    if not report.dry_run and (report.counts["added"] or report.counts["changed"]):
+        say(advise("Next: enrichlog enrich"))
 
 
-def enriched(run: Run, seconds: float, left: Mapping[str, str], standing: Document | None) -> None:
+def enriched(
+    run: Run, seconds: float, left: Mapping[str, str], standing: Document | None, *, may_retry: bool = False
+) -> None:
     """What a run did, why it ended early, and, where the database can tell, what is still to do."""
     named_left(left)
     if not run.done and not run.stopped:
-        say(advise(_left_all(left) if left else _nothing_due(standing["postings"] if standing else {})))
+        say(advise(_left_all(left) if left else _nothing_due(standing["postings"] if standing else {}, may_retry)))
         return
     told = spent(run.input_tokens + run.output_tokens, run.cost_microdollars, run.unpriced_calls)
     done = counted(run.done, "attempt")
@@ -59,10 +64,10 @@ def _left_all(left: Mapping[str, str]) -> str:
     return "Nothing was tried." + (_BY_FORCE if any(map(is_for_force, left.values())) else "")
 
 
-def _nothing_due(postings: Mapping[str, int]) -> str:
+def _nothing_due(postings: Mapping[str, int], may_retry: bool) -> str:
     if not any(postings.values()):
-        return "There is no posting yet. Postings come in with: enrichlog import FILE"
-    again = " What has failed may be tried again with: enrichlog retry" if postings["failed"] else ""
+        return _EMPTY
+    again = " What has failed may be tried again with: enrichlog retry" if may_retry else ""
     return f"Nothing is due.{again}"
 
 
@@ -88,7 +93,7 @@ def errors(rows: list[Document]) -> None:
     if not rows:
         say("Nothing has failed.")
         return
-    lines = [(row["error_type"], row["group"], f"{row['count']:,}", advise(advice(row["error_type"]))) for row in rows]
+    lines = [(row["error_type"], row["group"], f"{row['count']:,}", advise(row["advice"])) for row in rows]
     table(("Error type", "Group", "Postings", "What to do"), lines, numbers=("Postings",))
 
 
@@ -99,6 +104,8 @@ def status(document: Document) -> None:
     tokens = document["input_tokens"] + document["output_tokens"]
     told = spent(tokens, document["cost_microdollars"], document["unpriced_calls"])
     say(f"Attempts: {document['attempts']:,}; {told}")
+    if not any(document["postings"].values()):
+        say(advise(_EMPTY))
     if document["projection_failed"]:
         say(advise(_not_shown(document["projection_failed"])))
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from rich.cells import cell_len
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from enrichlog.price import MICRODOLLARS
 from enrichlog.progress import Notice, Run
+from eventlog.events import iso
 
 _GAP = 2  # between two columns
 _LEAST_WIDTH = 24  # of a column of sentences that is broken to fit
@@ -36,14 +38,19 @@ out, err = _console(stderr=False), _console(stderr=True)
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=_value) + "\n")
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+def _value(value: Any) -> str:
+    """What JSON has no form for: a time as all documents and events have it, and paths as text."""
+    return iso(value) if isinstance(value, datetime) else str(value)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def _plain(text: str) -> str:
-    """A text in which control characters mean nothing: titles and messages are other people's."""
+    """A text in which control characters, those of direction too, mean nothing: titles are other people's."""
     return _CONTROL.sub("\ufffd", text)
 
 

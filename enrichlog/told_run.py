@@ -69,10 +69,11 @@ def run(
     batch = scope.batch if scope.job_ids is None else None  # the named are requested when their turn comes
     waiting = count_waiting(database, batch) if batch else 0
     more = {**more, "still_requested": waiting} if batch else more
-    _tell(so_far, seconds, left, reports.status(database, enrichment.name), more, as_json=as_json)
+    standing, may_retry = reports.status(database, enrichment.name), reports.is_any_retryable(database, enrichment.name)
+    _tell(so_far, seconds, left, standing, more, as_json=as_json, may_retry=may_retry)
     if batch and waiting and not as_json:
         batch_screen.still_waiting(batch, waiting)
-    if so_far.stopped and not as_json:
+    if so_far.stopped and so_far.done and not as_json:  # where no call was made, it is as it was told before
         breaker_screen.warn(database, settings)
     if scope.job_ids is not None and _is_refused(so_far, left):
         return STOPPED
@@ -81,14 +82,14 @@ def run(
 
 def _tell(
     run: Run, seconds: float, left: Mapping[str, str], standing: reports.Document | None, more: Mapping[str, Any], *,
-    as_json: bool,
+    as_json: bool, may_retry: bool = False,
 ) -> None:  # fmt: skip
     if as_json:
         done = {name: value for name, value in vars(run).items() if name != "missed"}  # they are among the left
         summary: dict[str, Any] = {**done, "done": run.done, "seconds": round(seconds, 3), "left": left}
         terminal.print_json({**more, **summary} | {"projection_failed": standing and standing["projection_failed"]})
     else:
-        screens.enriched(run, seconds, left, standing)
+        screens.enriched(run, seconds, left, standing, may_retry=may_retry)
 
 
 def _is_refused(run: Run, left: Mapping[str, str]) -> bool:

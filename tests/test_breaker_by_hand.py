@@ -81,3 +81,12 @@ def test_what_mends_it_names_the_enrichment_that_asks_this_model(
     enrichlog("enrich")
     mends = [line for line in enrichlog.done("breaker", "list").out.splitlines() if "retry --error-type quota" in line]
     assert [line.rpartition("quota")[2] for line in mends] == [" --enrichment brief", ""]
+
+
+def test_a_run_that_could_not_begin_tells_of_the_breaker_once_and_one_that_met_it_tells_at_its_end(
+    enrichlog: Command, database: Database, simulator: Simulator
+) -> None:
+    import_many(database, 2)
+    simulator.play(Script(rules=[Rule("Work number", (Fault.QUOTA,))]))
+    assert enrichlog("enrich").err.count("The breaker has been open") == 1
+    assert enrichlog("enrich").err.count("The breaker has been open") == 1

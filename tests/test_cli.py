@@ -16,7 +16,7 @@ from eventlog import recorder
 from eventlog.database import Database
 from eventlog.errors import DatabaseUnavailable
 from eventlog.log import append as real_append
-from tests.builders import drop_triggers, run
+from tests.builders import drop_triggers, failed, requested, run, started, tell
 from tests.command_line import Command, contents, run_process
 from tests.service import KEY, SAMPLES, import_many, import_postings, of_type, posting, whole_log
 
@@ -72,7 +72,9 @@ def test_init_import_enrich_and_a_look_at_what_came_out(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", empty_database.url)
     assert user.done("init").out.endswith("migration 0001. Next: enrichlog import FILE\n")
-    assert user.done("import", SAMPLES).out.endswith("44 added, 0 unchanged, 0 changed, 0 rejected\n")
+    assert user.done("import", SAMPLES).out.endswith(
+        "44 added, 0 unchanged, 0 changed, 0 rejected\nNext: enrichlog enrich\n"
+    )
     assert "44 attempts" in user.done("enrich", "--concurrency", "20").out
     assert "43 succeeded, 1 failed" in user.done("status").out.replace("running, ", "")
     assert user.done("verify").out.endswith("Sound.\n")
@@ -112,7 +114,8 @@ def test_import_says_what_was_added_unchanged_changed_and_rejected_on_which_line
     (bare / "jobs.csv").write_text("id,title,description\n1,Engineer,Build.\n2,Analyst,Count.\n3,Clerk,File.\n4,,No.\n")
     expected = "1 added, 1 unchanged, 1 changed, 1 rejected\n  line 5: it has no title\n"
     assert enrichlog.done("import", "jobs.csv", "--dry-run").out == f"jobs.csv: Would be: {expected}"
-    assert enrichlog.done("import", "jobs.csv").out == f"jobs.csv: {expected}"
+    assert enrichlog.done("import", "jobs.csv").out == f"jobs.csv: {expected}Next: enrichlog enrich\n"
+    assert "Next" not in enrichlog.done("import", "jobs.csv").out
 
 
 def test_a_column_of_another_name_is_mapped(enrichlog: Command, database: Database, bare: Path) -> None:
@@ -141,9 +144,12 @@ def test_where_nothing_is_due_it_says_what_can_be_done_about_it(
 ) -> None:
     expected = "There is no posting yet. Postings come in with: enrichlog import FILE\n"
     assert enrichlog.done("enrich").out == expected
+    assert enrichlog.done("status").out.endswith(expected)
     import_many(database, 2)
     simulator.play(REFUSAL)
     enrichlog.done("enrich")
+    assert enrichlog.done("enrich").out == "Nothing is due.\n"
+    tell(database, "job-000", requested("force"), started(2), failed(2))
     expected = "Nothing is due. What has failed may be tried again with: enrichlog retry\n"
     assert enrichlog.done("enrich").out == expected
 

@@ -25,6 +25,7 @@ NOBODY = 65534
 
 FILES = {
     "empty.csv": "", "empty.json": "", "empty.jsonl": "\n", "columns.csv": "nr,name,text\n1,a,b\n",
+    "two.csv": "nr,name\n1,a\n",
     "twice.csv": "id,title,description\n1,a,b\n2,a,b\n1,c,d\n", "twice.jsonl": '{"id": 1, "title": "a"}\n' * 2,
     "broken.json": '[{"id": "1", "title": "a"},\n {"id": }]', "object.json": '{"id": "1"}', "sheet.xlsx": "PK",
     "late.csv": 'id,title,description\n1,a,b\n2,"c,d\n', "placeholder.md": "Find it.\n---\n{{posting}} {{salery}}",
@@ -36,6 +37,12 @@ WRONG = {
     "an unknown option": (["enrich", "--fast"], "Error: No such option '--fast'. Did you mean"),
     "a missing argument": (["history"], "Missing argument 'JOB_ID'. See: enrichlog history --help"),
     "an id with a dash": (["history", "-7"], "No such option '-7'. An id that begins with a dash stands after --, as"),
+    "an option behind a dash": (
+        ["dismiss", "--", "-7", "--reason", "x"],
+        "Missing option '--reason'. Options stand before --, as in: --reason TEXT -- -7. See: enrichlog dismiss --help",
+    ),
+    "an option that is missing": (["dismiss", "7"], "Missing option '--reason'. See: enrichlog dismiss --help"),
+    "no error type": (["failed", "--error-type", ""], "There is no error type ''. Known are: quota_exceeded"),
     "no choice": (["export"], "Missing argument '{results|events}'. Choose from: results, events. See: enrichlog exp"),
     "an amount that is none": (["enrich", "--max-cost", "nan"], "'nan' is no amount. See: enrichlog enrich --help"),
     "a limit of none": (["enrich", "--limit", "0"], "0 is not in the range 1<=x<=10000000"),
@@ -65,6 +72,10 @@ WRONG = {
         ["import", "columns.csv"],
         "no column for id, title, description. It has: nr, name, text. Say which is which, for example: --map id=nr",
     ),
+    "a column that is in use": (
+        ["import", "columns.csv", "--map", "id=nr", "--map", "title=name"], "for example: --map description=text",
+    ),
+    "no column that is free": (["import", "two.csv", "--map", "id=nr", "--map", "title=name"], "description=COLUMN"),
     "a map to no column": (["import", "columns.csv", "--map", "id=number"], "It has: nr, name, text"),
     "a map of what is not ours": (["import", "columns.csv", "--map", "salary=nr"], "one of ours: id, title,"),
     "ids twice in CSV": (["import", "twice.csv"], "the id 1 stands on lines 2 and 4. Keep one of them"),

@@ -9,7 +9,7 @@ from enrichlog.settings import Settings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
 from projections.catalogue import NAMES
-from tests.builders import run
+from tests.builders import failed, run, started, tell
 from tests.command_line import Command
 from tests.service import import_postings, posting
 
@@ -63,10 +63,20 @@ def test_failed_is_an_empty_list_when_nothing_has(enrichlog: Command) -> None:
 
 
 def test_errors_is_a_list_of_counts(scripted: Command) -> None:
-    assert scripted.json("errors") == [
+    rows = scripted.json("errors")
+    assert [row.pop("advice").split()[0] for row in rows] == ["Wait", "Trying"]
+    assert rows == [
         {"error_type": "quota_exceeded", "group": "Quota Exceeded", "count": 1},
         {"error_type": "refusal", "group": "Rejected", "count": 1},
     ]
+
+
+def test_a_time_has_one_form_in_all_documents(enrichlog: Command, database: Database) -> None:
+    import_postings(database, posting("1"))
+    tell(database, "job-1", started(), failed())
+    told = (enrichlog.json("retry", "--dry-run")["next_due"], enrichlog.json("failed")[0]["retry_at"])
+    assert told[0] == told[1]
+    assert told[0].endswith("Z")
 
 
 def test_history_is_a_posting_and_its_events(scripted: Command) -> None:

@@ -93,6 +93,11 @@ def test_the_id_of_a_batch_is_not_torn_by_flags(monkeypatch: pytest.MonkeyPatch)
     assert terminal.advise(command) == f"{command} --database x.db"
 
 
+def test_what_turns_the_direction_of_a_text_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.say("a\u202eb\u2066c\u200fd")
+    assert capsys.readouterr().out == "a\ufffdb\ufffdc\u200fd\n"
+
+
 def test_a_title_cannot_tell_what_we_did_not_say(enrichlog: Command, database: Database, simulator: Simulator) -> None:
     forged = "Clerk\n   Error:     none\r\n2. Another\N{LINE SEPARATOR}line\x1b[2J"
     import_postings(database, posting("1", title=forged, company=forged))
