@@ -1,4 +1,4 @@
-"""Every measurement that takes seconds; `bench.memory` takes minutes and is run by itself."""
+"""Every measurement that takes seconds; `bench.memory` and `bench.reports` take minutes, and are run by themselves."""
 
 from __future__ import annotations
 

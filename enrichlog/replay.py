@@ -40,10 +40,10 @@ class Replay:
     force, a grant, a dismissal) stays, and so do failures that do not count: both are no matter of the policy.
 
     `attempts` counts starts, `calls` the ends of attempts that called, `answered` the replies that told their tokens,
-    `priced` those of them whose cost is known; `most_used` is the most counted failures after
-    which it was tried again; `deaths` counts workers that died on it, which have a limit of their own; `waits` are
-    those that another attempt followed, in milliseconds; `follow_ups` are what came of each attempt that followed a
-    failure within one budget, by the type of that failure.
+    `priced` those of them whose cost is known; `most_used` is the most counted failures after which it was tried again;
+    `deaths` counts workers that died on it, which have a limit of their own; `waits` are those that another attempt
+    followed, in milliseconds; `follow_ups` are what came of each attempt that followed a failure within one budget, by
+    the type of that failure.
     """
 
     stream_id: str

@@ -46,8 +46,8 @@ def perform(
 ) -> Run:  # fmt: skip
     """Work through a scope and return what was done; works in a script, in threads and inside a running event loop.
 
-    `patient`: an open breaker is waited for, once. With `signals` the first SIGINT or SIGTERM drains the run, and says
-    so; a second one exits.
+    `patient`: an open breaker is waited for until a probe has failed. With `signals` the first SIGINT or SIGTERM drains
+    the run, and says so; a second one exits.
     """
     return run_anywhere(_perform(database, settings, enrichment, scope, limit, max_cost, notice, patient, signals))
 

@@ -77,7 +77,8 @@ HAS_POSTING = exists(select(job_postings.c.id).where(job_postings.c.id == enrich
 def scope_branches(
     enrichment: str, scope: Scope, now: datetime, max_attempts: int, names: tuple[str, ...] = (), *, alone: bool = False
 ) -> list[ColumnElement[bool]]:
-    """The conditions of what a run takes, in the order it takes them; each is one range of an index of due rows.
+    """The conditions of what a run takes, in the order it takes them; each is one range of an index of due rows,
+    but for the last: failures tried anew.
 
     `names` are the named postings whose turn it is. `alone`: only those on which a worker died, else only the others;
     in their second round the named ones are taken one by one anyway.

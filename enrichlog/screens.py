@@ -12,6 +12,7 @@ from enrichlog.retry_plan import advice
 from enrichlog.targets import is_for_force
 from enrichlog.terminal import advise, counted, one_line, say, spent, table
 from eventlog.integrity import LogReport
+from projections.catalogue import SPANNING
 from projections.drift import Drift
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
@@ -115,7 +116,8 @@ def drift(found: Drift, *, written: bool) -> None:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
     gone = f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else ""
     done = f"; {counted(found.written, 'row')} written" if written and found.total else ""
-    events = f"{counted(found.events, 'event')} of {counted(found.streams, 'stream')}"
+    key = "row" if found.projection in SPANNING else "stream"
+    events = f"{counted(found.events, 'event')} of {counted(found.streams, key)}"
     say(f"{found.projection}: {events}, {counts}{gone}{done}")
     for difference in found.examples:
         say(f"  {difference.stream_id} is {difference.kind}")

@@ -108,8 +108,12 @@ class Verdict(BaseModel):
     error_type: str
     retryable: bool
     counts: bool = Field(description="whether it uses up the posting's budget")
-    cap: int | None = Field(None, description="most counted failures of this type before the posting is left alone")
-    max_deferrals: int | None = Field(None, description="most failures of the provider before it is left alone")
+    cap: int | None = Field(
+        None, description="most counted failures of the posting, of whatever type, while it fails this way"
+    )
+    max_deferrals: int | None = Field(
+        None, description="most uncounted failures of the posting before it is left alone"
+    )
     max_deferred_seconds: int | None = Field(
         None, description="the longest time it may be put off, from the first time on"
     )

@@ -26,7 +26,8 @@ class Difference:
 class Drift:
     """What comparing one projection with the log found, and what was written.
 
-    `gone` counts the rows that were deleted together with their postings, which is no difference.
+    `streams` counts the keys of the rows: those of postings are streams. `gone` counts the rows that were deleted
+    together with their postings, which is no difference.
     """
 
     projection: str

@@ -88,8 +88,7 @@ def reconcile_spanning(
     while True:
         with database.read() as connection:
             page, last = _page(connection, projection, after)
-        _fold_into(projection, states, page)
-        drift.events += len(page)
+        drift.events += _fold_into(projection, states, page)
         progress(last - after)
         if len(page) < PAGE:
             break
@@ -97,8 +96,7 @@ def reconcile_spanning(
     with database.write() as connection:
         database.dialect.lock_log(connection)
         while page := _page(connection, projection, last)[0]:
-            _fold_into(projection, states, page)
-            drift.events += len(page)
+            drift.events += _fold_into(projection, states, page)
             last = page[-1].position
         _compare(connection, database.dialect, projection, states, drift, write=write)
     return drift
@@ -129,10 +127,12 @@ def _facts(row: Any) -> dict[str, Any]:
     return upcast(row.type, orjson.loads(row.facts), None, row.position)[0]
 
 
-def _fold_into(projection: SpanningProjection[Any], states: dict[Key, Any], page: Iterable[Recorded]) -> None:
-    for event in page:
-        if (key := _key(projection, event)) is not None:
-            states[key] = projection.fold(states.get(key, projection.initial), event)
+def _fold_into(projection: SpanningProjection[Any], states: dict[Key, Any], page: Iterable[Recorded]) -> int:
+    """Fold the events of a page that are about some row; returns how many these are."""
+    told = [(key, event) for event in page if (key := _key(projection, event)) is not None]
+    for key, event in told:
+        states[key] = projection.fold(states.get(key, projection.initial), event)
+    return len(told)
 
 
 def _compare(

@@ -29,10 +29,10 @@ class Status(NamedTuple):
     success or change of input, prompt, schema or model. `due_at` is when the posting may be claimed: at once for
     pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried by itself.
     `failures` counts all since the last success or new budget; `deferrals` those that were the provider's alone, since
-    the last request too, and `deferred_since` is when they began; `deaths` the workers that died on it in a row: while
-    there are any, it runs alone. `counted`: whether the failure it ended with is in the budget, `max_deferrals`:
-    whether it is among the deferrals; `rerun`: requested again while an attempt runs; `awaiting`: failed, and the retry
-    requested since has not ended.
+    the last request too; `deferred_since` is when it was first put off, be it by a rate limit; `deaths` counts the
+    workers that died on it in a row: while there are any, it runs alone. `counted`: whether the failure it ended with
+    is in the budget, `max_deferrals`: whether it is among the deferrals; `rerun`: requested again while an attempt
+    runs; `awaiting`: failed, and the retry requested since has not ended.
     `erased_attempts` is how many attempts had begun when content was last erased: what comes of those is facts only.
     `before_batch` is what a cancelled batch gives back: canonical JSON of the fields that its request changed, while
     the posting awaits that request; null where it was pending or running already, and so is left as it is.
@@ -266,7 +266,7 @@ def _failing(status: Status, facts: dict[str, Any], since: datetime) -> Status:
         state="failed",
         budget_used=status.budget_used + counts - (status.counted is True),
         deferrals=deferrals,
-        deferred_since=_put_off_since(status, since, is_put_off=not counts and (most or longest) is not None),
+        deferred_since=_deferred_since(status, since, is_put_off=not counts and (most or longest) is not None),
         counted=counts,
         max_deferrals=most if is_deferred else None,
         error_type=facts["error_type"],
@@ -277,7 +277,7 @@ def _failing(status: Status, facts: dict[str, Any], since: datetime) -> Status:
     return after._replace(due_at=since + wait if after.retryable and not _is_given_up(after, facts, since) else None)
 
 
-def _put_off_since(status: Status, since: datetime, *, is_put_off: bool) -> datetime | None:
+def _deferred_since(status: Status, since: datetime, *, is_put_off: bool) -> datetime | None:
     """Since when a posting has been put off; a later reading may find that this failure does not do that."""
     if is_put_off:
         return status.deferred_since or since
