@@ -17,7 +17,7 @@ from enrichlog.attempt import Started, start_proposal
 from enrichlog.enrichment import Enrichment, Request, request_for
 from enrichlog.outcome import Outcome
 from enrichlog.postings import Posting, load_postings
-from enrichlog.scope import Scope, is_any_due, orphaned, scope_branches
+from enrichlog.scope import Scope, is_any_anew, is_any_due, orphaned, scope_branches
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.dialects import Dialect
@@ -116,7 +116,7 @@ def _claim(
     positions = _append(connection, database, closed + starts)
     placed = [one.begun_at(position) for one, position in zip(taken, positions, strict=True)]
     put_aside = len(closed) + len(reached) - len(begun)
-    if not alone and len(picked) < limit:
+    if not alone and len(picked) < limit and not is_any_anew(connection, enrichment.name, scope, settings.max_attempts):
         scope = replace(scope, basis=None)  # to ask for those again would cost a walk over all that has failed
     return Claims(placed, _rest(scope, names, reached, too_dear), bool(too_dear), put_aside)
 

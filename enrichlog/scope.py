@@ -143,6 +143,14 @@ def is_any_due(connection: Connection, enrichment: str, scope: Scope, now: datet
     return any(connection.execute(query).first() for query in queries)
 
 
+def is_any_anew(connection: Connection, enrichment: str, scope: Scope, max_attempts: int) -> bool:
+    """Whether there is any failure that the scope tries anew, be it one that somebody else holds just then."""
+    if scope.basis is None:
+        return False
+    conditions = tried_anew(enrichment, scope.basis, scope.horizon, max_attempts)
+    return connection.execute(select(enrichment_status.c.stream_id).where(*conditions).limit(1)).first() is not None
+
+
 def orphaned(enrichment: str, now: datetime, names: tuple[str, ...] | None = None) -> ColumnElement[bool]:
     """Attempts whose lease ran out, of these postings or of all, also of deleted ones."""
     status = enrichment_status.c

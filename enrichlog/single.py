@@ -7,7 +7,6 @@ from sqlalchemy import select
 from enrichlog import attempt, reports
 from enrichlog.actor import actor
 from enrichlog.attempt import End, Started, end_proposal, start_proposal
-from enrichlog.claims import lease_seconds
 from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.postings import notice_posting
 from enrichlog.runs import perform, require_key
@@ -68,7 +67,7 @@ def fail_without_description(database: Database, settings: Settings, name: str, 
     assert outcome is not None
     start = attempt.start(
         enrichment, request, number=reports.current(database, name, job_id).attempts + 1, worker=actor(),
-        input_hash=posting.input_hash, lease_seconds=lease_seconds(settings),
+        input_hash=posting.input_hash, lease_seconds=0,  # it has ended already
     )  # fmt: skip
     end = attempt.end(enrichment, Started(stream_id, start), outcome)
     return _recorded(database, record_pair(database, stream_id, start, end))

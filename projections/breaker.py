@@ -86,8 +86,11 @@ def breaker_id(endpoint: str, request_model: str, credential: str) -> str:
 
 
 def admit(breaker: Breaker, event: Recorded) -> None:
-    """Raises `HeldBack` for a start that the breaker, as it is now, does not let through."""
-    if event.type != EnrichmentStarted.__name__:
+    """Raises `HeldBack` for a start that the breaker, as it is now, does not let through.
+
+    One without a lease is recorded together with its end: nobody is called for it.
+    """
+    if event.type != EnrichmentStarted.__name__ or not event.facts["lease_seconds"]:
         return
     if not breaker.is_free(event.recorded_at) or (breaker.state != "closed" and not event.facts["probe"]):
         raise HeldBack(reason=f"the breaker is {breaker.state}")
@@ -148,7 +151,7 @@ def _on_probe_ended(breaker: Breaker, event: Recorded) -> Breaker:
         return _opened(breaker, event, longer)
     if facts["called"] and facts.get("http_status") is not None:  # whatever it was, the provider has answered
         return Breaker(opened_position=breaker.opened_position, not_before=breaker.not_before)
-    return breaker._replace(state="open", open_until=event.recorded_at, probe_id=None, probe_until=None)
+    return breaker._replace(state="open", probe_id=None, probe_until=None)  # and the next probe may go out at once
 
 
 def _opened(breaker: Breaker, event: Recorded, cooldown: int) -> Breaker:

@@ -7,10 +7,10 @@ from enrichlog.anew import count_anew, with_failures_anew
 from enrichlog.claims import claim
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.place import database_of
-from enrichlog.scope import Scope, count_due
+from enrichlog.scope import Scope, count_due, is_any_due
 from enrichlog.settings import Settings, configure
 from eventlog.database import Database
-from tests.builders import dismissed, failed, follow, requested, run, started, status, tell
+from tests.builders import dismissed, failed, follow, requested, run, sessions, started, status, tell
 from tests.command_line import Command
 from tests.service import import_many, of_type
 
@@ -143,3 +143,35 @@ def test_they_are_among_what_is_due(service: Settings, database: Database) -> No
     assert get_unenriched_jobs() == ["000"]
     assert follow(database) == before
     database_of(settings).close()
+
+
+def test_those_for_which_the_money_is_not_enough_at_once_are_not_forgotten(
+    database: Database, settings: Settings
+) -> None:
+    import_many(database, 3)
+    settings = configure(base_url="http://127.0.0.1:1/v1", model="gpt-4o-mini", prices_of="openai")
+    for job_id in ("000", "001", "002"):
+        refused(database, settings, job_id, request_model="old")
+    asked = enrichment_of(settings)
+    scope = scope_of(database, asked)
+    first = claim(database, settings, asked, scope, "w", 1)
+    price = first.taken[0].started.event.reserved_microdollars or 0
+    dear = claim(database, settings, asked, first.rest, "w", 10, price)
+    assert (len(dear.taken), dear.unaffordable, dear.rest.basis is not None) == (1, True, True)
+    rest = claim(database, settings, asked, dear.rest, "w", 10)
+    assert (len(rest.taken), rest.rest.basis) == (1, None)  # now none is left
+
+
+def test_those_that_another_program_holds_just_then_are_not_forgotten(postgresql: Database, settings: Settings) -> None:
+    import_many(postgresql, 2)
+    for job_id in ("000", "001"):
+        refused(postgresql, settings, job_id, request_model="old")
+    asked = enrichment_of(settings)
+    with sessions(postgresql, 1) as (holder,):
+        holder.execute("SELECT FROM enrichlog.enrichment_status WHERE job_id = '000' FOR UPDATE")
+        found = claim(postgresql, settings, asked, scope_of(postgresql, asked), "w", 10)
+        assert [one.posting.id for one in found.taken] == ["001"]
+        with postgresql.read() as connection:
+            assert is_any_due(connection, "job", found.rest, found.rest.horizon, 5)
+        holder.rollback()
+        assert [one.posting.id for one in claim(postgresql, settings, asked, found.rest, "w", 10).taken] == ["000"]

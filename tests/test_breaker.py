@@ -215,8 +215,11 @@ def test_a_probe_that_says_nothing_leaves_it_open_for_another_probe_at_once(
     story: Story, ending: dict[str, Any]
 ) -> None:
     outage(story)
+    story.position += 60
+    until = story.state.open_until
     story.fail(story.probe(), attempt_id="probe", **ending)
     assert (story.state.state, story.state.is_free(story.now)) == ("open", True)
+    assert story.state.open_until == until  # whoever waits for this opening still does
 
 
 def test_a_probe_whose_worker_never_came_back_is_followed_by_another_once_its_lease_is_over(story: Story) -> None:

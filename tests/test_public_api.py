@@ -355,6 +355,8 @@ def test_while_the_breaker_is_open_a_call_says_why_and_a_batch_ends(database: Da
     assert len(batch["results"]) == 1
     assert "The breaker has been open since" in batch["results"][0]["error"]
     assert len(simulator.journal) == 1
+    data, error = enrich_job_with_llm("002", "")  # nobody would be asked
+    assert (data, error) == (None, "No description found")
 
 
 # -- get_unenriched_jobs ----------------------------------------------------------------------------------------------
