@@ -16,7 +16,7 @@ from bench.grown import Kind as Ending
 from bench.rounds import Side, Target, compare
 from enrichlog import reports
 from enrichlog.retry_plan import plan_retry, targets_of
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status
 from tests.builders import run
@@ -51,7 +51,7 @@ def _measure(database: Database, title: str) -> None:
 
 
 def _acts() -> dict[str, Callable[[Database], Any]]:
-    policy, since = Policy(None, 5), datetime.now(UTC) - timedelta(days=1, hours=3)
+    policy, since = Allowance(None, 5), datetime.now(UTC) - timedelta(days=1, hours=3)
     of_type, newer = Selection(("timeout",)), Selection(since=since)
 
     def page_of_targets(database: Database) -> None:
@@ -65,7 +65,7 @@ def _acts() -> dict[str, Callable[[Database], Any]]:
         "failed --since": lambda database: reports.failed(database, "job", newer, 50, 5),
         "retry --dry-run": lambda database: plan_retry(database, "job", Selection(), policy),
         "retry --error-type --dry-run": lambda database: plan_retry(database, "job", of_type, policy),
-        "retry --since --max-attempts --dry-run": lambda database: plan_retry(database, "job", newer, Policy(9, 5)),
+        "retry --since --max-attempts --dry-run": lambda database: plan_retry(database, "job", newer, Allowance(9, 5)),
         "retry --error-type, until its first 500 targets": page_of_targets,
     }
 

@@ -14,7 +14,7 @@ from enrichlog.patience import require_calls
 from enrichlog.retry_batch import NAMED, RetryBatch, request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import require_key
-from enrichlog.selection import Policy, selection_of
+from enrichlog.selection import Allowance, selection_of
 from enrichlog.settings import Settings
 from enrichlog.targets import batch_scope
 from enrichlog.terminal import counted
@@ -38,7 +38,7 @@ def retry(
     allowed = max_retries + 1 if max_retries is not None else max_attempts
     selection, policy = (
         selection_of(find(error_types), since, until, failed_model),
-        Policy(allowed, settings.max_attempts),
+        Allowance(allowed, settings.max_attempts),
     )
     asked = enrichment_of(settings, enrichment)
     plan = plan_retry(database, asked.name, selection, policy, limit, asked.priced)

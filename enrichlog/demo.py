@@ -29,7 +29,7 @@ from enrichlog.enrichment import enrichment_of
 from enrichlog.exceptions import DemoEnded, UsageError
 from enrichlog.posting_files import import_file
 from enrichlog.retry_plan import plan_retry
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Allowance, Selection
 from enrichlog.settings import Settings
 from enrichlog.simulator import Rule, Script, Simulator
 from eventlog import migration
@@ -166,7 +166,9 @@ class _Demo:
         history_screen.show(reports.history(self._database, "job", SHOWN))
 
     def _retry(self, why: str, *error_types: str) -> None:
-        while due := plan_retry(self._database, "job", Selection(), Policy(None, self._settings.max_attempts)).next_due:
+        while due := plan_retry(
+            self._database, "job", Selection(), Allowance(None, self._settings.max_attempts)
+        ).next_due:
             with self._database.read() as connection:
                 wait = due - self._database.dialect.clock(connection)
             time.sleep(max(0.0, wait.total_seconds()) + 0.01)

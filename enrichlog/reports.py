@@ -12,7 +12,7 @@ from enrichlog.exceptions import UnknownJob
 from enrichlog.postings import find_posting, job_postings
 from enrichlog.retry import Verdict
 from enrichlog.retry_plan import advice
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
 from eventlog.events import iso, moment
 from eventlog.log import head_position, read_stream
@@ -42,7 +42,7 @@ def failed(database: Database, enrichment: str, selection: Selection, limit: int
         .outerjoin(llm_enrichment, same_row)
         .order_by(newest.c.completed_at.desc(), newest.c.stream_id)
     )
-    policy = Policy(None, default)
+    policy = Allowance(None, default)
     with database.read() as connection:
         now = database.dialect.clock(connection)
         rows = [_failure(row, policy.verdict(status_of(row._mapping), now)) for row in connection.execute(query)]

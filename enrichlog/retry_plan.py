@@ -18,7 +18,7 @@ from enrichlog.estimate import Estimate, estimate
 from enrichlog.price import PricedModel
 from enrichlog.retry import VERDICTS, Verdict
 from enrichlog.scope import HAS_POSTING
-from enrichlog.selection import Policy, Selection, most_used
+from enrichlog.selection import Allowance, Selection, most_used
 from enrichlog.targets import PAGE, Target
 from enrichlog.terminal import counted
 from eventlog.database import Database
@@ -44,7 +44,7 @@ class RetryPlan:
 
     enrichment: str
     selection: Selection
-    policy: Policy
+    policy: Allowance
     position: int
     now: datetime
     limit: int | None = None
@@ -109,7 +109,7 @@ class RetryPlan:
 
 
 def plan_retry(
-    database: Database, enrichment: str, selection: Selection, policy: Policy, limit: int | None = None,
+    database: Database, enrichment: str, selection: Selection, policy: Allowance, limit: int | None = None,
     priced: PricedModel | None = None,
 ) -> RetryPlan:  # fmt: skip
     """Plan a retry of what is selected; deleted postings are no part of it, and no row of a posting is fetched.

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, selec
 
 from enrichlog.postings import job_postings
 from enrichlog.retry import types_allowed_at
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
 from projections.enrichment_status import IS_FAILED, IS_PENDING, IS_RUNNING, enrichment_status
 
@@ -113,7 +113,7 @@ def tried_anew(enrichment: str, basis: Basis, horizon: datetime, max_attempts: i
 
     One on which workers died too often is left to a person.
     """
-    status, verdicts = enrichment_status.c, Policy(None, max_attempts).verdicts(horizon)
+    status, verdicts = enrichment_status.c, Allowance(None, max_attempts).verdicts(horizon)
     final = or_(verdicts["exhausted"], verdicts["not_retryable"])
     another = or_(*(status[name] != value for name, value in basis._asdict().items()))
     ended = and_(status.deaths == 0, status.completed_at <= horizon)

@@ -72,7 +72,7 @@ def selection_of(
     return Selection(error_types, since, until, model)
 
 
-class Policy(NamedTuple):
+class Allowance(NamedTuple):
     """How often a posting may fail: `max_attempts` was asked for and overrides all caps, `default` is the usual."""
 
     max_attempts: int | None

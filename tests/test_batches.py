@@ -10,7 +10,7 @@ from enrichlog.exceptions import NothingWaits, UnknownBatch, UsageError
 from enrichlog.retry_batch import RetryBatch, request_plan
 from enrichlog.retry_plan import plan_retry
 from enrichlog.runs import perform
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Allowance, Selection
 from enrichlog.settings import Settings
 from enrichlog.targets import batch_scope
 from enrichlog.told_run import run as told_run
@@ -45,7 +45,7 @@ def planned(database: Database) -> RetryBatch:
     import_many(database, 3)
     for job_id in ("000", "001", "002"):
         tell(database, f"job-{job_id}", started(), OVER_AT_ONCE)
-    plan = plan_retry(database, "job", Selection(("quota_exceeded",)), Policy(None, 5))
+    plan = plan_retry(database, "job", Selection(("quota_exceeded",)), Allowance(None, 5))
     return request_plan(database, plan, "the quota is back")
 
 
@@ -131,7 +131,7 @@ def test_cancelling_gives_back_what_waits_and_lets_end_what_runs(database: Datab
 
 def test_what_cancelling_gave_back_is_in_the_next_plan(database: Database, planned: RetryBatch) -> None:
     cancel(database, planned.batch, "later")
-    assert plan_retry(database, "job", Selection(), Policy(None, 5)).taken == 3
+    assert plan_retry(database, "job", Selection(), Allowance(None, 5)).taken == 3
 
 
 def test_a_cancelling_that_ended_early_is_brought_to_its_end(database: Database, planned: RetryBatch) -> None:

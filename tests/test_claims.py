@@ -20,7 +20,7 @@ from enrichlog.outcome import Failed, Outcome
 from enrichlog.postings import Posting, job_postings, load_postings
 from enrichlog.retry import allowance, verdict
 from enrichlog.scope import Scope, count_due, scope_branches
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Allowance, Selection
 from enrichlog.settings import Settings, configure
 from enrichlog.targets import Target, request, scope_of
 from eventlog import dialects
@@ -605,7 +605,7 @@ def test_the_view_the_plan_the_claims_and_the_rules_agree_on_what_is_tried_again
 
     viewed = [one["job_id"] for one in run(database, "SELECT job_id FROM jobs_needing_retry")]
     assert sorted(viewed) == sorted(expected)
-    conditions = [*Selection().conditions("job"), Policy(None, 5).verdicts(now)["will_try"]]
+    conditions = [*Selection().conditions("job"), Allowance(None, 5).verdicts(now)["will_try"]]
     planned = database.page(select(enrichment_status.c.job_id).where(*conditions))
     assert sorted(one.job_id for one in planned) == sorted(expected)
     query = select(enrichment_status.c.job_id).where(enrichment_status.c.state == "failed")

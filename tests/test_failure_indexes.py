@@ -10,7 +10,7 @@ from sqlalchemy import Select, insert, select
 from enrichlog.postings import job_postings
 from enrichlog.reports import failure_count, failures_by_type, newest_failures
 from enrichlog.retry_plan import RetryPlan, counting
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status, row
 from projections.status import Status
@@ -48,7 +48,7 @@ def is_walked(found: str) -> bool:
 
 
 def planned(selection: Selection) -> Select[Any]:
-    return counting(RetryPlan("job", selection, Policy(None, 5), 1, NOON))
+    return counting(RetryPlan("job", selection, Allowance(None, 5), 1, NOON))
 
 
 @pytest.mark.parametrize(

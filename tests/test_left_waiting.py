@@ -5,7 +5,7 @@ import pytest
 from enrichlog.breakers import set_by_hand
 from enrichlog.enrichment import enrichment_of
 from enrichlog.retry_plan import plan_retry
-from enrichlog.selection import Policy, Selection
+from enrichlog.selection import Allowance, Selection
 from enrichlog.settings import Settings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
@@ -66,9 +66,9 @@ def test_what_is_requested_already_is_no_part_of_a_plan_and_is_told(stopped: Com
 def test_where_all_that_failed_is_requested_already_nobody_says_that_nothing_has_failed(database: Database) -> None:
     import_postings(database, posting("1"), posting("2"))
     tell(database, "job-1", started(), failed(), requested("retry", batch="b"))
-    made = plan_retry(database, "job", Selection(), Policy(None, 5))
+    made = plan_retry(database, "job", Selection(), Allowance(None, 5))
     assert made.why_nothing() == "1 posting is requested already: the next enrichlog enrich takes it."
-    others = plan_retry(database, "job", Selection(("quota_exceeded",)), Policy(None, 5))
+    others = plan_retry(database, "job", Selection(("quota_exceeded",)), Allowance(None, 5))
     assert others.why_nothing().startswith("No posting has failed like that.")
 
 

@@ -16,7 +16,7 @@ from enrichlog.price import PricedModel, cost
 from enrichlog.retry import DEFAULT_MAX_ATTEMPTS
 from enrichlog.retry_batch import request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry, targets_of
-from enrichlog.selection import Policy, Selection, selection_of
+from enrichlog.selection import Allowance, Selection, selection_of
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target
 from eventlog.database import Database
@@ -37,7 +37,7 @@ def fail(database: Database, job_id: str, attempts: int = 1, model: str = "model
 
 
 def plan(database: Database, *error_types: str, max_attempts: int | None = None) -> RetryPlan:
-    return plan_retry(database, "job", Selection(error_types), Policy(max_attempts, DEFAULT_MAX_ATTEMPTS))
+    return plan_retry(database, "job", Selection(error_types), Allowance(max_attempts, DEFAULT_MAX_ATTEMPTS))
 
 
 def targets(database: Database, made: RetryPlan) -> list[Target]:
@@ -163,7 +163,7 @@ def test_a_plan_can_be_of_a_time_and_of_a_model(timed: Database, clock: StoppedC
         (Selection(("quota_exceeded",), since=NOON + HOUR, model="model-2"), ["2"]),
         (Selection(("timeout",)), []),
     ):
-        made = plan_retry(timed, "job", selection, Policy(None, 5))
+        made = plan_retry(timed, "job", selection, Allowance(None, 5))
         assert (ids(timed, made), made.taken) == (expected, len(expected))
 
 
@@ -178,7 +178,7 @@ def test_times_that_leave_nothing_between_them_are_refused() -> None:
 def test_a_limit_leaves_the_rest_for_later_and_says_how_many(database: Database) -> None:
     for number in range(5):
         fail(database, str(number), error_type=("quota_exceeded", "connection")[number % 2])
-    made = plan_retry(database, "job", Selection(), Policy(None, 5), 3)
+    made = plan_retry(database, "job", Selection(), Allowance(None, 5), 3)
     assert (made.taken, made.left_for_later) == (3, 2)
     outcome = request_plan(database, made, "the quota is back")
     assert (outcome.requested, outcome.moved_on, outcome.moved) == (3, 0, [])
@@ -223,7 +223,7 @@ def test_the_sums_of_the_database_and_the_rule_for_one_posting_agree(timed: Data
     for number, (facts, attempts) in enumerate(product(kinds, (1, 2, 5))):
         fail(timed, str(number), attempts, **facts)
     statuses = [status_of(row._mapping) for row in timed.page(select(enrichment_status))]
-    for policy in (Policy(None, 5), Policy(None, 1), Policy(2, 5), Policy(9, 5)):
+    for policy in (Allowance(None, 5), Allowance(None, 1), Allowance(2, 5), Allowance(9, 5)):
         made = plan_retry(timed, "job", Selection(), policy)
         assert made.counts == Counter((one.error_type, policy.verdict(one, clock())) for one in statuses)
 
