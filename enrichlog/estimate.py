@@ -19,7 +19,7 @@ SCANNED = 10_000
 """How many of the newest ends of each type are looked through for those of one enrichment."""
 
 
-class Estimate(NamedTuple):
+class AnsweredCalls(NamedTuple):
     """Sums over the newest ends whose tokens are known: `calls` of them, of which `priced` have a known price."""
 
     calls: int = 0
@@ -41,7 +41,7 @@ class Estimate(NamedTuple):
         return round(count * self.cost_microdollars / self.priced) if self.priced else None
 
 
-def estimate(database: Database, enrichment: str, priced: PricedModel | None = None) -> Estimate:
+def estimate(database: Database, enrichment: str, priced: PricedModel | None = None) -> AnsweredCalls:
     """The estimate from the newest 2,000 ends of an enrichment that called, its successes and failures alike.
 
     An end without tokens, such as that of a call that was refused, says nothing about a call that is answered. With
@@ -68,13 +68,13 @@ def _newest(enrichment: str, kind: str) -> Any:
     )
 
 
-def _added(ends: Iterable[dict[str, Any]], priced: PricedModel | None) -> Estimate:
-    total = Estimate()
+def _added(ends: Iterable[dict[str, Any]], priced: PricedModel | None) -> AnsweredCalls:
+    total = AnsweredCalls()
     for facts in ends:
         tokens = [facts.get(name) for name in ("input_tokens", "output_tokens")]
         if facts["called"] and any(tokens):
             spent = _spent(facts, priced)
-            total = Estimate(
+            total = AnsweredCalls(
                 total.calls + 1,
                 total.tokens + sum(filter(None, tokens)),
                 total.priced + (spent is not None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from enrichlog.estimate import Estimate
+from enrichlog.estimate import AnsweredCalls
 from enrichlog.outdated import CAUSES, OutdatedPlan
 from enrichlog.reclassify import Difference, Reclassification
 from enrichlog.retry_plan import requested_already
@@ -51,7 +51,7 @@ def _first(one: Difference) -> str:
     return f"{shown}, …" if one.count > _SHOWN_IDS else shown
 
 
-def estimated(found: Estimate, count: int) -> str:
+def estimated(found: AnsweredCalls, count: int) -> str:
     """What so many calls will take, and what that goes by."""
     tokens, cost = found.tokens_of(count), found.cost_of(count)
     if tokens is None:

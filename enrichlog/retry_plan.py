@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, case, func, select
 
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.estimate import Estimate, estimate
+from enrichlog.estimate import AnsweredCalls, estimate
 from enrichlog.price import PricedModel
 from enrichlog.retry import VERDICTS, Verdict
 from enrichlog.scope import HAS_POSTING
@@ -51,7 +51,7 @@ class RetryPlan:
     counts: Counter[tuple[str, Verdict]] = field(default_factory=Counter)
     next_due: datetime | None = None
     most_used: int = 0
-    estimate: Estimate = field(default_factory=Estimate)
+    estimate: AnsweredCalls = field(default_factory=AnsweredCalls)
     requested_already: int = 0
 
     @property

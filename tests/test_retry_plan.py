@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 import cli
-from enrichlog.estimate import Estimate, estimate
+from enrichlog.estimate import AnsweredCalls, estimate
 from enrichlog.exceptions import UsageError
 from enrichlog.price import PricedModel, cost
 from enrichlog.retry import DEFAULT_MAX_ATTEMPTS
@@ -237,7 +237,7 @@ def test_what_a_plan_will_cost_goes_by_the_newest_calls_that_were_answered(datab
     tell(database, "job-3", requested(), started(), succeeded(input_tokens=60, output_tokens=20))
     tell(database, "job-4", requested(), started(), failed(called=False, **usage))
     found = plan(database).estimate
-    assert found == Estimate(calls=2, tokens=200, priced=1, cost_microdollars=40)
+    assert found == AnsweredCalls(calls=2, tokens=200, priced=1, cost_microdollars=40)
     assert (found.tokens_of(3), found.cost_of(3), found.unpriced) == (300, 120, 1)
 
 
@@ -250,7 +250,7 @@ def test_what_another_model_took_is_estimated_at_the_price_of_the_one_to_be_aske
     today = PricedModel("gpt-4o-mini", "https://api.openai.com/v1")
     repriced = cost(today, 1_000, 100)
     assert repriced is not None
-    assert estimate(database, "job", today) == Estimate(2, 2_200, 2, 7 + repriced)
+    assert estimate(database, "job", today) == AnsweredCalls(2, 2_200, 2, 7 + repriced)
     assert estimate(database, "job", today._replace(model="nobody-knows")).cost_of(1) is None
 
 
