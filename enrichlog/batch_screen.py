@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from enrichlog.batches import FATES, Cancelled, Fate, Told
+from enrichlog.batches import FATES, Cancelled, Fate, ToldBatch
 from enrichlog.terminal import advise, counted, one_line, say, table
 from eventlog.events import iso
 
@@ -19,7 +19,7 @@ _WORDS: dict[Fate, str] = {
 }
 
 
-def document(told: Told) -> dict[str, Any]:
+def document(told: ToldBatch) -> dict[str, Any]:
     """One batch for scripts."""
     row = told.row
     return {
@@ -46,7 +46,7 @@ def fate_document(found: Iterable[tuple[str, Fate]]) -> dict[str, Any]:
     return {"counts": {fate: len(ids[fate]) for fate in FATES}, "job_ids": ids}
 
 
-def listed(total: int, found: list[Told]) -> None:
+def listed(total: int, found: list[ToldBatch]) -> None:
     """The newest batches."""
     if not found:
         say("There is no batch yet: a retry makes one.")
@@ -61,7 +61,7 @@ def listed(total: int, found: list[Told]) -> None:
     say(f"{len(found):,} of {total:,}")
 
 
-def shown(told: Told, fates: dict[str, Any]) -> None:
+def shown(told: ToldBatch, fates: dict[str, Any]) -> None:
     """One batch, and what became of its postings."""
     row = told.row
     say(f"Batch {row.batch}, {told.state}: {counted(row.requested, 'posting')} of {row.enrichment or '-'}")
@@ -103,6 +103,6 @@ def cancelled(done: Cancelled) -> None:
     say(f"Batch {done.batch} is cancelled: {counted(done.freed, 'posting')} given back{running}.")
 
 
-def _time(told: Told) -> str:
+def _time(told: ToldBatch) -> str:
     at = told.row.requested_at
     return f"{iso(at)[:19].replace('T', ' ')} UTC" if at else "-"

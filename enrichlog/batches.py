@@ -33,7 +33,7 @@ SHORTEST_ID = 8
 _WAITS = and_(enrichment_status.c.batch == batches.c.batch, enrichment_status.c.before_batch.is_not(None))
 
 
-class Told(NamedTuple):
+class ToldBatch(NamedTuple):
     """One batch: its row, whether any posting still waits for it, and what its first request and its end say."""
 
     row: Any
@@ -59,7 +59,7 @@ class Cancelled(NamedTuple):
     is_new: bool
 
 
-def list_batches(database: Database, limit: int) -> tuple[int, list[Told]]:
+def list_batches(database: Database, limit: int) -> tuple[int, list[ToldBatch]]:
     """How many batches there are, and the newest of them."""
     total = database.page(select(func.count()).select_from(batches))[0][0]
     rows = database.page(_rows().order_by(batches.c.first_position.desc().nulls_last()).limit(limit))
@@ -68,7 +68,7 @@ def list_batches(database: Database, limit: int) -> tuple[int, list[Told]]:
     return total, [_told(row, requests.get(row.first_position)) for row in rows]
 
 
-def find_batch(database: Database, batch: str) -> Told:
+def find_batch(database: Database, batch: str) -> ToldBatch:
     """One batch, by its id or by the first 8 or more characters of it.
 
     Raises `UnknownBatch`, and `AmbiguousBatch` where several begin so.
@@ -86,7 +86,7 @@ def find_batch(database: Database, batch: str) -> Told:
     return told._replace(cancelled_for=(ends[0].content or {}).get("reason") if ends else None)
 
 
-def fates(database: Database, told: Told) -> Iterator[tuple[str, Fate]]:
+def fates(database: Database, told: ToldBatch) -> Iterator[tuple[str, Fate]]:
     """What became of each posting of a batch, in the order they were requested."""
     row, kind = told.row, EnrichmentRequested.__name__
     after = (row.first_position or 1) - 1
@@ -163,9 +163,9 @@ def _rows() -> Select[Any]:
     return select(batches, exists(select(enrichment_status.c.stream_id).where(_WAITS)).label("is_open"))
 
 
-def _told(row: Any, request: Recorded | None) -> Told:
+def _told(row: Any, request: Recorded | None) -> ToldBatch:
     facts, content = (request.facts, request.content or {}) if request else ({}, {})
-    return Told(row, bool(row.is_open), content.get("reason"), facts.get("selection"))
+    return ToldBatch(row, bool(row.is_open), content.get("reason"), facts.get("selection"))
 
 
 def _histories(database: Database, streams: Sequence[str]) -> Iterator[tuple[str, list[Recorded]]]:
@@ -190,7 +190,7 @@ def _append(database: Database, proposals: Sequence[Proposal]) -> int:
     return sum(not isinstance(outcome, Conflict) for outcome in outcomes)
 
 
-def _running(database: Database, told: Told) -> int:
+def _running(database: Database, told: ToldBatch) -> int:
     status = enrichment_status.c
     runs = and_(status.enrichment == told.row.enrichment, status.state == "running", status.batch == told.row.batch)
     count: int = database.page(select(func.count()).select_from(enrichment_status).where(runs))[0][0]
