@@ -23,7 +23,7 @@ def nobody(_question: str) -> None:
     """The answer where nobody can be asked."""
 
 
-def given(reason: str) -> str:
+def require_reason(reason: str) -> str:
     """The reason. Raises `UsageError` where there is none."""
     if not reason.strip():
         raise UsageError(reason="Say why with --reason TEXT: whoever reads the history will ask.")

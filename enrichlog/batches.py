@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Select, and_, exists, func, null, select
 
 from enrichlog.actor import actor
-from enrichlog.asking import given
+from enrichlog.asking import require_reason
 from enrichlog.exceptions import AmbiguousBatch, NothingWaits, UnknownBatch
 from enrichlog.targets import PAGE
 from eventlog.database import Database
@@ -131,7 +131,7 @@ def cancel(database: Database, batch: str, reason: str) -> Cancelled:
     nothing of it to take back or to end, and what `find_batch` raises.
     """
     told = find_batch(database, batch)
-    batch, why = told.row.batch, given(reason)
+    batch, why = told.row.batch, require_reason(reason)
     if not told.is_open and (told.row.cancelled_at is not None or not _running(database, told)):
         raise NothingWaits(batch=batch)
     event = BatchCancelled(batch=batch, actor=actor(), reason=why)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import select
 
 from enrichlog.actor import actor
-from enrichlog.asking import given
+from enrichlog.asking import require_reason
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownBreaker
 from eventlog.database import Database
@@ -104,7 +104,7 @@ def set_by_hand(
     Ours can be opened before anybody has met it. What is closed already is left alone, unless the provider has asked
     for a wait: closing ends that too. Raises `UnknownBreaker`, and `UsageError` for a reason that says nothing.
     """
-    reason, place = given(reason), _place(database, state, name, ours)
+    reason, place = require_reason(reason), _place(database, state, name, ours)
     if state == "closed" and _is_closed(database, place):
         return Set(_known(database, place)._replace(reason=reason), changed=False)
     event = BreakerSet(

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from enrichlog.actor import actor
-from enrichlog.asking import given
+from enrichlog.asking import require_reason
 from enrichlog.exceptions import UnknownJob
 from enrichlog.postings import job_postings, notice_posting
 from enrichlog.targets import PAGE
@@ -36,12 +36,14 @@ class Ruled:
 
 def dismiss(database: Database, enrichment: str, job_ids: Sequence[str], reason: str) -> Ruled:
     """Have these postings left alone, pending ones included. Raises `UnknownJob` before anything is appended."""
-    return _rule(database, enrichment, job_ids, EnrichmentDismissed(actor=actor(), reason=given(reason)), _why_kept)
+    return _rule(
+        database, enrichment, job_ids, EnrichmentDismissed(actor=actor(), reason=require_reason(reason)), _why_kept
+    )
 
 
 def requeue(database: Database, enrichment: str, job_ids: Sequence[str], reason: str) -> Ruled:
     """Grant one more attempt, also to what is used up, given up, not retryable or dismissed. Raises `UnknownJob`."""
-    event = EnrichmentRequested(why="requeue", actor=actor(), reason=given(reason), grant=1)
+    event = EnrichmentRequested(why="requeue", actor=actor(), reason=require_reason(reason), grant=1)
     return _rule(database, enrichment, job_ids, event, _why_not_again)
 
 
