@@ -404,10 +404,12 @@ def failed(
 ) -> None:  # fmt: skip
     """The failed postings, newest first, each with its exact error."""
     from enrichlog import reports, screens, terminal
-    from enrichlog.errors import find
+    from enrichlog.errors import find_error_types
     from enrichlog.selection import Selection
 
-    page = reports.failed(database, enrichment, Selection(find(error_types), since), limit, settings.max_attempts)
+    page = reports.failed(
+        database, enrichment, Selection(find_error_types(error_types), since), limit, settings.max_attempts
+    )
     terminal.print_json(page.rows) if as_json else screens.failed(page, narrowed=bool(error_types or since))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from enrichlog import retry_screen, terminal
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import enrichment_of
-from enrichlog.errors import find
+from enrichlog.errors import find_error_types
 from enrichlog.exceptions import UsageError
 from enrichlog.patience import require_calls
 from enrichlog.retry_batch import NAMED, RetryBatch, request_plan
@@ -37,7 +37,7 @@ def retry(
         raise UsageError(reason="Give --max-attempts or --max-retries, not both: N retries are N + 1 attempts.")
     allowed = max_retries + 1 if max_retries is not None else max_attempts
     selection, policy = (
-        selection_of(find(error_types), since, until, failed_model),
+        selection_of(find_error_types(error_types), since, until, failed_model),
         Allowance(allowed, settings.max_attempts),
     )
     asked = enrichment_of(settings, enrichment)

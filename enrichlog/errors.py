@@ -13,7 +13,7 @@ from enrichlog.exceptions import UnknownErrorType
 
 __all__ = [
     "BROKEN", "CODES", "ERROR_TYPES", "FINISHES", "PARAMS", "SHORT_NAMES", "STATUSES", "ErrorType", "ProviderError",
-    "find", "recognise",
+    "find_error_types", "recognise",
 ]  # fmt: skip
 
 SHORT_NAMES: dict[str, tuple[str, ...]] = {
@@ -107,7 +107,7 @@ def _by_status(error: ProviderError) -> str:
     return STATUSES.get(status) or STATUSES.get(status // 100, "server_error")
 
 
-def find(names: tuple[str, ...]) -> tuple[str, ...]:
+def find_error_types(names: tuple[str, ...]) -> tuple[str, ...]:
     """The error types that these names or short names mean. Raises `UnknownErrorType`."""
     found: list[str] = []
     for name in names:

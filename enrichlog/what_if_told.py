@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from enrichlog.errors import find
+from enrichlog.errors import find_error_types
 from enrichlog.exceptions import UsageError
 from enrichlog.odds import LEVEL, Estimate, chance
 from enrichlog.replay import Policy
@@ -27,7 +27,7 @@ def tell(
     """Replay history under a policy and tell what it comes to. `typed` are the options that were given, by name."""
     _check_options(typed)
     policy = Policy(_most(max_attempts, max_retries), _checked(base))
-    names = find(tuple(error_types))
+    names = find_error_types(tuple(error_types))
     with counting("postings", count_postings(database, enrichment), quiet=as_json) as progress:
         found = what_if(database, enrichment, policy, names, settings.max_attempts, progress)
     print_json({"enrichment": enrichment, **document(found)}) if as_json else show(found)

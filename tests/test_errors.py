@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import cli
-from enrichlog.errors import CODES, ERROR_TYPES, PARAMS, SHORT_NAMES, STATUSES, ProviderError, find, recognise
+from enrichlog.errors import (
+    CODES,
+    ERROR_TYPES,
+    PARAMS,
+    SHORT_NAMES,
+    STATUSES,
+    ProviderError,
+    find_error_types,
+    recognise,
+)
 from enrichlog.exceptions import UnknownErrorType
 from enrichlog.settings import Settings
 
@@ -205,23 +214,23 @@ def test_a_providers_own_codes_can_be_added_and_win() -> None:
 
 
 def test_error_types_are_found_by_name_and_by_short_name_each_once() -> None:
-    assert find(("parsing", "timeout", "schema_mismatch")) == (
+    assert find_error_types(("parsing", "timeout", "schema_mismatch")) == (
         "schema_mismatch",
         "output_truncated",
         "empty_output",
         "timeout",
     )
-    assert [find((name,)) for name in ("quota", "json", "rate_limit")] == [
+    assert [find_error_types((name,)) for name in ("quota", "json", "rate_limit")] == [
         ("quota_exceeded",),
         ("invalid_json",),
         ("rate_limited",),
     ]
-    assert find(()) == ()
+    assert find_error_types(()) == ()
 
 
 def test_an_unknown_error_type_is_refused_with_the_list_of_the_known() -> None:
     with pytest.raises(UnknownErrorType) as refused:
-        find(("timeout", "tiemout"))
+        find_error_types(("timeout", "tiemout"))
     message = str(refused.value)
     assert message.startswith("There is no error type tiemout. Known are: ")
     assert all(name in message for name in (*ERROR_TYPES, *SHORT_NAMES))
