@@ -458,9 +458,9 @@ def history(settings: Settings, database: Database, as_json: bool, job_id: str, 
 def status(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
     """How many postings are in which state, and what was spent."""
     from enrichlog import breakers, plan_screens, reports, screens, terminal
-    from enrichlog.outdated import standing
+    from enrichlog.outdated import counts_or_why
 
-    document, outdated = reports.status(database, enrichment), standing(settings, database, enrichment)
+    document, outdated = reports.status(database, enrichment), counts_or_why(settings, database, enrichment)
     if as_json:
         found, now = breakers.list_breakers(database)
         held = [one.document(now) for one in found if not one.breaker.is_free(now)]

@@ -108,7 +108,7 @@ def count_outdated(database: Database, enrichment: Enrichment) -> dict[str, Any]
     return {"total": row.total, "by_cause": {name: getattr(row, name) for name in causes}}
 
 
-def standing(settings: Settings, database: Database, name: str) -> dict[str, Any]:
+def counts_or_why(settings: Settings, database: Database, name: str) -> dict[str, Any]:
     """The counts for the enrichment of that name, or why they are not known: then there is nothing to compare with."""
     try:
         enrichment = enrichment_of(settings, name)
