@@ -151,7 +151,7 @@ def count_waiting(database: Database, batch: str) -> int:
     return count
 
 
-def why_withdrawn(database: Database, batch: str | None) -> str | None:
+def why_cancelled(database: Database, batch: str | None) -> str | None:
     """That a batch was cancelled, by whom and why; None when it was not."""
     if batch is None or not (ends := read_stream(database, stream_of(STREAMS, batch))):
         return None

@@ -41,7 +41,7 @@ def request_plan(
 ) -> RetryBatch:
     """Request what the plan takes, as one batch, at the versions of its position; `progress` is told of each page.
 
-    Raises `BatchWithdrawn` when someone cancels the batch meanwhile; what was requested until then is free again.
+    Raises `BatchWasCancelled` when someone cancels the batch meanwhile; what was requested until then is free again.
     """
     made = RetryBatch(str(uuid.uuid4()))
     event = EnrichmentRequested(

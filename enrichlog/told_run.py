@@ -9,7 +9,7 @@ from typing import Any
 
 from enrichlog import batch_screen, breaker_screen, reports, screens, terminal
 from enrichlog.attempt import End
-from enrichlog.batches import count_waiting, why_withdrawn
+from enrichlog.batches import count_waiting, why_cancelled
 from enrichlog.claims import Claim
 from enrichlog.enrichment import Enrichment
 from enrichlog.price import MICRODOLLARS
@@ -53,7 +53,7 @@ def run(
                 database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=watch, signals=True,
                 patient=scope.job_ids is None,  # whoever names postings is there, and can close it
             )  # fmt: skip
-            so_far.stopped = so_far.stopped or why_withdrawn(database, scope.batch)
+            so_far.stopped = so_far.stopped or why_cancelled(database, scope.batch)
             if budget is not None and so_far.stopped and not so_far.done:
                 too_dear = why_none_fits(database, settings, enrichment, scope, budget)
                 so_far.stopped = " ".join(filter(None, (so_far.stopped, too_dear)))

@@ -89,7 +89,7 @@ class HeldBack(EnrichlogError):
     """No attempt can begin now: {reason}."""
 
 
-class BatchWithdrawn(EnrichlogError):
+class BatchWasCancelled(EnrichlogError):
     """The batch {batch} was cancelled by {actor}: no more of it is requested. Plan it anew with: enrichlog retry"""
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Integer, Table, Text
 
-from eventlog.errors import BatchWithdrawn
+from eventlog.errors import BatchWasCancelled
 from eventlog.events import BatchCancelled, EnrichmentRequested
 from eventlog.log import Recorded
 from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata
@@ -41,9 +41,9 @@ def key(event: Recorded) -> tuple[str] | None:
 
 
 def admit(batch: Batch, event: Recorded) -> None:
-    """Raises `BatchWithdrawn` for a request of a batch that was cancelled."""
+    """Raises `BatchWasCancelled` for a request of a batch that was cancelled."""
     if event.type == EnrichmentRequested.__name__ and batch.cancelled_at is not None:
-        raise BatchWithdrawn(batch=event.facts["batch"], actor=batch.cancelled_by)
+        raise BatchWasCancelled(batch=event.facts["batch"], actor=batch.cancelled_by)
 
 
 def fold(batch: Batch, event: Recorded) -> Batch:

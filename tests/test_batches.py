@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from enrichlog.batches import Fate, cancel, fate_of, fates, find_batch, list_batches, why_withdrawn
+from enrichlog.batches import Fate, cancel, fate_of, fates, find_batch, list_batches, why_cancelled
 from enrichlog.enrichment import enrichment_of
 from enrichlog.exceptions import NothingWaits, UnknownBatch, UsageError
 from enrichlog.retry_batch import RetryBatch, request_plan
@@ -15,7 +15,7 @@ from enrichlog.settings import Settings
 from enrichlog.targets import batch_scope
 from enrichlog.told_run import run as told_run
 from eventlog.database import Database
-from eventlog.errors import BatchWithdrawn, Conflict
+from eventlog.errors import BatchWasCancelled, Conflict
 from eventlog.events import BatchCancelled, Event
 from eventlog.log import read_stream
 from projections.catalogue import reconcile_named
@@ -160,7 +160,7 @@ def test_no_more_of_a_cancelled_batch_is_requested(database: Database, planned: 
     cancel(database, planned.batch, "because")
     before = len(whole_log(database))
     more = requested("retry", batch=planned.batch)
-    with pytest.raises(BatchWithdrawn, match=r"was cancelled by .*: no more of it is requested\."):
+    with pytest.raises(BatchWasCancelled, match=r"was cancelled by .*: no more of it is requested\."):
         offer(database, proposal("job-000", more))
     assert len(whole_log(database)) == before
     assert not isinstance(tell(database, "job-000", requested("retry", batch="another"))[0], Conflict)
@@ -197,7 +197,7 @@ def test_a_batch_that_is_cancelled_while_it_runs_is_taken_no_further(
 def test_a_run_of_a_cancelled_batch_says_so(
     database: Database, planned: RetryBatch, service: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert why_withdrawn(database, planned.batch) is None
+    assert why_cancelled(database, planned.batch) is None
     cancel(database, planned.batch, "enough")
     scope = batch_scope(database, planned.batch)
     code = told_run(service, database, enrichment_of(service), scope, {}, fail_on_error=False, as_json=False)
