@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from enrichlog.breakers import Named, Set, list_breakers, what_to_do, why_held
+from enrichlog.breakers import NamedBreaker, SetByHand, list_breakers, what_to_do, why_held
 from enrichlog.settings import Settings
 from enrichlog.terminal import advise, note, one_line, paragraph, say
 from eventlog.database import Database
 
 
-def show(found: Sequence[Named], now: datetime, settings: Settings) -> None:
+def show(found: Sequence[NamedBreaker], now: datetime, settings: Settings) -> None:
     """Whether calls go out, and if not, why."""
     if not found:
         say("There is no breaker yet: each comes with the first call to an endpoint, with a model and a key.")
@@ -21,7 +21,7 @@ def show(found: Sequence[Named], now: datetime, settings: Settings) -> None:
             paragraph(line, indent=2)
 
 
-def was_set(done: Set, now: datetime, settings: Settings) -> None:
+def was_set(done: SetByHand, now: datetime, settings: Settings) -> None:
     """What opening or closing a breaker by hand has done."""
     if not done.changed:
         say(f"{done.named.id} was closed already: {_of(done.named)}")
@@ -39,11 +39,11 @@ def warn(database: Database, settings: Settings) -> None:
             note("\n".join((f"{one_line(one.request_model)} at {one_line(one.endpoint)}:", *_held(one, now, settings))))
 
 
-def _of(one: Named) -> str:
+def _of(one: NamedBreaker) -> str:
     return one_line(f"{one.request_model} at {one.endpoint}, key {one.credential}")
 
 
-def _held(one: Named, now: datetime, settings: Settings) -> list[str]:
+def _held(one: NamedBreaker, now: datetime, settings: Settings) -> list[str]:
     if one.breaker.is_free(now):
         return []
     reason = [f"Reason: {one_line(one.reason)}"] if one.reason else []

@@ -22,7 +22,7 @@ from projections.breaker import Breaker, breaker, breaker_id, find_breaker, proj
 from projections.inline import InlineReadModels
 
 
-class Named(NamedTuple):
+class NamedBreaker(NamedTuple):
     """A breaker and what it stands for; `id` is what people type, `reason` what a person said who opened it."""
 
     id: str
@@ -49,7 +49,7 @@ class Named(NamedTuple):
         }
 
 
-def list_breakers(database: Database) -> tuple[list[Named], datetime]:
+def list_breakers(database: Database) -> tuple[list[NamedBreaker], datetime]:
     """Every breaker, those that are not closed first; and the database's time."""
     with database.read() as connection:
         now = database.dialect.clock(connection)
@@ -58,12 +58,12 @@ def list_breakers(database: Database) -> tuple[list[Named], datetime]:
     return sorted(found, key=lambda one: one.breaker.state == "closed"), now
 
 
-def _named(database: Database, row: Any) -> Named:
+def _named(database: Database, row: Any) -> NamedBreaker:
     state, place = projection.state(row), (row.endpoint, row.request_model, row.credential)
     opening = select(events).where(events.c.position == state.opened_position)
     by_hand = read_page(database, opening) if state.state != "closed" and state.actor else []
     reason = by_hand[0].content.get("reason") if by_hand and by_hand[0].content else None
-    return Named(breaker_id(*place), *place, state, reason)
+    return NamedBreaker(breaker_id(*place), *place, state, reason)
 
 
 def why_held(one: Breaker, now: datetime) -> str:
@@ -88,17 +88,17 @@ def what_to_do(one: Breaker, name: str) -> str:
     return f"{kind.advice}\n{close}" if kind else close
 
 
-class Set(NamedTuple):
+class SetByHand(NamedTuple):
     """A breaker that a person has opened or closed; not `changed` when it was closed already."""
 
-    named: Named
+    named: NamedBreaker
     changed: bool = True
 
 
 def set_by_hand(
     database: Database, state: Literal["open", "closed"], name: str | None, ours: tuple[str, str, str], reason: str,
     cooldown_seconds: int | None = None,
-) -> Set:  # fmt: skip
+) -> SetByHand:  # fmt: skip
     """Open or close a breaker: the one of that id, else that of what we call ourselves.
 
     Ours can be opened before anybody has met it. What is closed already is left alone, unless the provider has asked
@@ -106,7 +106,7 @@ def set_by_hand(
     """
     reason, place = require_reason(reason), _place(database, state, name, ours)
     if state == "closed" and _is_closed(database, place):
-        return Set(_known(database, place)._replace(reason=reason), changed=False)
+        return SetByHand(_known(database, place)._replace(reason=reason), changed=False)
     event = BreakerSet(
         endpoint=place[0], request_model=place[1], credential=place[2], state=state, actor=actor(), reason=reason,
         cooldown_seconds=cooldown_seconds,
@@ -116,7 +116,7 @@ def set_by_hand(
         (outcome,) = append(connection, database.dialect, [proposal], InlineReadModels(database.dialect))
     if isinstance(outcome, Conflict):
         raise outcome
-    return Set(_known(database, place)._replace(reason=reason))
+    return SetByHand(_known(database, place)._replace(reason=reason))
 
 
 def _place(
@@ -139,7 +139,7 @@ def _is_closed(database: Database, place: tuple[str, str, str]) -> bool:
     return one.state == "closed" and one.is_free(now)
 
 
-def _known(database: Database, place: tuple[str, str, str]) -> Named:
+def _known(database: Database, place: tuple[str, str, str]) -> NamedBreaker:
     return next(one for one in list_breakers(database)[0] if one.id == breaker_id(*place))
 
 
