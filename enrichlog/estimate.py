@@ -12,7 +12,7 @@ from enrichlog.price import PricedModel, cost
 from eventlog.database import Database
 from eventlog.events import EnrichmentFailed, EnrichmentSucceeded
 from eventlog.schema import events
-from eventlog.streams import join
+from eventlog.streams import bounds
 
 NEWEST = 2_000
 SCANNED = 10_000
@@ -57,7 +57,7 @@ def _newest(enrichment: str, kind: str) -> Any:
     """The newest ends of one type that are of this enrichment, by the index of types: a short range of it."""
     looked_through: Select[Any] = select(events.c.position, events.c.stream_id, events.c.facts)
     newest = looked_through.where(events.c.type == kind).order_by(events.c.position.desc()).limit(SCANNED).subquery()
-    first, behind = join(enrichment, ""), enrichment + "."  # the sign behind the dash
+    first, behind = bounds(enrichment)
     ours = and_(newest.c.stream_id >= first, newest.c.stream_id < behind)
     return (
         select(newest.c.position, newest.c.facts)

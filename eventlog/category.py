@@ -10,9 +10,7 @@ from sqlalchemy import null, select, tuple_
 from eventlog.database import Database
 from eventlog.log import PAGE, Recorded, read_page
 from eventlog.schema import events
-from eventlog.streams import join
-
-_AFTER_THE_DASH = chr(ord("-") + 1)
+from eventlog.streams import bounds
 
 
 def walk(database: Database, category: str, until: int, page: int = PAGE) -> Iterator[tuple[str, list[Recorded]]]:
@@ -26,11 +24,9 @@ def walk(database: Database, category: str, until: int, page: int = PAGE) -> Ite
 
 
 def _pages(database: Database, category: str, until: int, page: int) -> Iterator[list[Recorded]]:
-    first, name = join(category, ""), events.c.stream_id
+    (first, behind), name = bounds(category), events.c.stream_id
     columns = [column for column in events.c if column.name in Recorded._fields and column.name != "content"]
-    query = select(*columns, null().label("content")).where(
-        name < first.removesuffix("-") + _AFTER_THE_DASH, events.c.position <= until
-    )
+    query = select(*columns, null().label("content")).where(name < behind, events.c.position <= until)
     place, after = tuple_(name, events.c.version), (first, 0)
     query = query.order_by(name, events.c.version).limit(page)
     while found := read_page(database, query.where(place > after)):
