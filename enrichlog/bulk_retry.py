@@ -16,13 +16,11 @@ from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import require_key
 from enrichlog.selection import Allowance, selection_of
 from enrichlog.settings import Settings
-from enrichlog.targets import batch_scope
+from enrichlog.targets import MOVED_ON, batch_scope
 from enrichlog.terminal import counted
 from enrichlog.told_run import DONE
 from enrichlog.told_run import run as _run
 from eventlog.database import Database
-
-MOVED_ON = "it has moved on since the plan was made"
 
 
 def retry(

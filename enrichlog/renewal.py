@@ -10,11 +10,9 @@ from enrichlog.outdated import plan_outdated
 from enrichlog.patience import require_calls
 from enrichlog.runs import require_key
 from enrichlog.settings import Settings
-from enrichlog.targets import request
+from enrichlog.targets import MOVED_ON, request
 from enrichlog.told_run import DONE, run
 from eventlog.database import Database
-
-MOVED_ON = "it has moved on since the plan was made"
 
 
 def renew(

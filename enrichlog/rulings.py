@@ -13,7 +13,7 @@ from enrichlog.actor import actor
 from enrichlog.asking import require_reason
 from enrichlog.exceptions import UnknownJob
 from enrichlog.postings import job_postings, notice_posting
-from enrichlog.targets import PAGE
+from enrichlog.targets import IN_FLIGHT, PAGE
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentDismissed, EnrichmentRequested, Event
@@ -22,8 +22,7 @@ from eventlog.streams import join, stream_of
 from projections.enrichment_status import enrichment_status
 from projections.inline import InlineReadModels
 
-IN_FLIGHT = "an attempt is in flight"
-MOVED_ON = "it has moved on just now; look at it again"
+_MOVED_ON = "it has moved on just now; look at it again"
 
 
 @dataclass
@@ -97,7 +96,7 @@ def _append(
         outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
     for job_id, outcome in zip(page, outcomes, strict=True):
         if isinstance(outcome, Conflict):
-            ruled.left[job_id] = MOVED_ON
+            ruled.left[job_id] = _MOVED_ON
         else:
             ruled.done.append(job_id)
 

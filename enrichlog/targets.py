@@ -27,6 +27,7 @@ PAGE = 500
 
 
 IN_FLIGHT = "an attempt is in flight"
+MOVED_ON = "it has moved on since the plan was made"
 ENRICHED = "already enriched"
 _SAME, _USED_UP = "trying again brings the same", "its attempts are used up"
 

@@ -12,7 +12,7 @@ from enrichlog.outdated import OutdatedPlan, count_outdated, plan_outdated
 from enrichlog.price import cost
 from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
-from enrichlog.targets import Target
+from enrichlog.targets import MOVED_ON, Target
 from eventlog.database import Database
 from tests.builders import dismissed, failed, requested, run, shown, started, status, succeeded, tell
 from tests.command_line import Command, contents
@@ -217,7 +217,7 @@ def test_a_posting_that_moved_on_since_the_plan_is_left(
 
     monkeypatch.setattr(renewal, "plan_outdated", plan_early)
     document = old.json("enrich", "--outdated", "--yes", *OTHER)
-    assert (document["done"], document["left"]) == (2, {"000": renewal.MOVED_ON})
+    assert (document["done"], document["left"]) == (2, {"000": MOVED_ON})
 
 
 def test_nothing_is_done_until_somebody_says_yes(old: Command, database: Database) -> None:
