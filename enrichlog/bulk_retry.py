@@ -9,12 +9,11 @@ from enrichlog import retry_screen, terminal
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import find_error_types
-from enrichlog.exceptions import UsageError
 from enrichlog.patience import require_calls
 from enrichlog.retry_batch import NAMED, RetryBatch, request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry
 from enrichlog.runs import require_key
-from enrichlog.selection import Allowance, selection_of
+from enrichlog.selection import Allowance, asked_maximum, selection_of
 from enrichlog.settings import Settings
 from enrichlog.targets import MOVED_ON, batch_scope
 from enrichlog.terminal import counted
@@ -31,9 +30,7 @@ def retry(
     as_json: bool = False, confirm: Confirm = nobody,
 ) -> int:  # fmt: skip
     """Plan a retry of what failed, show the plan, and run it; returns the exit code."""
-    if max_attempts is not None and max_retries is not None:
-        raise UsageError(reason="Give --max-attempts or --max-retries, not both: N retries are N + 1 attempts.")
-    allowed = max_retries + 1 if max_retries is not None else max_attempts
+    allowed = asked_maximum(max_attempts, max_retries)
     selection, policy = (
         selection_of(find_error_types(error_types), since, until, failed_model),
         Allowance(allowed, settings.max_attempts),

@@ -72,6 +72,13 @@ def selection_of(
     return Selection(error_types, since, until, model)
 
 
+def asked_maximum(max_attempts: int | None, max_retries: int | None) -> int | None:
+    """The maximum of attempts that was asked for, in either way. Raises `UsageError` for both at once."""
+    if max_attempts is not None and max_retries is not None:
+        raise UsageError(reason="Give --max-attempts or --max-retries, not both: N retries are N + 1 attempts.")
+    return max_attempts if max_retries is None else max_retries + 1
+
+
 class Allowance(NamedTuple):
     """How often a posting may fail: `max_attempts` was asked for and overrides all caps, `default` is the usual."""
 

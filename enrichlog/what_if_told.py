@@ -9,6 +9,7 @@ from enrichlog.errors import find_error_types
 from enrichlog.exceptions import UsageError
 from enrichlog.odds import LEVEL, Estimate, chance
 from enrichlog.replay import Policy
+from enrichlog.selection import asked_maximum
 from enrichlog.settings import Settings
 from enrichlog.terminal import counting, print_json
 from enrichlog.what_if import SAME_OUTCOMES, Addition, WhatIf, count_postings, what_if
@@ -42,13 +43,10 @@ def _check_options(typed: Mapping[str, str]) -> None:
 
 
 def _most(max_attempts: int | None, max_retries: int | None) -> int:
-    if max_attempts is not None and max_retries is not None:
-        raise UsageError(reason="Give --max-attempts or --max-retries, not both: N retries are N + 1 attempts.")
-    if max_retries is not None:
-        return max_retries + 1
-    if max_attempts is None:
+    asked = asked_maximum(max_attempts, max_retries)
+    if asked is None:
         raise UsageError(reason="--what-if needs the policy to try: add --max-attempts N, the first attempt included.")
-    return max_attempts
+    return asked
 
 
 def _checked(base: float | None) -> float | None:
