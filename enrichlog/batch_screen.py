@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from enrichlog.batches import FATES, Cancelled, Fate, ToldBatch
+from enrichlog.moments import told_moment
 from enrichlog.terminal import advise, counted, one_line, say, table
 from eventlog.events import iso
 
@@ -53,8 +54,8 @@ def listed(total: int, found: list[ToldBatch]) -> None:
         return
     names = ("Batch", "Requested", "State", "Why", "By", "Postings", "Reason")
     rows = [
-        (one.row.batch, _time(one), one.state, one.row.why or "-", one.row.actor or "-", f"{one.row.requested:,}",
-         one_line(one.reason or one.selection or "-"))
+        (one.row.batch, told_moment(one.row.requested_at), one.state, one.row.why or "-", one.row.actor or "-",
+         f"{one.row.requested:,}", one_line(one.reason or one.selection or "-"))
         for one in found
     ]  # fmt: skip
     table(names, rows, numbers=("Postings",))
@@ -65,13 +66,13 @@ def shown(told: ToldBatch, fates: dict[str, Any]) -> None:
     """One batch, and what became of its postings."""
     row = told.row
     say(f"Batch {row.batch}, {told.state}: {counted(row.requested, 'posting')} of {row.enrichment or '-'}")
-    say(f"Requested: {_time(told)}, {row.why or '-'}, by {row.actor or '-'}")
+    say(f"Requested: {told_moment(row.requested_at)}, {row.why or '-'}, by {row.actor or '-'}")
     for label, text in (("Selection", told.selection), ("Reason", told.reason)):
         if text:
             say(f"{label}: {one_line(text)}")
     if row.cancelled_at is not None:
         why = f": {one_line(told.cancelled_for)}" if told.cancelled_for else ""
-        say(f"Cancelled: {iso(row.cancelled_at)[:19].replace('T', ' ')} UTC, by {row.cancelled_by}{why}")
+        say(f"Cancelled: {told_moment(row.cancelled_at)}, by {row.cancelled_by}{why}")
     for fate in FATES:
         if ids := fates["job_ids"][fate]:
             more = ", …" if len(ids) > _NAMED else ""
@@ -101,8 +102,3 @@ def cancelled(done: Cancelled) -> None:
     """What cancelling did."""
     running = f"; {counted(done.running, 'attempt')} that ran already will end" if done.running else ""
     say(f"Batch {done.batch} is cancelled: {counted(done.freed, 'posting')} given back{running}.")
-
-
-def _time(told: ToldBatch) -> str:
-    at = told.row.requested_at
-    return f"{iso(at)[:19].replace('T', ' ')} UTC" if at else "-"

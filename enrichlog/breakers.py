@@ -12,6 +12,7 @@ from enrichlog.actor import actor
 from enrichlog.asking import require_reason
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownBreaker
+from enrichlog.moments import told_moment
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import BreakerSet, iso
@@ -147,8 +148,3 @@ def _raw(one: Breaker) -> str:
     status = None if one.http_status is None else f"HTTP {one.http_status}"
     code = None if one.error_code == str(one.http_status) else one.error_code
     return " ".join(filter(None, (status, code)))
-
-
-def told_moment(moment: datetime | None) -> str:
-    """A moment as people read it."""
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "-"

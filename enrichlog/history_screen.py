@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from enrichlog.batches import SHORTEST_ID
+from enrichlog.moments import told_time
 from enrichlog.reports import Document
-from enrichlog.screens import shortened, told_time
+from enrichlog.screens import shortened
 from enrichlog.terminal import counted, money, one_line, say
 
 _SHOWN_REPLY = 1_000

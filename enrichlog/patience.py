@@ -6,8 +6,9 @@ import logging
 import math
 from datetime import datetime
 
-from enrichlog.breakers import told_moment, why_held
+from enrichlog.breakers import why_held
 from enrichlog.exceptions import NothingRequested
+from enrichlog.moments import told_moment
 from eventlog.database import Database
 from projections.breaker import Breaker, find_breaker
 

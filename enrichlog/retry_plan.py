@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, and_, case, func, select
 
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.estimate import AnsweredCalls, estimate
+from enrichlog.moments import told_moment
 from enrichlog.price import PricedModel
 from enrichlog.retry import VERDICTS, Verdict
 from enrichlog.scope import HAS_POSTING
@@ -99,7 +100,7 @@ class RetryPlan:
             return "No posting has failed like that. See what has with: enrichlog errors"
         if waiting and self.next_due:
             wait = "waits until" if waiting == 1 else "wait until"
-            return f"{counted(waiting, 'posting')} {wait} {self.next_due:%Y-%m-%d %H:%M:%S} UTC or later; retry then."
+            return f"{counted(waiting, 'posting')} {wait} {told_moment(self.next_due)} or later; retry then."
         if exhausted:
             have = "has used up its" if exhausted == 1 else "have used up their"
             more = f"Allow one more with: {' '.join(filter(None, ('enrichlog retry', asked)))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from enrichlog.moments import told_time
 from enrichlog.posting_files import ImportReport
 from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
@@ -144,11 +145,6 @@ def config(rows: list[Document]) -> None:
 
 def _set(value: Any) -> Any:
     return "-" if value is None else value
-
-
-def told_time(text: str | None) -> str:
-    """A time of a document as people read it."""
-    return f"{text[:19].replace('T', ' ')} UTC" if text else "-"
 
 
 def _next(row: Document) -> str:
