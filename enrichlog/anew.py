@@ -24,8 +24,7 @@ def with_failures_anew(database: Database, scope: Scope, enrichment: Enrichment,
 def count_anew(database: Database, scope: Scope, enrichment: Enrichment, max_attempts: int) -> int:
     """How many such failures there are."""
     query = select(func.count()).select_from(enrichment_status).where(*_anew(enrichment, scope, max_attempts))
-    count: int = database.page(query)[0][0]
-    return count
+    return database.count(query)
 
 
 def _anew(enrichment: Enrichment, scope: Scope, max_attempts: int) -> tuple[ColumnElement[bool], ...]:

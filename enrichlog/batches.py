@@ -61,7 +61,7 @@ class Cancelled(NamedTuple):
 
 def list_batches(database: Database, limit: int) -> tuple[int, list[ToldBatch]]:
     """How many batches there are, and the newest of them."""
-    total = database.page(select(func.count()).select_from(batches))[0][0]
+    total = database.count(select(func.count()).select_from(batches))
     rows = database.page(_rows().order_by(batches.c.first_position.desc().nulls_last()).limit(limit))
     wanted = events.c.position.in_([row.first_position for row in rows])
     requests = {event.position: event for event in read_page(database, select(events).where(wanted))}
@@ -147,8 +147,7 @@ def cancel(database: Database, batch: str, reason: str) -> Cancelled:
 def count_waiting(database: Database, batch: str) -> int:
     """How many postings still wait for a batch: until a run takes them, or somebody takes the batch back."""
     waits = and_(enrichment_status.c.batch == batch, enrichment_status.c.before_batch.is_not(None))
-    count: int = database.page(select(func.count()).select_from(enrichment_status).where(waits))[0][0]
-    return count
+    return database.count(select(func.count()).select_from(enrichment_status).where(waits))
 
 
 def why_cancelled(database: Database, batch: str | None) -> str | None:
@@ -193,5 +192,4 @@ def _append(database: Database, proposals: Sequence[Proposal]) -> int:
 def _running(database: Database, told: ToldBatch) -> int:
     status = enrichment_status.c
     runs = and_(status.enrichment == told.row.enrichment, status.state == "running", status.batch == told.row.batch)
-    count: int = database.page(select(func.count()).select_from(enrichment_status).where(runs))[0][0]
-    return count
+    return database.count(select(func.count()).select_from(enrichment_status).where(runs))

@@ -158,10 +158,7 @@ def _count_requested(database: Database, enrichment: Enrichment) -> int:
     has_result = and_(status.successes > 0, status.error_type.is_(None))
     query = select(func.count()).select_from(enrichment_status)
     query = query.join(job_postings, job_postings.c.id == status.job_id)
-    count: int = database.page(
-        query.where(status.enrichment == enrichment.name, IS_PENDING, has_result, rests_on_another)
-    )[0][0]
-    return count
+    return database.count(query.where(status.enrichment == enrichment.name, IS_PENDING, has_result, rests_on_another))
 
 
 def _pages(database: Database, enrichment: Enrichment) -> Iterator[list[Any]]:

@@ -148,7 +148,7 @@ def count_unrequested(database: Database, enrichment: str) -> int:
     """How many postings `sync` would request."""
     status = enrichment_status.enrichment_status.c
     new = _unrequested(enrichment, func.count()).where(status.stream_id.is_(None))
-    count: int = database.page(new)[0][0]
+    count = database.count(new)
     seen = status.input_hash.label("seen")
     changed = _unrequested(enrichment, job_postings, seen).where(status.stream_id.is_not(None))
     for page in _pages(database, changed):

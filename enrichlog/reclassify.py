@@ -101,8 +101,7 @@ def count_failed(database: Database, enrichment: str) -> int:
     """How many postings ended with a failure."""
     status = enrichment_status.c
     failed = (status.enrichment == enrichment) & (status.state == "failed")
-    count: int = database.page(select(func.count()).select_from(enrichment_status).where(failed))[0][0]
-    return count
+    return database.count(select(func.count()).select_from(enrichment_status).where(failed))
 
 
 def reclassify(

@@ -145,5 +145,4 @@ def what_if(
 def count_postings(database: Database, enrichment: str) -> int:
     """How many postings there are to replay."""
     query = select(func.count()).select_from(enrichment_status)
-    count: int = database.page(query.where(enrichment_status.c.enrichment == enrichment))[0][0]
-    return count
+    return database.count(query.where(enrichment_status.c.enrichment == enrichment))

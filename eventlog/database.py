@@ -54,6 +54,11 @@ class Database:
         with self.read() as connection:
             return list(connection.execute(query).all())
 
+    def count(self, query: Select[Any]) -> int:
+        """The one number that a query counts, in a transaction of its own."""
+        with self.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
         try:
