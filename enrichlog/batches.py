@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Select, and_, exists, func, null, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, null, select
 
 from enrichlog.actor import actor
 from enrichlog.asking import require_reason
@@ -29,8 +29,6 @@ FATES: tuple[Fate, ...] = ("recovered", "failed_the_same_way", "failed_different
 
 SHORTEST_ID = 8
 """So many characters of a batch's id are enough, if no other begins with them."""
-
-_WAITS = and_(enrichment_status.c.batch == batches.c.batch, enrichment_status.c.before_batch.is_not(None))
 
 
 class ToldBatch(NamedTuple):
@@ -146,8 +144,7 @@ def cancel(database: Database, batch: str, reason: str) -> Cancelled:
 
 def count_waiting(database: Database, batch: str) -> int:
     """How many postings still wait for a batch: until a run takes them, or somebody takes the batch back."""
-    waits = and_(enrichment_status.c.batch == batch, enrichment_status.c.before_batch.is_not(None))
-    return database.count(select(func.count()).select_from(enrichment_status).where(waits))
+    return database.count(select(func.count()).select_from(enrichment_status).where(_waits(batch)))
 
 
 def why_cancelled(database: Database, batch: str | None) -> str | None:
@@ -159,7 +156,13 @@ def why_cancelled(database: Database, batch: str | None) -> str | None:
 
 
 def _rows() -> Select[Any]:
-    return select(batches, exists(select(enrichment_status.c.stream_id).where(_WAITS)).label("is_open"))
+    waiting = select(enrichment_status.c.stream_id).where(_waits(batches.c.batch))
+    return select(batches, exists(waiting).label("is_open"))
+
+
+def _waits(batch: str | ColumnElement[str]) -> ColumnElement[bool]:
+    """The status rows of the postings that wait for a batch: this one, or that of each row of a query."""
+    return and_(enrichment_status.c.batch == batch, enrichment_status.c.before_batch.is_not(None))
 
 
 def _told(row: Any, request: Recorded | None) -> ToldBatch:
@@ -178,8 +181,8 @@ def _histories(database: Database, streams: Sequence[str]) -> Iterator[tuple[str
 
 def _waiting(batch: str, after: str) -> Select[Any]:
     status = enrichment_status.c
-    waits = and_(status.batch == batch, status.before_batch.is_not(None), status.stream_id > after)
-    return select(status.stream_id).where(waits).order_by(status.stream_id).limit(PAGE)
+    query = select(status.stream_id).where(_waits(batch), status.stream_id > after)
+    return query.order_by(status.stream_id).limit(PAGE)
 
 
 def _append(database: Database, proposals: Sequence[Proposal]) -> int:
