@@ -38,7 +38,7 @@ def renew(
         asked.require_price()
     if not yes:
         ask(nobody if as_json else confirm, plan_screens.would_take(plan))
-    requested = request(database, asked.name, plan.targets, "changed", reason="outdated")
+    requested = request(database, asked.name, plan.targets, "outdated")
     left, scope = dict.fromkeys(requested.moved_on, MOVED_ON), requested.scope
     count = len(plan.targets) - len(left)
     if not as_json:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, select
 
@@ -60,13 +60,13 @@ def open_scope(database: Database, enrichment: str) -> Scope:
         return Scope(database.dialect.clock(connection))
 
 
-def request(
-    database: Database, enrichment: str, targets: Sequence[Target], why: Literal["retry", "force", "changed"],
-    reason: str | None = None, max_attempts: int | None = None,
-) -> Requested:  # fmt: skip
-    """Request these postings as one batch. Those at another version than the target's are reported, not requested."""
+def request(database: Database, enrichment: str, targets: Sequence[Target], reason: str) -> Requested:
+    """Request these postings as one batch, because what their results rest on has changed.
+
+    Those at another version than the target's are reported, not requested.
+    """
     batch, moved_on = str(uuid.uuid4()), []
-    event = EnrichmentRequested(why=why, actor=actor(), batch=batch, max_attempts=max_attempts, reason=reason)
+    event = EnrichmentRequested(why="changed", actor=actor(), batch=batch, reason=reason)
     for start in range(0, len(targets), PAGE):
         moved_on += request_page(database, enrichment, event, targets[start : start + PAGE])
     return Requested(batch_scope(database, batch), moved_on)

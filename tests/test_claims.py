@@ -536,8 +536,8 @@ def test_a_maximum_that_was_requested_overrides_the_cap(sqlite: Database, settin
     import_postings(sqlite, posting())
     fail(sqlite, "1", times=2, error_type="invalid_json", cap=2)
     assert taken(sqlite, settings) == []
-    found = request(sqlite, "job", [Target("1", status(sqlite, "job-1")["version"])], "retry", max_attempts=4)
-    assert taken(sqlite, settings, scope=found.scope) == ["1"]
+    tell(sqlite, "job-1", requested("retry", max_attempts=4))
+    assert taken(sqlite, settings) == ["1"]
     number = of_type(sqlite, "EnrichmentStarted")[-1].facts["attempt_id"]
     facts = {"error_type": "invalid_json", "cap": 2, "wait_ms": 0, "attempt_id": number}
     tell(sqlite, "job-1", failed(3, **facts))
@@ -622,7 +622,7 @@ def test_a_batch_is_what_was_requested_and_nothing_else(database: Database, sett
     tell(database, "job-001", started(), succeeded())
     fail(database, "002", times=5)
     targets = [Target(job_id, status(database, f"job-{job_id}")["version"]) for job_id in ("001", "002")]
-    found = request(database, "job", targets, "force", reason="a better prompt")
+    found = request(database, "job", targets, "a better prompt")
     assert found.moved_on == []
     assert count_due(database, "job", found.scope, 5) == 2
     assert sorted(taken(database, settings, scope=found.scope)) == ["001", "002"]
@@ -634,7 +634,7 @@ def test_a_batch_is_what_was_requested_and_nothing_else(database: Database, sett
 def test_a_posting_of_a_batch_is_tried_once(database: Database, settings: Settings) -> None:
     import_many(database, 1)
     version = status(database, "job-000")["version"]
-    scope = request(database, "job", [Target("000", version)], "retry").scope
+    scope = request(database, "job", [Target("000", version)], "outdated").scope
     assert taken(database, settings, scope=scope) == ["000"]
     number = of_type(database, "EnrichmentStarted")[-1].facts["attempt_id"]
     tell(database, "job-000", failed(attempt_id=number, wait_ms=0))
@@ -645,7 +645,7 @@ def test_a_posting_that_moved_on_is_reported_and_not_requested(database: Databas
     import_many(database, 2)
     old = {job_id: status(database, f"job-{job_id}")["version"] for job_id in ("000", "001")}
     tell(database, "job-000", started(), succeeded())
-    found = request(database, "job", [Target(job_id, version) for job_id, version in old.items()], "retry")
+    found = request(database, "job", [Target(job_id, version) for job_id, version in old.items()], "outdated")
     assert found.moved_on == ["000"]
     assert taken(database, settings, scope=found.scope) == ["001"]
 

@@ -78,7 +78,7 @@ def enrich_again_while_a_row_is_locked(database: Database, settings: Settings, i
             somebody.execute(in_the_end)
             somebody.commit()
 
-    scope = request(database, "job", every_posting(database, "job"), "force").scope
+    scope = request(database, "job", every_posting(database, "job"), "outdated").scope
     with psycopg.connect(database.url) as somebody:
         somebody.execute("SELECT * FROM llm_enrichment WHERE job_posting_id = '000' FOR UPDATE")
         perform(database, settings, enrichment_of(settings), scope, notice=notice)

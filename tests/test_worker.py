@@ -175,7 +175,7 @@ def test_a_rate_limited_posting_waits_as_long_as_the_server_asks(
 
 def test_a_run_over_a_batch_takes_the_batch(sqlite: Database, simulator: Simulator, service: Settings) -> None:
     import_many(sqlite, 3)
-    found = request(sqlite, "job", [Target("001", 1)], "retry")
+    found = request(sqlite, "job", [Target("001", 1)], "outdated")
     done = perform(sqlite, service, enrichment_of(service), found.scope)
     assert done.done == 1
     assert of_type(sqlite, "EnrichmentSucceeded")[0].stream_id == "job-001"
