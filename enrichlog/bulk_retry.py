@@ -17,8 +17,7 @@ from enrichlog.selection import Allowance, asked_maximum, selection_of
 from enrichlog.settings import Settings
 from enrichlog.targets import MOVED_ON, batch_scope
 from enrichlog.terminal import counted
-from enrichlog.told_run import DONE
-from enrichlog.told_run import run as _run
+from enrichlog.told_run import DONE, run
 from eventlog.database import Database
 
 
@@ -56,7 +55,7 @@ def retry(
         retry_screen.requested(made, plan)
     scope, left = batch_scope(database, made.batch), dict.fromkeys(made.moved[:NAMED], MOVED_ON)
     told = _batch_document(made, plan) if as_json else {}
-    return _run(settings, database, asked, scope, left, fail_on_error=fail_on_error, as_json=as_json, more=told)
+    return run(settings, database, asked, scope, left, fail_on_error=fail_on_error, as_json=as_json, more=told)
 
 
 def _batch_document(made: RetryBatch, plan: RetryPlan) -> dict[str, Any]:

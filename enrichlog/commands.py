@@ -13,9 +13,7 @@ from typing import Any
 from enrichlog import export as exporting
 from enrichlog import screens, terminal
 from enrichlog.anew import count_anew, with_failures_anew
-from enrichlog.asking import Confirm
-from enrichlog.asking import ask as _ask
-from enrichlog.asking import nobody as _nobody
+from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.estimate import estimate
 from enrichlog.exceptions import UnknownProjection, UsageError
@@ -27,8 +25,7 @@ from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
 from enrichlog.targets import Chosen, choose, every_posting, open_scope, scope_of
 from enrichlog.terminal import counted
-from enrichlog.told_run import DONE, FOUND, STOPPED
-from enrichlog.told_run import run as _run
+from enrichlog.told_run import DONE, FOUND, STOPPED, run
 from eventlog.database import Database
 from eventlog.integrity import Anchor, LogReport, compare, verify_log
 from eventlog.log import head_position
@@ -60,12 +57,12 @@ def enrich(
         if everything and count and not yes:
             if as_json:  # a script is never asked: the plan is its document
                 _tell_count(database, asked, count, chosen.left, as_json=True)
-            _ask(_nobody if as_json else confirm, _price_tag(database, asked, count))
+            ask(nobody if as_json else confirm, _price_tag(database, asked, count))
         left = chosen.left
         scope = scope_of(database, asked.name, chosen.targets, force=force)
     else:
         scope = with_failures_anew(database, open_scope(database, asked.name), asked, settings.max_attempts)
-    return _run(settings, database, asked, scope, left, limit, max_cost, fail_on_error=fail_on_error, as_json=as_json)
+    return run(settings, database, asked, scope, left, limit, max_cost, fail_on_error=fail_on_error, as_json=as_json)
 
 
 def rebuild(database: Database, names: Sequence[str], *, as_json: bool, dry_run: bool) -> int:
