@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from enrichlog.actor import actor
 from enrichlog.asking import require_reason
-from enrichlog.errors import ERROR_TYPES
+from enrichlog.errors import advice_of
 from enrichlog.exceptions import UnknownBreaker
 from enrichlog.moments import told_moment
 from eventlog.database import Database
@@ -84,9 +84,9 @@ def why_held(one: Breaker, now: datetime) -> str:
 
 def what_to_do(one: Breaker, name: str) -> str:
     """What mends the cause, and how to close the breaker of that id by hand."""
-    kind = ERROR_TYPES.get(one.error_type or "")
+    advice = advice_of(one.error_type or "")
     close = f"To call again at once: enrichlog breaker close {name} --reason TEXT"
-    return f"{kind.advice}\n{close}" if kind else close
+    return f"{advice}\n{close}" if advice else close
 
 
 class SetByHand(NamedTuple):

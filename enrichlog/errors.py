@@ -13,7 +13,7 @@ from enrichlog.exceptions import UnknownErrorType
 
 __all__ = [
     "BROKEN", "CODES", "ERROR_TYPES", "FINISHES", "PARAMS", "SHORT_NAMES", "STATUSES", "ErrorType", "ProviderError",
-    "find_error_types", "recognise",
+    "advice_of", "find_error_types", "group_of", "recognise",
 ]  # fmt: skip
 
 SHORT_NAMES: dict[str, tuple[str, ...]] = {
@@ -116,3 +116,13 @@ def find_error_types(names: tuple[str, ...]) -> tuple[str, ...]:
             raise UnknownErrorType(name=name or "''", known=", ".join(dict.fromkeys((*ERROR_TYPES, *SHORT_NAMES))))
         found += wanted
     return tuple(dict.fromkeys(found))
+
+
+def advice_of(name: str) -> str:
+    """What a person can do about an error type; nothing about one that this version does not know."""
+    return ERROR_TYPES[name].advice if name in ERROR_TYPES else ""
+
+
+def group_of(name: str) -> str:
+    """The group of an error type, as reports have it."""
+    return ERROR_TYPES[name].group if name in ERROR_TYPES else "Other"

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Select, func, select
 
-from enrichlog.errors import ERROR_TYPES
+from enrichlog.errors import advice_of, group_of
 from enrichlog.exceptions import UnknownJob
 from enrichlog.postings import find_posting, job_postings
 from enrichlog.retry import Verdict
-from enrichlog.retry_plan import advice
 from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
 from eventlog.events import iso, moment
@@ -79,7 +78,7 @@ def errors(database: Database, enrichment: str) -> list[Document]:
     """How many postings failed with each error type, most first, and what to do about each."""
     rows = sorted(database.page(failures_by_type(enrichment)), key=lambda row: (-row.count, row.error_type))
     told = [(row.error_type, row.count) for row in rows]
-    return [{"error_type": name, "group": _group(name), "count": n, "advice": advice(name)} for name, n in told]
+    return [{"error_type": name, "group": group_of(name), "count": n, "advice": advice_of(name)} for name, n in told]
 
 
 def failures_by_type(enrichment: str) -> Select[Any]:
@@ -93,10 +92,6 @@ def is_any_retryable(database: Database, enrichment: str) -> bool:
     """Whether anything has failed that may be tried again."""
     failures = select(enrichment_status.c.job_id).where(*Selection().conditions(enrichment))
     return bool(database.page(failures.where(enrichment_status.c.retryable).limit(1)))
-
-
-def _group(error_type: str) -> str:
-    return ERROR_TYPES[error_type].group if error_type in ERROR_TYPES else "Other"
 
 
 def history(database: Database, enrichment: str, job_id: str) -> Document:

@@ -13,7 +13,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, case, func, select
 
-from enrichlog.errors import ERROR_TYPES
 from enrichlog.estimate import AnsweredCalls, estimate
 from enrichlog.moments import told_moment
 from enrichlog.price import PricedModel
@@ -151,11 +150,6 @@ def requested_already(count: int, noun: str) -> str:
     """That so many are due already, and what takes them."""
     are, them = ("is", "it") if count == 1 else ("are", "them")
     return f"{counted(count, noun)} {are} requested already: the next enrichlog enrich takes {them}."
-
-
-def advice(error_type: str) -> str:
-    """What a person can do about an error type."""
-    return ERROR_TYPES[error_type].advice if error_type in ERROR_TYPES else ""
 
 
 def _count(connection: Connection, plan: RetryPlan) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from enrichlog.errors import advice_of
 from enrichlog.moments import told_time
 from enrichlog.posting_files import ImportReport
 from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
-from enrichlog.retry_plan import advice
 from enrichlog.targets import is_for_force
 from enrichlog.terminal import advise, counted, one_line, say, spent, table
 from eventlog.integrity import LogReport
@@ -49,7 +49,7 @@ def enriched(
     if run.simulated:
         say(SIMULATED if run.cost_microdollars else SIMULATED.partition(";")[0] + ".")
     for error_type, count in run.errors.most_common():
-        say(f"  {count:,} × {error_type}: {advise(advice(error_type))}")
+        say(f"  {count:,} × {error_type}: {advise(advice_of(error_type))}")
     if run.stopped:
         say(f"Stopped early. {run.stopped[:1].upper()}{run.stopped[1:]}")
     if standing and standing["projection_failed"]:
