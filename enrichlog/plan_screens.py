@@ -8,7 +8,6 @@ from typing import Any
 from enrichlog.estimate import AnsweredCalls
 from enrichlog.outdated import CAUSES, OutdatedPlan
 from enrichlog.reclassify import Difference, Reclassification
-from enrichlog.retry_plan import requested_already
 from enrichlog.terminal import advise, counted, money, one_line, say, table
 
 _SHOWN_IDS = 3
@@ -78,6 +77,12 @@ def outdated(plan: OutdatedPlan) -> None:
     if plan.left_for_later:
         are = "is" if plan.left_for_later == 1 else "are"
         say(f"{would_take(plan)} {plan.left_for_later:,} more {are} left for later by --limit.")
+
+
+def requested_already(count: int, noun: str) -> str:
+    """That so many are due already, and what takes them."""
+    are, them = ("is", "it") if count == 1 else ("are", "them")
+    return f"{counted(count, noun)} {are} requested already: the next enrichlog enrich takes {them}."
 
 
 def would_take(plan: OutdatedPlan) -> str:

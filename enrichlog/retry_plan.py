@@ -14,20 +14,15 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, case, func, select
 
 from enrichlog.estimate import AnsweredCalls, estimate
-from enrichlog.moments import told_moment
 from enrichlog.price import PricedModel
 from enrichlog.retry import VERDICTS, Verdict
 from enrichlog.scope import HAS_POSTING
 from enrichlog.selection import Allowance, Selection, most_used
 from enrichlog.targets import PAGE, Target
-from enrichlog.terminal import counted
 from eventlog.database import Database
 from eventlog.log import head_position
 from eventlog.schema import events
 from projections.enrichment_status import IS_PENDING, enrichment_status
-
-MOST = 100
-"""The largest maximum of attempts there is."""
 
 # No range of the index by time: in that order it takes twice as long to look up whether each posting is still there.
 _UNORDERED_TIME = func.coalesce(enrichment_status.c.completed_at, enrichment_status.c.completed_at)
@@ -83,30 +78,6 @@ class RetryPlan:
         options += [f"--limit {self.limit}"] if self.limit else []
         return " ".join(filter(None, [*options, f"at position {self.position}"]))
 
-    def told_as_requested(self) -> str:
-        """That postings which failed like that are due already, whatever this plan does."""
-        return requested_already(self.requested_already, "posting")
-
-    def why_nothing(self) -> str:
-        """Why there is nothing to try, and what to type instead."""
-        waiting, exhausted, asked = self.total("waiting"), self.total("exhausted"), self.selection.told()
-        by_force = "If you must: enrichlog enrich JOB_ID --force"
-        if not self.counts and self.requested_already:
-            return self.told_as_requested()
-        if not self.counts and not asked:
-            return "Nothing has failed."
-        if not self.counts:
-            return "No posting has failed like that. See what has with: enrichlog errors"
-        if waiting and self.next_due:
-            wait = "waits until" if waiting == 1 else "wait until"
-            return f"{counted(waiting, 'posting')} {wait} {told_moment(self.next_due)} or later; retry then."
-        if exhausted:
-            have = "has used up its" if exhausted == 1 else "have used up their"
-            more = f"Allow one more with: {' '.join(filter(None, ('enrichlog retry', asked)))}"
-            more += f" --max-attempts {self.most_used + 1}"
-            return f"{counted(exhausted, 'posting')} {have} attempts. {more if self.most_used < MOST else by_force}"
-        return f"Trying these again brings the same. {by_force}"
-
 
 def plan_retry(
     database: Database, enrichment: str, selection: Selection, policy: Allowance, limit: int | None = None,
@@ -144,12 +115,6 @@ def targets_of(database: Database, plan: RetryPlan) -> Iterator[list[Target]]:
         while left and (page := database.page(_targets(plan, error_type, after).limit(min(left, PAGE)))):
             yield [Target(row.job_id, row.version) for row in page]
             after, left = page[-1].job_id, left - len(page)
-
-
-def requested_already(count: int, noun: str) -> str:
-    """That so many are due already, and what takes them."""
-    are, them = ("is", "it") if count == 1 else ("are", "them")
-    return f"{counted(count, noun)} {are} requested already: the next enrichlog enrich takes {them}."
 
 
 def _count(connection: Connection, plan: RetryPlan) -> None:

@@ -6,11 +6,15 @@ from typing import Any
 
 from enrichlog import batch_screen
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.plan_screens import estimated
+from enrichlog.moments import told_moment
+from enrichlog.plan_screens import estimated, requested_already
 from enrichlog.retry import VERDICTS, allowance
 from enrichlog.retry_batch import RetryBatch
 from enrichlog.retry_plan import RetryPlan
 from enrichlog.terminal import advise, counted, say, table
+
+MOST = 100
+"""The largest maximum of attempts there is."""
 
 
 def plan(made: RetryPlan) -> None:
@@ -24,9 +28,9 @@ def plan(made: RetryPlan) -> None:
         told = estimated(made.estimate, made.taken)
         say(f"{counted(made.taken, 'posting')} would be tried, as of position {made.position}: {told}")
     else:
-        say(advise(made.why_nothing()))
+        say(advise(why_nothing(made)))
     if made.requested_already and made.counts:
-        say(advise(made.told_as_requested()))
+        say(advise(requested_already(made.requested_already, "posting")))
     if made.left_for_later:
         are = "is" if made.left_for_later == 1 else "are"
         say(f"{made.left_for_later:,} more could be tried, and {are} left for later by --limit.")
@@ -50,9 +54,30 @@ def document(made: RetryPlan) -> dict[str, Any]:
         "by_error_type": made.by_error_type(),
     }
     attempts = {"max_attempts": maximum, "max_retries": maximum - 1, "default_max_attempts": default}
-    why = None if made.taken else advise(made.why_nothing())
+    why = None if made.taken else advise(why_nothing(made))
     pinned = {"position": made.position, "selection": made.selection.told()}
     return {**pinned, **attempts, **counts, "next_due": made.next_due, "estimate": _estimate(made), "why_nothing": why}
+
+
+def why_nothing(made: RetryPlan) -> str:
+    """Why there is nothing to try, and what to type instead."""
+    waiting, exhausted, asked = made.total("waiting"), made.total("exhausted"), made.selection.told()
+    by_force = "If you must: enrichlog enrich JOB_ID --force"
+    if not made.counts and made.requested_already:
+        return requested_already(made.requested_already, "posting")
+    if not made.counts and not asked:
+        return "Nothing has failed."
+    if not made.counts:
+        return "No posting has failed like that. See what has with: enrichlog errors"
+    if waiting and made.next_due:
+        wait = "waits until" if waiting == 1 else "wait until"
+        return f"{counted(waiting, 'posting')} {wait} {told_moment(made.next_due)} or later; retry then."
+    if exhausted:
+        have = "has used up its" if exhausted == 1 else "have used up their"
+        more = f"Allow one more with: {' '.join(filter(None, ('enrichlog retry', asked)))}"
+        more += f" --max-attempts {made.most_used + 1}"
+        return f"{counted(exhausted, 'posting')} {have} attempts. {more if made.most_used < MOST else by_force}"
+    return f"Trying these again brings the same. {by_force}"
 
 
 def _estimate(made: RetryPlan) -> dict[str, Any]:

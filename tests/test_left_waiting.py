@@ -5,6 +5,7 @@ import pytest
 from enrichlog.breakers import set_by_hand
 from enrichlog.enrichment import enrichment_of
 from enrichlog.retry_plan import plan_retry
+from enrichlog.retry_screen import why_nothing
 from enrichlog.selection import Allowance, Selection
 from enrichlog.settings import Settings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
@@ -67,9 +68,9 @@ def test_where_all_that_failed_is_requested_already_nobody_says_that_nothing_has
     import_postings(database, posting("1"), posting("2"))
     tell(database, "job-1", started(), failed(), requested("retry", batch="b"))
     made = plan_retry(database, "job", Selection(), Allowance(None, 5))
-    assert made.why_nothing() == "1 posting is requested already: the next enrichlog enrich takes it."
+    assert why_nothing(made) == "1 posting is requested already: the next enrichlog enrich takes it."
     others = plan_retry(database, "job", Selection(("quota_exceeded",)), Allowance(None, 5))
-    assert others.why_nothing().startswith("No posting has failed like that.")
+    assert why_nothing(others).startswith("No posting has failed like that.")
 
 
 def test_a_renewal_that_stopped_early_says_so_and_its_results_are_requested_already(

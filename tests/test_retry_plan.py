@@ -16,6 +16,7 @@ from enrichlog.price import PricedModel, cost
 from enrichlog.retry import DEFAULT_MAX_ATTEMPTS
 from enrichlog.retry_batch import request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry, targets_of
+from enrichlog.retry_screen import why_nothing
 from enrichlog.selection import Allowance, Selection, selection_of
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target
@@ -62,7 +63,7 @@ def test_what_waits_says_until_when_and_is_taken_then(timed: Database, clock: St
         fail(timed, job_id, error_type="timeout", counts=True, wait_ms=wait)
     made = plan(timed)
     assert (made.taken, made.total("waiting")) == (0, 2)
-    assert made.why_nothing() == "2 postings wait until 2024-01-01 12:00:30 UTC or later; retry then."
+    assert why_nothing(made) == "2 postings wait until 2024-01-01 12:00:30 UTC or later; retry then."
     clock.advance(seconds=30)
     assert ids(timed, plan(timed)) == ["2"]
 
@@ -71,7 +72,7 @@ def test_used_up_budgets_are_told_with_what_to_type_and_an_explicit_maximum_reop
     fail(database, "1", 5, error_type="timeout", counts=True)
     made = plan(database)
     assert made.total("exhausted") == 1
-    assert made.why_nothing() == (
+    assert why_nothing(made) == (
         "1 posting has used up its attempts. Allow one more with: enrichlog retry --max-attempts 6"
     )
     assert plan(database, max_attempts=5).taken == 0
@@ -82,7 +83,7 @@ def test_what_to_type_for_used_up_budgets_would_try_them_all_and_only_what_was_a
     fail(database, "1", 12, error_type="timeout", counts=True)
     fail(database, "2", 5, error_type="timeout", counts=True)
     made = plan(database, "timeout", max_attempts=3)
-    assert made.why_nothing() == (
+    assert why_nothing(made) == (
         "2 postings have used up their attempts. "
         "Allow one more with: enrichlog retry --error-type timeout --max-attempts 13"
     )
@@ -91,11 +92,8 @@ def test_what_to_type_for_used_up_budgets_would_try_them_all_and_only_what_was_a
 
 def test_beyond_the_largest_maximum_only_force_is_left(database: Database) -> None:
     fail(database, "1", 100, error_type="timeout", counts=True)
-    assert (
-        plan(database, max_attempts=100)
-        .why_nothing()
-        .endswith("attempts. If you must: enrichlog enrich JOB_ID --force")
-    )
+    told = why_nothing(plan(database, max_attempts=100))
+    assert told.endswith("attempts. If you must: enrichlog enrich JOB_ID --force")
 
 
 def test_the_error_types_of_a_plan_stand_by_the_number_of_postings(database: Database) -> None:
@@ -120,13 +118,13 @@ def test_what_brings_the_same_is_not_tried(database: Database) -> None:
     fail(database, "1", error_type="refusal", counts=True, retryable=False)
     made = plan(database, max_attempts=99)
     assert (made.taken, made.total("not_retryable")) == (0, 1)
-    assert made.why_nothing().endswith("enrichlog enrich JOB_ID --force")
+    assert why_nothing(made).endswith("enrichlog enrich JOB_ID --force")
 
 
 def test_nothing_that_failed_so_is_told(database: Database) -> None:
-    assert plan(database).why_nothing() == "Nothing has failed."
+    assert why_nothing(plan(database)) == "Nothing has failed."
     fail(database, "1")
-    assert plan(database, "timeout").why_nothing().startswith("No posting has failed like that.")
+    assert why_nothing(plan(database, "timeout")).startswith("No posting has failed like that.")
     assert plan(database, "timeout", "quota_exceeded").total("will_try") == 1
 
 
