@@ -18,13 +18,10 @@ import sqlalchemy.dialects.postgresql as postgresql
 import sqlalchemy.dialects.sqlite as sqlite
 from sqlalchemy import (
     URL,
-    ClauseElement,
     Column,
     ColumnElement,
     Connection,
     Engine,
-    Executable,
-    Select,
     Table,
     Text,
     any_,
@@ -36,7 +33,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.ext.compiler import compiles
 
 from eventlog import errors
 from eventlog.events import iso
@@ -100,28 +96,10 @@ class Dialect(Protocol):
         """Raises `DatabaseRefused` when a trigger of the users' has ended our transaction: what follows would stay."""
         ...
 
-    def explain(self, connection: Connection, query: Select[Any]) -> str:
-        """How the database would run a query, in its own words."""
-        ...
-
     def lock_migrations(self, connection: Connection) -> None: ...
     def statements(self, script: str) -> Iterator[str]: ...
     def has_our_table(self, connection: Connection, table: str) -> bool: ...
     def translate(self, error: DBAPIError) -> errors.EnrichlogError: ...
-
-
-class _Explained(Executable, ClauseElement):
-    """The statement that tells how a query would be run, with the query's own parameters."""
-
-    inherit_cache = False
-
-    def __init__(self, words: str, query: Select[Any]) -> None:
-        self.words, self.query = words, query
-
-
-@compiles(_Explained)
-def _compile_explained(element: _Explained, compiler: Any, **options: Any) -> str:
-    return f"{element.words} {compiler.process(element.query, **options)}"
 
 
 class SQLite:
@@ -213,9 +191,6 @@ class SQLite:
     def require_transaction(self, connection: Connection) -> None:
         if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
             raise errors.DatabaseRefused(where=self.where(), reason="a trigger rolled the whole transaction back")
-
-    def explain(self, connection: Connection, query: Select[Any]) -> str:
-        return "\n".join(str(row[-1]) for row in connection.execute(_Explained("EXPLAIN QUERY PLAN", query)))
 
     def lock_migrations(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
@@ -361,9 +336,6 @@ class PostgreSQL:
 
     def require_transaction(self, connection: Connection) -> None:
         """No trigger can end a transaction here."""
-
-    def explain(self, connection: Connection, query: Select[Any]) -> str:
-        return "\n".join(str(row[-1]) for row in connection.execute(_Explained("EXPLAIN", query)))
 
     def lock_migrations(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")

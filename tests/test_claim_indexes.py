@@ -11,6 +11,7 @@ from eventlog.database import Database
 from projections.enrichment_status import enrichment_status, row
 from projections.status import Status
 from tests.builders import NOON, run
+from tests.query_plans import is_walked, plan_of
 
 MANY, FEW = 3_000, 20
 
@@ -34,37 +35,30 @@ def grown(shared: Database) -> Database:
     return shared
 
 
-def plan_of(database: Database, where: ColumnElement[bool]) -> str:
+def plan_of_claim(database: Database, where: ColumnElement[bool]) -> str:
     """How the database finds what a claim takes."""
-    query = select(enrichment_status).where(where).order_by(enrichment_status.c.due_at).limit(10)
-    with database.read() as connection:
-        return database.dialect.explain(connection, query)
-
-
-def is_walked(found: str) -> bool:
-    """Whether the whole table is read."""
-    return re.search(r"(SCAN (main\.)?|Seq Scan on )enrichment_status\b(?! USING)", found) is not None
+    return plan_of(database, select(enrichment_status).where(where).order_by(enrichment_status.c.due_at).limit(10))
 
 
 def test_each_branch_of_a_claim_is_a_range_of_an_index(grown: Database) -> None:
     everything = Scope(NOON)
     branches = [*scope_branches("job", everything, NOON, 5), scope_branches("job", everything, NOON, 5, alone=True)[1]]
-    walked = [branch for branch in [*branches, orphaned("job", NOON)] if is_walked(plan_of(grown, branch))]
+    walked = [branch for branch in [*branches, orphaned("job", NOON)] if is_walked(plan_of_claim(grown, branch))]
     assert walked == []
-    assert is_walked(plan_of(grown, enrichment_status.c.worker == "w"))  # the control
+    assert is_walked(plan_of_claim(grown, enrichment_status.c.worker == "w"))  # the control
 
 
 def test_what_is_pending_is_found_in_its_order_without_sorting_all_of_it(grown: Database) -> None:
-    found = plan_of(grown, scope_branches("job", Scope(NOON), NOON, 5)[0])
+    found = plan_of_claim(grown, scope_branches("job", Scope(NOON), NOON, 5)[0])
     assert "enrichment_status_pending" in found
     assert "Sort" not in found
     assert "TEMP B-TREE" not in found
-    assert re.search("Sort|TEMP B-TREE", plan_of(grown, enrichment_status.c.state != "pending"))  # the control
+    assert re.search("Sort|TEMP B-TREE", plan_of_claim(grown, enrichment_status.c.state != "pending"))  # the control
 
 
 def test_a_small_batch_is_found_by_its_own_index_among_many_that_are_pending(grown: Database) -> None:
     (branch,) = scope_branches("job", Scope(NOON, "batch-7"), NOON, 5)
-    assert "enrichment_status_awaiting" in plan_of(grown, branch)
+    assert "enrichment_status_awaiting" in plan_of_claim(grown, branch)
     status = enrichment_status.c
     control = (status.batch == "batch-7") & (status.state != "pending")
-    assert "enrichment_status_awaiting" not in plan_of(grown, control)
+    assert "enrichment_status_awaiting" not in plan_of_claim(grown, control)

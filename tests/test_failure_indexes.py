@@ -1,6 +1,5 @@
 """Reports and plans over failures read small indexes of what has failed, however much has not."""
 
-import re
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from eventlog.database import Database
 from projections.enrichment_status import enrichment_status, row
 from projections.status import Status
 from tests.builders import NOON, run
+from tests.query_plans import is_walked, plan_of
 
 DONE, FAILED = 3_000, 60
 TIMEOUTS, NEWER = Selection(("timeout",)), Selection(since=NOON + timedelta(minutes=50))
@@ -35,16 +35,6 @@ def grown(shared: Database) -> Database:
         connection.execute(insert(job_postings), [{"id": one, **values} for one in postings])
     run(shared, "ANALYZE")
     return shared
-
-
-def plan_of(database: Database, query: Select[Any]) -> str:
-    with database.read() as connection:
-        return database.dialect.explain(connection, query)
-
-
-def is_walked(found: str) -> bool:
-    """Whether the whole table is read, as either database says it."""
-    return re.search(r"(SCAN (main\.)?|Seq Scan on )enrichment_status\b(?! USING)", found) is not None
 
 
 def planned(selection: Selection) -> Select[Any]:

@@ -21,6 +21,7 @@ from tests.builders import (
     succeeded,
     tell,
 )
+from tests.query_plans import plan_of_sql
 
 FAILED = """SELECT * FROM llm_enrichment
 WHERE enrichment_error IS NOT NULL
@@ -141,20 +142,15 @@ MANY = "WITH RECURSIVE many (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM many WH
 MANY_RESULTS = f"{MANY} INSERT INTO llm_enrichment (job_posting_id) SELECT 'done-' || n FROM many"
 
 
-def plan(database: Database, query: str) -> str:
-    explain = "EXPLAIN " if database.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN "
-    return "\n".join(str(list(row.values())[-1]) for row in run(database, explain + query))
-
-
 def test_the_queries_on_failures_use_their_partial_indexes(timed: Database) -> None:
     run(timed, MANY_RESULTS)
     fail(timed, "failed", QUOTA)
     fail(timed, "awaiting", QUOTA)
     tell(timed, "job-awaiting", requested("retry"))
     run(timed, "ANALYZE")
-    assert "llm_enrichment_failed" in plan(timed, FAILED)
-    assert "llm_enrichment_failed" in plan(timed, FAILED + " LIMIT 50")
-    assert "llm_enrichment_" in plan(timed, AWAITING)  # either index finds the few without a time
+    assert "llm_enrichment_failed" in plan_of_sql(timed, FAILED)
+    assert "llm_enrichment_failed" in plan_of_sql(timed, FAILED + " LIMIT 50")
+    assert "llm_enrichment_" in plan_of_sql(timed, AWAITING)  # either index finds the few without a time
     assert ids(timed, AWAITING) == ["awaiting"]
 
 
@@ -164,4 +160,4 @@ def test_finding_what_is_due_does_not_walk_those_whose_budget_is_used_up(timed: 
     fail(timed, "due", QUOTA)
     run(timed, "ANALYZE")
     assert [row["stream_id"] for row in run(timed, DUE)] == ["job-due"]
-    assert "enrichment_status_due" in plan(timed, DUE)
+    assert "enrichment_status_due" in plan_of_sql(timed, DUE)

@@ -12,6 +12,7 @@ from enrichlog.reclassify import reclassify
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.streams import bounds, stream_of
+from tests.query_plans import plan_of_sql
 
 SORTED = "USE TEMP B-TREE FOR ORDER BY"
 
@@ -19,13 +20,6 @@ WALKS: dict[str, Callable[[Database, Settings], Any]] = {
     "reclassify": lambda database, settings: reclassify(database, settings, "job", dry_run=True),
     "enrich --outdated": lambda database, settings: plan_outdated(database, enrichment_of(settings)),
 }
-
-
-def plan_of(database: Database, statement: str, parameters: Any = ()) -> str:
-    """How SQLite would find the rows of a statement."""
-    with database.read() as connection:
-        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
-    return "\n".join(row[-1] for row in rows)
 
 
 @pytest.mark.parametrize("walk", WALKS)
@@ -39,14 +33,14 @@ def test_a_page_is_a_range_of_the_key(sqlite: Database, service: Settings, walk:
     WALKS[walk](sqlite, service)
     event.remove(sqlite.engine, "before_cursor_execute", note)
     (page,) = [(statement, parameters) for statement, parameters in asked if "LIMIT" in statement]
-    found = plan_of(sqlite, *page)
+    found = plan_of_sql(sqlite, *page)
     assert "(stream_id>? AND stream_id<?)" in found
     assert SORTED not in found
 
 
 def test_a_walk_by_the_name_of_the_enrichment_would_sort(sqlite: Database) -> None:
     walk = "FROM enrichment_status WHERE enrichment = 'job' AND state = 'failed' AND stream_id > 'a' ORDER BY stream_id"
-    assert SORTED in plan_of(sqlite, f"SELECT stream_id {walk} LIMIT 9")
+    assert SORTED in plan_of_sql(sqlite, f"SELECT stream_id {walk} LIMIT 9")
 
 
 @pytest.mark.parametrize("key", ["0", "-", "\x01", "z", "\N{GRINNING FACE}"])
