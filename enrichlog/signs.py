@@ -33,46 +33,39 @@ NARROWED: dict[str, tuple[str, ...]] = {
 """What phrases may make of a sign that says little; any other sign stands as it is, whatever the words around it."""
 
 _OF_OTHERS = {
-    "budget_exceeded": "budget_exceeded max_budget_exceeded",
+    "budget_exceeded": "max_budget_exceeded",
     "quota_exceeded": """
-        insufficient_balance insufficient_credits insufficient_credit insufficient_funds insufficient_user_quota
-        insufficient_account_balance exceeded_current_quota_error billing_error billing_not_active BILLING_DISABLED
-        payment_required quota_exceeded QuotaExceeded credits_exhausted usage_limit_reached usage_limit_exceeded
-        credit_limit_reached spend_limit_reached Arrearage account_overdue access_terminated_for_nonpayment""",
+        insufficient_credit insufficient_funds insufficient_account_balance payment_required quota_exceeded
+        QuotaExceeded credits_exhausted usage_limit_reached usage_limit_exceeded credit_limit_reached
+        spend_limit_reached account_overdue access_terminated_for_nonpayment""",
     "authentication": """
-        authentication_error invalid_authentication_error invalid_authentication authentication_failed auth_error
-        API_KEY_INVALID InvalidApiKey UNAUTHENTICATED missing_api_key no_api_key
-        api_key_not_found expired_api_key token_expired invalid_token account_deactivated invalid_organization
-        UnrecognizedClientException InvalidSignatureException ExpiredTokenException ExpiredToken IncompleteSignature
-        ACCESS_TOKEN_EXPIRED""",
+        invalid_authentication authentication_failed InvalidApiKey UNAUTHENTICATED missing_api_key no_api_key
+        api_key_not_found token_expired invalid_token invalid_organization UnrecognizedClientException
+        InvalidSignatureException ExpiredTokenException ExpiredToken IncompleteSignature ACCESS_TOKEN_EXPIRED""",
     "permission": """
-        permission_error permission_denied PERMISSION_DENIED AccessDeniedException AccessDenied access_denied
-        SERVICE_DISABLED insufficient_permissions missing_scope request_forbidden access_terminated_error
-        unsupported_country_region_territory ip_not_authorized mismatched_organization mismatched_project
-        key_model_access_denied team_model_access_denied""",
+        permission_denied PERMISSION_DENIED AccessDeniedException AccessDenied access_denied insufficient_permissions
+        missing_scope request_forbidden access_terminated_error mismatched_organization mismatched_project""",
     "model_not_found": """
-        DeploymentNotFound deployment_not_found not_found_error not_found NOT_FOUND ResourceNotFoundException
-        model_decommissioned model_deprecated model_not_available model_not_supported unsupported_model invalid_model
-        unknown_model model_not_allowed ModelNotFound OperationNotSupported unknown_url""",
+        deployment_not_found not_found NOT_FOUND ResourceNotFoundException model_not_supported unsupported_model
+        model_not_allowed ModelNotFound unknown_url""",
     "rate_limited": """
-        rate_limit_error rate_limit_reached_error RESOURCE_EXHAUSTED RateLimitReached too_many_requests
-        Throttling throttling_error rate_limit concurrency_limit_exceeded""",
+        rate_limit_reached_error RESOURCE_EXHAUSTED RateLimitReached too_many_requests Throttling throttling_error
+        rate_limit concurrency_limit_exceeded""",
     "server_error": """
-        internal_server_error internal_error InternalError InternalFailure api_error overloaded_error
-        service_unavailable service_unavailable_error UNAVAILABLE INTERNAL bad_gateway upstream_error
-        engine_overloaded_error no_healthy_upstream ModelNotReadyException ModelErrorException""",
+        internal_server_error internal_error InternalError InternalFailure api_error service_unavailable
+        service_unavailable_error UNAVAILABLE INTERNAL bad_gateway upstream_error no_healthy_upstream
+        ModelNotReadyException ModelErrorException""",
     "timeout": "DEADLINE_EXCEEDED timeout_error request_timeout ETIMEDOUT ESOCKETTIMEDOUT upstream_timeout",
     "content_filter": """
-        ResponsibleAIPolicyViolation content_filtered content_filter_error content_policy content_moderation
-        data_inspection_failed DataInspectionFailed moderation_blocked sensitive_words_detected PROHIBITED_CONTENT
-        SAFETY RECITATION BLOCKLIST SPII IMAGE_SAFETY guardrail_intervened GUARDRAIL_INTERVENED moderation_error""",
+        content_filtered content_filter_error content_policy content_moderation moderation_blocked
+        sensitive_words_detected PROHIBITED_CONTENT SAFETY RECITATION BLOCKLIST SPII IMAGE_SAFETY guardrail_intervened
+        GUARDRAIL_INTERVENED moderation_error""",
     "input_too_large": """
-        request_too_large tokens_limit_reached context_window_exceeded exceed_context_size_error prompt_too_long
-        input_too_long model_max_prompt_tokens_exceeded max_prompt_tokens_exceeded context_length_error
-        payload_too_large""",
+        context_window_exceeded prompt_too_long input_too_long model_max_prompt_tokens_exceeded
+        max_prompt_tokens_exceeded context_length_error payload_too_large""",
     "output_truncated": "MAX_TOKENS",
     "invalid_schema": "invalid_function_parameters invalid_response_format",
-    "invalid_json": "json_validate_failed json_invalid",
+    "invalid_json": "json_invalid",
     "schema_mismatch": "tool_use_failed output_parse_failed OUTPUT_PARSING_FAILURE",
     "storage_error": """
         sqlite3 psycopg psycopg2 sqlalchemy asyncpg pymysql aiosqlite pgbouncer PostgresError SQLSTATE PostgrestAPIError
@@ -86,9 +79,9 @@ _OF_OTHERS = {
         DEPTH_ZERO_SELF_SIGNED_CERT UNABLE_TO_VERIFY_LEAF_SIGNATURE ServerDisconnectedError MaxRetryError
         IncompleteRead UnsupportedProtocol InvalidURL""",
     "bad_request": """
-        invalid_request_error invalid_request INVALID_ARGUMENT FAILED_PRECONDITION OUT_OF_RANGE BadRequest
-        unsupported_parameter unsupported_value invalid_parameter InvalidParameter missing_required_parameter
-        unknown_parameter invalid_value invalid_type invalid_parameter_error""",
+        invalid_request_error invalid_request INVALID_ARGUMENT OUT_OF_RANGE BadRequest unsupported_parameter
+        unsupported_value invalid_parameter InvalidParameter missing_required_parameter unknown_parameter
+        invalid_value invalid_type invalid_parameter_error""",
     "other": """
         TypeError AttributeError KeyError NameError IndexError ImportError ModuleNotFoundError FileNotFoundError
         UnboundLocalError NotImplementedError ZeroDivisionError RecursionError AssertionError MemoryError
@@ -96,7 +89,7 @@ _OF_OTHERS = {
         NotADirectoryError ReferenceError RangeError""",
 }
 
-WORDS: dict[str, str] = {word: name for name, words in _OF_OTHERS.items() for word in words.split()} | {
+BESIDE_OURS: dict[str, str] = {word: name for name, words in _OF_OTHERS.items() for word in words.split()} | {
     "UND_ERR_HEADERS_TIMEOUT": "timeout",
     "UND_ERR_BODY_TIMEOUT": "timeout",
     "Timeout": "timeout",  # the class of requests and litellm; in a sentence it begins with a small letter
@@ -111,8 +104,10 @@ WORDS: dict[str, str] = {word: name for name, words in _OF_OTHERS.items() for wo
     "Unauthenticated": "authentication",
     "InvalidArgument": "bad_request",
     "FailedPrecondition": "bad_request",
-    **OURS,
 }
+"""Those beside our `CODES`, which hold for messages too -> error type."""
+
+WORDS: dict[str, str] = BESIDE_OURS | OURS
 """A code, type or class name that stands in a message as a word of its own, in whatever case -> error type."""
 
 STEMS: tuple[tuple[str, str], ...] = tuple(

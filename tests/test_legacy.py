@@ -159,6 +159,10 @@ def test_all_signs_are_of_error_types_that_exist() -> None:
     assert named <= set(signs.SPECIFIC_FIRST) <= set(ERROR_TYPES)
 
 
+def test_no_word_of_a_message_repeats_a_code_of_ours_or_contradicts_it() -> None:
+    assert not signs.BESIDE_OURS.keys() & CODES.keys()
+
+
 def test_all_phrases_are_of_use() -> None:
     phrases = [(name, phrase) for name, some in PHRASES for phrase in some]
     assert [phrase for _, phrase in phrases if phrase != phrase.lower()] == []
