@@ -47,7 +47,7 @@ def configured(service: Settings, database: Database) -> Iterator[None]:
 
 
 def play(simulator: Simulator, *faults: Fault) -> None:
-    simulator.play(Script(rules=[Rule("Work number", faults)]))
+    simulator.play(Script(rules=[Rule("Work number", faults)], retry_after=0.02))
 
 
 def types(database: Database, job_id: str = "000") -> list[str]:

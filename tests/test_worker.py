@@ -64,9 +64,9 @@ def import_samples(database: Database) -> None:
 
 
 def play(simulator: Simulator, faults: dict[str, Any], **script: Any) -> None:
-    """Faults by the text that a request must contain."""
+    """Faults by the text that a request must contain; a rate limit asks for no wait worth a test's time."""
     rules = [Rule(match, [names] if isinstance(names, str) else names) for match, names in faults.items()]
-    simulator.play(Script(rules=rules, **script))
+    simulator.play(Script(rules=rules, **{"retry_after": 0.02, **script}))
 
 
 def called_attempts(database: Database) -> list[str]:
