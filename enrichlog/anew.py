@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 
 from enrichlog.enrichment import Enrichment
-from enrichlog.scope import Basis, Scope, tried_anew
+from enrichlog.scope import Basis, Scope, is_any_anew, tried_anew
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status
 
@@ -17,18 +17,15 @@ def with_failures_anew(database: Database, scope: Scope, enrichment: Enrichment,
 
     Nothing is requested: what the run does not come to stays as it was, failed on what it rested on.
     """
-    query = select(enrichment_status.c.stream_id).where(*_anew(enrichment, scope, max_attempts)).limit(1)
-    return replace(scope, basis=_basis(enrichment)) if database.page(query) else scope
+    with_basis = replace(scope, basis=_basis(enrichment))
+    with database.read() as connection:
+        return with_basis if is_any_anew(connection, enrichment.name, with_basis, max_attempts) else scope
 
 
 def count_anew(database: Database, scope: Scope, enrichment: Enrichment, max_attempts: int) -> int:
     """How many such failures there are."""
-    query = select(func.count()).select_from(enrichment_status).where(*_anew(enrichment, scope, max_attempts))
-    return database.count(query)
-
-
-def _anew(enrichment: Enrichment, scope: Scope, max_attempts: int) -> tuple[ColumnElement[bool], ...]:
-    return tried_anew(enrichment.name, _basis(enrichment), scope.horizon, max_attempts)
+    conditions = tried_anew(enrichment.name, _basis(enrichment), scope.horizon, max_attempts)
+    return database.count(select(func.count()).select_from(enrichment_status).where(*conditions))
 
 
 def _basis(enrichment: Enrichment) -> Basis:

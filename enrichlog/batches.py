@@ -16,12 +16,12 @@ from enrichlog.targets import PAGE
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import BatchCancelled, EnrichmentRequested
-from eventlog.log import Proposal, Recorded, append, read_page, read_stream, recorded
+from eventlog.log import Proposal, Recorded, read_page, read_stream, recorded
 from eventlog.schema import events
 from eventlog.streams import split_stream, stream_of
 from projections.batches import STREAMS, batches
 from projections.enrichment_status import enrichment_status
-from projections.inline import InlineReadModels
+from projections.inline import append_together
 from projections.status import Status, fold
 
 Fate = Literal["recovered", "failed_the_same_way", "failed_differently", "not_yet", "withdrawn"]
@@ -187,8 +187,7 @@ def _waiting(batch: str, after: str) -> Select[Any]:
 
 def _append(database: Database, proposals: Sequence[Proposal]) -> int:
     """How many of these were appended; the others have moved on."""
-    with database.write() as connection:
-        outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    outcomes = append_together(database, proposals)
     return sum(not isinstance(outcome, Conflict) for outcome in outcomes)
 
 

@@ -14,13 +14,12 @@ from enrichlog.errors import advice_of
 from enrichlog.exceptions import UnknownBreaker
 from enrichlog.moments import told_moment
 from eventlog.database import Database
-from eventlog.errors import Conflict
 from eventlog.events import BreakerSet, iso
-from eventlog.log import Proposal, append, read_page
+from eventlog.log import Proposal, read_page
 from eventlog.schema import events
 from eventlog.streams import join
 from projections.breaker import Breaker, breaker, breaker_id, find_breaker, projection
-from projections.inline import InlineReadModels
+from projections.inline import append_all
 
 
 class NamedBreaker(NamedTuple):
@@ -114,9 +113,7 @@ def set_by_hand(
     )  # fmt: skip
     proposal = Proposal(join("$breaker", breaker_id(*place)), event, str(uuid.uuid4()))
     with database.write() as connection:
-        (outcome,) = append(connection, database.dialect, [proposal], InlineReadModels(database.dialect))
-    if isinstance(outcome, Conflict):
-        raise outcome
+        append_all(connection, database.dialect, [proposal])
     return SetByHand(_known(database, place)._replace(reason=reason))
 
 

@@ -21,13 +21,13 @@ from enrichlog.scope import Scope, is_any_anew, is_any_due, orphaned, scope_bran
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.dialects import Dialect
-from eventlog.errors import Conflict, HeldBack
+from eventlog.errors import HeldBack
 from eventlog.events import EnrichmentRequested, EnrichmentStarted
-from eventlog.log import Proposal, append, recorded
+from eventlog.log import Proposal, recorded
 from eventlog.schema import events
 from projections.breaker import Breaker, find_breaker
 from projections.enrichment_status import enrichment_status
-from projections.inline import InlineReadModels
+from projections.inline import append_all
 from projections.status import BASIS
 
 LEASE_MARGIN_SECONDS = 60
@@ -223,11 +223,5 @@ def _append(connection: Connection, database: Database, proposals: Sequence[Prop
     """Append under the locks that picking took, and return the positions of starts; a conflict would be a defect."""
     if not proposals:
         return []
-    positions = []
-    outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
-    for proposal, outcome in zip(proposals, outcomes, strict=True):
-        if isinstance(outcome, Conflict):
-            raise outcome
-        if isinstance(proposal.event, EnrichmentStarted):
-            positions.append(outcome.position)
-    return positions
+    acknowledged = append_all(connection, database.dialect, proposals)
+    return [one.position for one in acknowledged if one.type == EnrichmentStarted.__name__]

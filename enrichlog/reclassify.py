@@ -15,11 +15,11 @@ from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentFailed, FailureReclassified
-from eventlog.log import Proposal, append, read_page
+from eventlog.log import Proposal, read_page
 from eventlog.schema import events
 from eventlog.streams import bounds
 from projections.enrichment_status import enrichment_status
-from projections.inline import InlineReadModels
+from projections.inline import append_together
 
 PAGE = 1_000
 EXAMPLES = 5
@@ -176,6 +176,5 @@ def _append(database: Database, reread: Sequence[Reread]) -> set[str]:
     ]
     if not proposals:
         return set()
-    with database.write() as connection:
-        outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    outcomes = append_together(database, proposals)
     return {p.stream_id for p, outcome in zip(proposals, outcomes, strict=True) if isinstance(outcome, Conflict)}

@@ -17,10 +17,10 @@ from enrichlog.targets import IN_FLIGHT, PAGE
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentDismissed, EnrichmentRequested, Event
-from eventlog.log import Proposal, append
+from eventlog.log import Proposal
 from eventlog.streams import join, stream_of
 from projections.enrichment_status import enrichment_status
-from projections.inline import InlineReadModels
+from projections.inline import append_together
 
 _MOVED_ON = "it has moved on just now; look at it again"
 
@@ -92,8 +92,7 @@ def _append(
     database: Database, enrichment: str, page: Sequence[str], event: Event, ruled: Ruled, known: dict[str, Any]
 ) -> None:
     proposals = [Proposal(stream_of(enrichment, one), event, str(uuid.uuid4()), known[one].version) for one in page]
-    with database.write() as connection:
-        outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    outcomes = append_together(database, proposals)
     for job_id, outcome in zip(page, outcomes, strict=True):
         if isinstance(outcome, Conflict):
             ruled.left[job_id] = _MOVED_ON

@@ -15,10 +15,10 @@ from enrichlog.targets import Target, choose, scope_of
 from eventlog.database import Database
 from eventlog.errors import Conflict, HeldBack
 from eventlog.events import EnrichmentStarted
-from eventlog.log import Recorded, append, read_page
+from eventlog.log import Recorded, read_page
 from eventlog.schema import events
 from eventlog.streams import stream_of
-from projections.inline import InlineReadModels
+from projections.inline import append_all
 
 OVERTAKEN = "no attempt could begin: another worker took the posting, or its workers died too often"
 
@@ -76,11 +76,9 @@ def fail_without_description(database: Database, settings: Settings, name: str, 
 def record_pair(database: Database, stream_id: str, start: EnrichmentStarted, end: End) -> str:
     """Append an attempt that has ended already; returns the event id of its end. Raises `Conflict`."""
     started = Started(stream_id, start)
-    pair, inline = [start_proposal(started), end_proposal(started, end)], InlineReadModels(database.dialect)
+    pair = [start_proposal(started), end_proposal(started, end)]
     with database.write() as connection:
-        for outcome in append(connection, database.dialect, pair, inline):
-            if isinstance(outcome, Conflict):
-                raise outcome
+        append_all(connection, database.dialect, pair)
     return pair[1].event_id
 
 

@@ -17,10 +17,10 @@ from enrichlog.scope import Scope
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentRequested
-from eventlog.log import Proposal, append
+from eventlog.log import Proposal
 from eventlog.streams import stream_of
 from projections.enrichment_status import enrichment_status
-from projections.inline import InlineReadModels
+from projections.inline import append_together
 
 PAGE = 500
 """Postings are requested so many at a time."""
@@ -79,8 +79,7 @@ def request_page(
     proposals = [
         Proposal(stream_of(enrichment, target.job_id), event, str(uuid.uuid4()), target.version) for target in targets
     ]
-    with database.write() as connection:
-        outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    outcomes = append_together(database, proposals)
     pairs = zip(targets, outcomes, strict=True)
     return [target.job_id for target, outcome in pairs if isinstance(outcome, Conflict)]
 

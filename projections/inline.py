@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
+from eventlog.database import Database
 from eventlog.dialects import Dialect
+from eventlog.errors import Conflict
 from eventlog.events import EnrichmentRequested, Event
-from eventlog.log import Decided, Proposal, Recorded, recorded
+from eventlog.log import Appended, Decided, Outcome, Proposal, Recorded, append, recorded
 from eventlog.schema import events
 from eventlog.streams import is_operational
 from projections import enrichment_status as status_model
@@ -39,6 +41,22 @@ class InlineReadModels:
         marked = status_model.marked(connection, streams)
         unshown, trouble = _fold_from_log(connection, marked), outage.before(connection, proposals)
         return HeldStreams(self._dialect, statuses, streams, unshown, trouble)
+
+
+def append_together(database: Database, proposals: Sequence[Proposal]) -> list[Outcome]:
+    """Append in a transaction of their own, with the read models: each has its outcome, a `Conflict` among them."""
+    with database.write() as connection:
+        return append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+
+
+def append_all(connection: Connection, dialect: Dialect, proposals: Sequence[Proposal]) -> list[Appended]:
+    """Append all of them, with the read models, or none. Raises the first `Conflict`: the caller's transaction ends."""
+    acknowledged = []
+    for outcome in append(connection, dialect, proposals, InlineReadModels(dialect)):
+        if isinstance(outcome, Conflict):
+            raise outcome
+        acknowledged.append(outcome)
+    return acknowledged
 
 
 def _fold_from_log(connection: Connection, streams: set[str]) -> dict[str, Enriched]:
