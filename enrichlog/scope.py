@@ -90,9 +90,7 @@ def scope_branches(
     pending, due = IS_PENDING, status.due_at <= scope.horizon
     ours = and_(status.enrichment == enrichment, HAS_POSTING)
     if scope.job_ids is not None:
-        free = status.state != "running" if scope.why == "force" else or_(pending, _may_be_retried())
-        one_by_one = true() if scope.is_second_round else status.deaths == 0
-        return [and_(ours, status.job_id.in_(names), free, one_by_one)]
+        return [and_(ours, status.job_id.in_(names), *_may_be_named(scope))]
     ours = and_(ours, status.deaths > 0 if alone else status.deaths == 0)
     if scope.batch is not None:
         return [and_(ours, pending, status.batch == scope.batch)]
@@ -156,6 +154,13 @@ def orphaned(enrichment: str, now: datetime, names: tuple[str, ...] | None = Non
     status = enrichment_status.c
     named = true() if names is None else status.job_id.in_(names)
     return and_(status.enrichment == enrichment, IS_RUNNING, status.due_at <= now, named)
+
+
+def _may_be_named(scope: Scope) -> tuple[ColumnElement[bool], ...]:
+    """Which of the postings that are named are taken in this round."""
+    status = enrichment_status.c
+    free = status.state != "running" if scope.why == "force" else or_(IS_PENDING, _may_be_retried())
+    return free, true() if scope.is_second_round else status.deaths == 0
 
 
 def _may_be_retried() -> ColumnElement[bool]:

@@ -38,27 +38,9 @@ def run(
 
     What the database raises is raised again, after what was done until then, if anything, is told.
     """
-    started, due = time.monotonic(), count_due(database, enrichment.name, scope, settings.max_attempts)
+    started = time.monotonic()
     budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
-    so_far, failure = Run(), None
-    with terminal.progress(min(due, limit or due), quiet=as_json or not due) as notice:
-
-        def watch(claim: Claim, end: End, run: Run) -> None:
-            nonlocal so_far
-            so_far = run
-            notice(claim, end, run)
-
-        try:
-            so_far = perform(
-                database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=watch, signals=True,
-                patient=scope.job_ids is None,  # whoever names postings is there, and can close it
-            )  # fmt: skip
-            so_far.stopped = so_far.stopped or why_cancelled(database, scope.batch)
-            if budget is not None and so_far.stopped and not so_far.done:
-                too_dear = why_none_fits(database, settings, enrichment, scope, budget)
-                so_far.stopped = " ".join(filter(None, (so_far.stopped, too_dear)))
-        except EnrichlogError as error:
-            failure = error
+    so_far, failure = _watched(settings, database, enrichment, scope, limit, budget, quiet=as_json)
     seconds = time.monotonic() - started
     if failure is not None:
         so_far.stopped = so_far.stopped or redact(str(failure))
@@ -78,6 +60,33 @@ def run(
     if scope.job_ids is not None and _is_refused(so_far, left):
         return STOPPED
     return _exit_code(so_far, fail_on_error=fail_on_error)
+
+
+def _watched(
+    settings: Settings, database: Database, enrichment: Enrichment, scope: Scope, limit: int | None,
+    budget: int | None, *, quiet: bool,
+) -> tuple[Run, EnrichlogError | None]:  # fmt: skip
+    """Work through a scope under a live bar; what was done, and what ended it early if that was an error."""
+    due, so_far = count_due(database, enrichment.name, scope, settings.max_attempts), Run()
+    with terminal.progress(min(due, limit or due), quiet=quiet or not due) as notice:
+
+        def watch(claim: Claim, end: End, run: Run) -> None:
+            nonlocal so_far
+            so_far = run
+            notice(claim, end, run)
+
+        try:
+            so_far = perform(
+                database, settings, enrichment, scope, limit=limit, max_cost=budget, notice=watch, signals=True,
+                patient=scope.job_ids is None,  # whoever names postings is there, and can close it
+            )  # fmt: skip
+            so_far.stopped = so_far.stopped or why_cancelled(database, scope.batch)
+            if budget is not None and so_far.stopped and not so_far.done:
+                too_dear = why_none_fits(database, settings, enrichment, scope, budget)
+                so_far.stopped = " ".join(filter(None, (so_far.stopped, too_dear)))
+        except EnrichlogError as error:
+            return so_far, error
+    return so_far, None
 
 
 def _tell(
