@@ -8,22 +8,24 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 from sqlalchemy.exc import DBAPIError
 
 from enrichlog import attempt
 from enrichlog.actor import actor
 from enrichlog.attempt import Started, start_proposal
 from enrichlog.enrichment import Enrichment, Request, request_for
+from enrichlog.limits import Limited
+from enrichlog.orphans import close_orphans
 from enrichlog.outcome import Outcome
 from enrichlog.postings import Posting, load_postings
 from enrichlog.scope import Scope, is_any_anew, is_any_due, orphaned, scope_branches
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.dialects import Dialect
-from eventlog.errors import HeldBack
+from eventlog.errors import DatabaseBusy, DatabaseUnavailable, EnrichlogError, HeldBack
 from eventlog.events import EnrichmentRequested, EnrichmentStarted
-from eventlog.log import Proposal, recorded
+from eventlog.log import Proposal
 from eventlog.schema import events
 from projections.breaker import Breaker, find_breaker
 from projections.enrichment_status import enrichment_status
@@ -32,8 +34,6 @@ from projections.status import BASIS
 
 LEASE_MARGIN_SECONDS = 60
 """A lease outlives the call's own deadline, so that no heartbeat is needed."""
-
-LEASE_RAN_OUT = "The worker {worker} did not come back before its lease ran out"
 
 
 class Claim(NamedTuple):
@@ -52,8 +52,10 @@ class Claim(NamedTuple):
 class Claims(NamedTuple):
     """What one claim took, and the scope of the next; `unaffordable` when it took no more for want of money.
 
-    `held` is the breaker when it lets nothing through. `put_aside` counts the postings that were met and not begun:
-    attempts whose worker died, which are closed and run alone later, and postings that have just been deleted.
+    `held` is the breaker when it lets nothing through, `limited` a limit that does not. `put_aside` counts the postings
+    that were met and not begun: attempts whose worker died, which are closed and run alone later, and postings that
+    have just been deleted. `away` is why the database could not be reached; when the connection broke as the claim was
+    committed, `unsure` is what it took, if it did.
     """
 
     taken: list[Claim]
@@ -61,6 +63,9 @@ class Claims(NamedTuple):
     unaffordable: bool = False
     put_aside: int = 0
     held: Breaker | None = None
+    limited: Limited | None = None
+    away: EnrichlogError | None = None
+    unsure: Claims | None = None
 
     @property
     def found(self) -> bool:
@@ -76,14 +81,28 @@ def claim(
 
     `money` (micro-dollars) is what their calls together may cost at the most. `alone`: one posting on which a worker
     died, which nothing else may run beside. Attempts whose lease ran out are closed on the way. Where the breaker is
-    open for a probe, one posting is claimed as that.
+    open for a probe, one posting is claimed as that. What a broken connection leaves open is told by `has_begun`.
     """
+    made: Claims | None = None
     try:
         with database.write() as connection:
-            return _claim(connection, database, settings, enrichment, scope, worker, limit, money, alone=alone)
+            made = _claim(connection, database, settings, enrichment, scope, worker, limit, money, alone=alone)
     except HeldBack:  # it has opened, or someone else's probe has begun, since we looked
-        with database.read() as connection:
-            return Claims([], scope, held=find_breaker(connection, *enrichment.called))
+        return Claims([], scope, held=_find_breaker(database, enrichment))
+    except (DatabaseBusy, DatabaseUnavailable) as away:
+        return Claims([], scope, away=away, unsure=made if made and made.taken else None)
+    return made
+
+
+def has_begun(database: Database, claims: Claims) -> bool:
+    """Whether a claim was committed although nobody heard of it: all of its starts stand in the log, or none."""
+    event_id = start_proposal(claims.taken[0].started).event_id
+    return bool(database.page(select(events.c.position).where(events.c.event_id == event_id)))
+
+
+def _find_breaker(database: Database, enrichment: Enrichment) -> Breaker:
+    with database.read() as connection:
+        return find_breaker(connection, *enrichment.called)
 
 
 def _claim(
@@ -92,7 +111,7 @@ def _claim(
 ) -> Claims:  # fmt: skip
     now, breaker = database.dialect.clock(connection), find_breaker(connection, *enrichment.called)
     if not breaker.is_free(now):
-        closed = _close_orphans(connection, orphaned(enrichment.name, now), limit)
+        closed = close_orphans(connection, orphaned(enrichment.name, now), limit)
         _append(connection, database, closed)
         is_held = is_any_due(connection, enrichment.name, scope, now, settings.max_attempts)
         return Claims([], scope, held=breaker if is_held else None, put_aside=len(closed))
@@ -105,7 +124,7 @@ def _claim(
     else:
         picked = _in_turn(_pick(connection, branches, limit), names)
     met = orphaned(enrichment.name, now, None if scope.job_ids is None else names)
-    closed = _close_orphans(connection, met, limit - len(picked))
+    closed = close_orphans(connection, met, limit - len(picked))
     postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
     wanted = [row for row in picked if row.job_id in postings]
     prepared = [_prepare(settings, enrichment, scope, row, postings[row.job_id], worker, probe=probe) for row in wanted]
@@ -200,23 +219,6 @@ def _begin(scope: Scope, row: Row[Any], started: Started) -> list[Proposal]:
     event = EnrichmentRequested(why=scope.why, actor=actor(), batch=scope.batch)
     event_id = uuid.uuid5(uuid.UUID(started.event.attempt_id), "request")
     return [Proposal(started.stream_id, event, str(event_id)), start_proposal(started)]
-
-
-def _close_orphans(connection: Connection, orphaned: ColumnElement[bool], limit: int) -> list[Proposal]:
-    """The ends of attempts whose workers did not come back; their postings run alone after that, if at all."""
-    return [_close_orphan(connection, row) for row in _pick(connection, [orphaned], limit)]
-
-
-def _close_orphan(connection: Connection, row: Row[Any]) -> Proposal:
-    """The end of an attempt whose worker did not come back; should its own still come, that will be a late result."""
-    starts = and_(events.c.stream_id == row.stream_id, events.c.type == EnrichmentStarted.__name__)
-    found = connection.execute(select(events).where(starts).order_by(events.c.version.desc()).limit(1)).one()
-    facts = recorded(found._mapping).facts
-    known = EnrichmentStarted.model_fields.keys() - {"occurred_at"}  # the attempt is closed now, not when it began
-    event = EnrichmentStarted.model_validate({name: facts[name] for name in known & facts.keys()})
-    message = LEASE_RAN_OUT.format(worker=row.worker)
-    closed = attempt.interrupted(Started(row.stream_id, event, position=found.position), message, worker_died=True)
-    return Proposal(row.stream_id, closed, str(uuid.uuid5(uuid.UUID(event.attempt_id), "lease ran out")))
 
 
 def _append(connection: Connection, database: Database, proposals: Sequence[Proposal]) -> list[int]:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from enrichlog.breakers import why_held
 from enrichlog.exceptions import NothingRequested
+from enrichlog.limits import Limited
 from enrichlog.moments import told_moment
 from eventlog.database import Database
 from projections.breaker import Breaker, find_breaker
@@ -24,11 +25,18 @@ TOLD_FROM_SECONDS = 5.0
 """Shorter waits are not worth a word."""
 
 
-class Patience:
-    """What one run bears: waits that the provider asks for always, an open breaker's cooldown if it is told to."""
+LOOK_SECONDS = 5.0
+"""How often a daemon looks whether it may go on: a person may close the breaker, or raise a limit, at any time."""
 
-    def __init__(self, *, waits_for_probe: bool) -> None:
-        self._waits_for_probe = waits_for_probe
+
+class Patience:
+    """What one worker bears: waits that the provider asks for always, an open breaker's cooldown if it is told to.
+
+    One that `is_endless` bears everything, and looks again and again.
+    """
+
+    def __init__(self, *, waits_for_probe: bool, is_endless: bool = False) -> None:
+        self._waits_for_probe, self._is_endless = waits_for_probe, is_endless
         self._told: datetime | None = None
         self._waited: tuple[datetime | None, datetime | None] | None = None
 
@@ -38,12 +46,22 @@ class Patience:
         Each longer wait is told once.
         """
         free_at, seconds = breaker.free_at(now), _seconds(breaker, now)
-        if seconds > PATIENCE_SECONDS or (breaker.state != "closed" and not self._bears(breaker)):
+        is_borne = seconds <= PATIENCE_SECONDS and (breaker.state == "closed" or self._bears(breaker))
+        if not is_borne and not self._is_endless:
             return None
-        if self._told != free_at and seconds >= TOLD_FROM_SECONDS:
-            logger.warning("%s Waiting.", why_held(breaker, now))
-        self._told = free_at
-        return seconds
+        return self._told_once(free_at, seconds, why_held(breaker, now))
+
+    def seconds_under(self, limit: Limited, now: datetime) -> float | None:
+        """The same for a limit that lets nothing begin: one of a rate passes, one of money ends a run."""
+        if limit.unit == "microdollars" and not self._is_endless:
+            return None
+        return self._told_once(limit.until, max(0.0, (limit.until - now).total_seconds()), limit.why)
+
+    def _told_once(self, until: datetime | None, seconds: float, why: str) -> float:
+        if self._told != until and seconds >= TOLD_FROM_SECONDS:
+            logger.warning("%s Waiting.", why)
+        self._told = until
+        return min(seconds, LOOK_SECONDS) if self._is_endless else seconds
 
     def _bears(self, breaker: Breaker) -> bool:
         """Whether this opening is one to wait for: not once a probe, whoever's, has found the provider as it was."""

@@ -8,8 +8,9 @@ import signal
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from enrichlog.course import for_ever, to_the_end
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import InvalidSetting, MissingApiKey
 from enrichlog.postings import find_deleted
@@ -21,9 +22,13 @@ from eventlog.database import Database
 from projections.reconcile import PROJECTIONS, not_shown, reconcile
 from projections.users_table import DELETED, LOCKED
 
+if TYPE_CHECKING:
+    from enrichlog.llm import Client
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+DRAINING = (signal.SIGINT, signal.SIGTERM)
 NO_KEY = "none"  # a server of one's own may need none; the SDK refuses an empty one
 
 
@@ -84,14 +89,11 @@ async def _perform(
     database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, limit: int | None,
     max_cost: int | None, notice: Notice, patient: bool, signals: bool,
 ) -> Run:  # fmt: skip
-    from enrichlog.llm import Client  # the SDK takes a second to import: only when something is asked
-
-    key = require_key(settings)
-    deadline, connections = settings.deadline_seconds, settings.concurrency
-    async with Client(enrichment.server, key or NO_KEY, deadline=deadline, connections=connections) as client:
+    async with _client(settings, enrichment) as client:
         worker = Worker(
-            database, settings, enrichment, client, limit=limit, max_cost=max_cost, notice=notice, patient=patient
-        )
+            database, settings, enrichment, client, limit=limit, max_cost=max_cost, notice=notice,
+            course=to_the_end(patient=patient),
+        )  # fmt: skip
         if signals:
             _drain_on_signals(worker)
         run = await worker.work(scope)
@@ -99,20 +101,63 @@ async def _perform(
     return run
 
 
+def serve(
+    database: Database, settings: Settings, enrichment: Enrichment, *, name: str, poll_seconds: float,
+    grace_seconds: float = GRACE_SECONDS, notice: Notice = lambda claim, end, run: None,
+    watch: Callable[[Worker], None] = lambda worker: None, signals: bool = False,
+) -> Run:  # fmt: skip
+    """Work for ever on what is due, new or due again, and return what was done once a signal, or `stop`, ends it.
+
+    `watch` is given the worker before it begins. `poll_seconds`: how often it looks when there is nothing to do.
+    Raises what keeps it from recording, except for a database that is away: that is waited for.
+    """
+    return run_anywhere(
+        _serve(database, settings, enrichment, name, poll_seconds, grace_seconds, notice, watch, signals)
+    )
+
+
+async def _serve(
+    database: Database, settings: Settings, enrichment: Enrichment, name: str, poll_seconds: float,
+    grace_seconds: float, notice: Notice, watch: Callable[[Worker], None], signals: bool,
+) -> Run:  # fmt: skip
+    async with _client(settings, enrichment) as client:
+        course = for_ever(database, settings, enrichment, poll_seconds)
+        worker = Worker(
+            database, settings, enrichment, client, notice=notice, course=course, name=name,
+            grace_seconds=grace_seconds,
+        )  # fmt: skip
+        watch(worker)
+        if signals:
+            _drain_on_signals(worker)
+        return await worker.work(Scope(database.now()))
+
+
+def _client(settings: Settings, enrichment: Enrichment) -> Client:
+    from enrichlog.llm import Client  # the SDK takes a second to import: only when something is asked
+
+    key = require_key(settings)
+    return Client(
+        enrichment.server, key or NO_KEY, deadline=settings.deadline_seconds, connections=settings.concurrency
+    )
+
+
 def _drain_on_signals(worker: Worker) -> None:
+    """Drain at the first signal, close what runs at the second; the next one is nobody's to handle any more."""
     loop = asyncio.get_running_loop()
 
     def drain(number: int) -> None:
         if worker.run.signal is not None:
             worker.abandon()
+            for one in DRAINING:
+                loop.remove_signal_handler(one)
         else:
             logger.warning(
-                "Ending: open calls have %g s to finish; a second signal closes them at once.", GRACE_SECONDS
+                "Ending: open calls have %g s to finish; a second signal closes them at once.", worker.grace_seconds
             )
         worker.run.signal = number
         worker.stop(f"Ended by {signal.Signals(number).name}.")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in DRAINING:
         with suppress(NotImplementedError):  # Windows: there Ctrl-C cancels the run, which drains it as well
             loop.add_signal_handler(number, drain, number)
 

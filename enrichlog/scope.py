@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
@@ -136,7 +137,15 @@ def is_any_due(connection: Connection, enrichment: str, scope: Scope, now: datet
     if scope.job_ids is not None:
         return not scope.is_exhausted
     branches = scope_branches(enrichment, scope, now, max_attempts)
-    branches += scope_branches(enrichment, scope, now, max_attempts, alone=True)
+    return _is_any(connection, branches) or is_any_suspect(connection, enrichment, scope, now, max_attempts)
+
+
+def is_any_suspect(connection: Connection, enrichment: str, scope: Scope, now: datetime, max_attempts: int) -> bool:
+    """Whether a posting on which a worker died is due in this scope, which names none."""
+    return _is_any(connection, scope_branches(enrichment, scope, now, max_attempts, alone=True))
+
+
+def _is_any(connection: Connection, branches: Iterable[ColumnElement[bool]]) -> bool:
     queries = (select(enrichment_status.c.stream_id).where(branch).limit(1) for branch in branches)
     return any(connection.execute(query).first() for query in queries)
 

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import socket
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
 
-from enrichlog import attempt
-from enrichlog.attempt import End, end_proposal
 from enrichlog.breakers import why_held
-from enrichlog.claims import Claim, Claims, claim, lease_seconds
+from enrichlog.calls import Asks, Calls, steady_seconds
+from enrichlog.claims import Claims, claim, has_begun
+from enrichlog.course import Course, to_the_end
 from enrichlog.enrichment import Enrichment
-from enrichlog.exceptions import NotRecorded
-from enrichlog.outcome import Failed, Outcome, defect, judge
-from enrichlog.patience import Patience
+from enrichlog.limits import Limited
 from enrichlog.progress import Notice, Run
-from enrichlog.reply import Api, Reply
-from enrichlog.scope import Scope, is_any_due
+from enrichlog.scope import Scope, is_any_due, is_any_suspect
 from enrichlog.settings import Settings
 from eventlog.database import Database
-from eventlog.errors import EnrichlogError
-from eventlog.events import EnrichmentFailed, EnrichmentLateResult, EnrichmentStarted
+from eventlog.errors import DatabaseBusy, DatabaseUnavailable, EnrichlogError
 from eventlog.recorder import Recorder
 from eventlog.redaction import redact
 from projections.breaker import Breaker
@@ -39,94 +36,148 @@ CLAIM_TOGETHER = 10
 LOOKS, LOOK_SECONDS = 10, 0.5
 """How often, and after which pause, a run looks again for what is due and held by another program just then."""
 
-LEASE_RESERVE_SECONDS = 30.0
-"""No call begins unless its lease outlives the call's deadline by this."""
+SUSPECTS_SECONDS = 60.0
+"""A worker that is never idle gives postings on which a worker died a turn after so long, and for no longer."""
 
 GRACE_SECONDS = 10.0
-SHUT_DOWN = "The run was stopped before the answer came"
-NOT_BEGUN = "The run was stopped before the call was begun"
-TOO_LATE = "The call was not begun: too little of the lease was left"
+
+HOLDING_LOOK_SECONDS = 0.5
+
+DRAIN_SECONDS, HURRY_SECONDS = 10.0, 2.0
+"""How long a daemon that drains holds what a database that is away cannot take; and after a second signal."""
 
 
-class Asks(Protocol):
-    """What the worker needs of a client."""
+EPOCH = datetime.fromtimestamp(0, UTC)
+State = Literal["idle", "working", "waiting", "away", "draining"]
 
-    async def ask(self, api: Api, body: dict[str, object], attempt_id: str) -> Reply:
-        """Send one request."""
-        ...
+
+class Standing(NamedTuple):
+    """How a worker is at this moment: what it does, how many attempts are in flight, and `why` it waits."""
+
+    state: State
+    in_flight: int
+    why: str | None = None
 
 
 class Worker:
-    """Takes what is in a scope, a number of calls at a time, until nothing is left of it.
+    """Takes what is in a scope, a number of calls at a time, until nothing is left of it, or for ever: see `Course`.
 
-    `stop` ends it early: nothing more is claimed; after a person's stop what runs has a grace to finish and is closed
-    as interrupted then. `limit` bounds the postings taken, `max_cost` (micro-dollars) what is spent: what a running
-    call may cost at the most is reserved. A posting on which a worker died runs alone, after all others. A wait that
-    the provider asks for is waited for; where the breaker is open the run ends, unless it is `patient`: then it waits
-    until a probe may go out, and ends when that fails. Raises `UnknownPrice` for a limit of money that cannot be kept.
+    `stop` ends it early: nothing more is claimed; after a person's stop what runs has `grace_seconds` to finish and is
+    closed as interrupted then. `limit` bounds the postings taken, `max_cost` (micro-dollars) what is spent: what a
+    running call may cost at the most is reserved. A posting on which a worker died runs alone, after all others. A wait
+    that the provider asks for is waited for. While the database is away nothing is claimed, and before anything is
+    claimed after that, what is held is recorded. Raises `UnknownPrice` for a limit of money that cannot be kept.
     """
 
     def __init__(
         self, database: Database, settings: Settings, enrichment: Enrichment, client: Asks, *,
         limit: int | None = None, max_cost: int | None = None, notice: Notice = lambda claim, end, run: None,
-        patient: bool = False, monotonic: Callable[[], float] = time.monotonic,
+        course: Course | None = None, name: str | None = None, grace_seconds: float | None = None,
+        monotonic: Callable[[], float] = steady_seconds,
     ) -> None:  # fmt: skip
         if max_cost is not None:
             enrichment = enrichment.with_bounded_cost()
-        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self.name = name or _name_of_run()
         self.run = Run()
-        self._database, self._settings, self._enrichment, self._client = database, settings, enrichment, client
-        self._left, self._max_cost, self._notice, self._monotonic = limit, max_cost, notice, monotonic
-        self._patience, self._is_alone = Patience(waits_for_probe=patient), False
-        self._running: set[asyncio.Task[None]] = set()
-        self._abandoned = False
-        self._committed = self._looks = 0
-        self._error: EnrichlogError | None = None
-        self._changed = asyncio.Event()
+        self.grace_seconds = GRACE_SECONDS if grace_seconds is None else grace_seconds
+        self._database, self._settings, self._enrichment = database, settings, enrichment
+        self._left, self._max_cost, self._monotonic = limit, max_cost, monotonic
+        self._course = course or to_the_end()
+        self._recorder = Recorder(database, InlineReadModels(database.dialect), self._course.away_seconds)
+        self._calls = Calls(
+            self._recorder, settings, enrichment, client, self.run, notice, self.stop,
+            is_endless=self._course.is_endless, monotonic=monotonic,
+        )  # fmt: skip
+        self._scope = Scope(EPOCH)
+        self._looks = 0
+        self._suspects_at = 0.0
+        self._unsure: tuple[Claims, float] | None = None
+        self._away_since: float | None = None
+        self._why: str | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """How it is now; may be asked in any thread."""
+        in_flight = self._calls.in_flight
+        if self._stopping():
+            return Standing("draining", in_flight, self.run.stopped)
+        if self._away_since is not None or self._recorder.is_holding:
+            return Standing("away", in_flight, self._why or "The database is away.")
+        if self._why is not None:
+            return Standing("waiting", in_flight, self._why)
+        return Standing("working" if in_flight else "idle", in_flight)
 
     def stop(self, why: str) -> None:
         """Claim nothing more. The first reason is the one that is told, without a key that a server may have echoed."""
         self.run.stopped = self.run.stopped or redact(why)
-        self._changed.set()
+        self._calls.wake()
 
     def abandon(self) -> None:
-        """Close what runs as interrupted, without a grace; once, because recording that must not be cancelled too."""
-        running = () if self._abandoned else self._running
-        self._abandoned = True
-        for task in running:
-            task.cancel()
+        """Close what runs as interrupted, without a grace, and hold it not for long should the database be away."""
+        self._recorder.have_patience(HURRY_SECONDS)
+        self._calls.abandon()
 
     async def work(self, scope: Scope) -> Run:
         """Take everything in the scope, then return what was done. Raises what the database raises."""
-        with Recorder(self._database, InlineReadModels(self._database.dialect)) as recorder:
+        self._scope = scope
+        with self._recorder:
             try:
-                while not self._stopping():
-                    idle = not self._running  # before the claim: what ends during it may make room, and free money
-                    claims = await self._take(recorder, scope)
-                    if idle and claims == Claims([], scope):  # nothing else is left, and nothing runs
-                        claims = await self._take(recorder, scope, alone=True)
-                    if claims.held is not None:
-                        await self._wait_for(claims.held)
-                    elif idle and not claims.found and claims.rest == scope:
-                        if await self._is_end(scope, claims):
-                            break
-                    else:
-                        self._looks = 0
-                    scope = claims.rest
-                    await self._room(filling=claims.found or claims.held is not None)
+                while not self._stopping() and await self._step():
+                    pass
             finally:
-                self.run.missed += scope.missed
+                self.run.missed += self._scope.missed
                 await self._finish()
-        if self._error is not None:
-            raise self._error
+        if self._calls.error is not None:
+            raise self._calls.error
         return self.run
 
-    async def _is_end(self, scope: Scope, claims: Claims) -> bool:
+    async def _step(self) -> bool:
+        """Claim once, then wait until it is worth to claim again. Returns whether it ever will be."""
+        try:
+            if self._recorder.is_holding:  # first what is held is recorded, then more may begin
+                await self._calls.change(HOLDING_LOOK_SECONDS)
+                return True
+            await self._settle_unsure(self._begin)
+            await self._calls.room(min(CLAIM_TOGETHER, max(1, self._settings.concurrency // 4)))  # slow calls are left
+            if self._course.is_endless:
+                self._scope = await asyncio.to_thread(self._course.renewed, self._scope)
+                await self._give_suspects_a_turn()
+            before, idle = self._scope, not self._calls.in_flight  # now: what ends meanwhile may make room, free money
+            claims = await self._take()
+            if idle and claims == Claims([], before):  # nothing else is left, and nothing runs
+                claims = await self._take(alone=True)
+            if claims.away is None:
+                self._away_since = None
+                return await self._goes_on(claims, before, idle=idle)
+            away = claims.away
+        except (DatabaseBusy, DatabaseUnavailable) as error:
+            away = error
+        await self._bear(away)
+        return True
+
+    async def _goes_on(self, claims: Claims, before: Scope, *, idle: bool) -> bool:
+        """Wait for what keeps more from beginning; False where nothing is left."""
+        self._why = None
+        if claims.held is not None:
+            await self._wait_for(claims.held)
+        elif claims.limited is not None:
+            await self._wait_under(claims.limited)
+        elif claims.found or claims.rest != before:
+            self._looks = 0
+        elif self._course.poll_seconds is not None:
+            await self._calls.change(self._course.poll_seconds)
+        elif not idle:
+            await self._calls.room(self._settings.concurrency)
+        else:
+            return not await self._is_end(claims)
+        return True
+
+    async def _is_end(self, claims: Claims) -> bool:
         """Whether nothing is left: what others hold just then is waited for a while."""
         if claims.unaffordable:
             self.stop("the limit of money for this run does not allow another call.")
             return True
-        if self._left == 0 or not await asyncio.to_thread(self._is_any_due, scope):
+        if self._left == 0 or not await asyncio.to_thread(self._is_any_due):
             return True
         if self._looks == LOOKS:
             self.stop("another program holds what is due.")
@@ -135,154 +186,117 @@ class Worker:
         await self._sleep(LOOK_SECONDS)
         return False
 
-    def _is_any_due(self, scope: Scope) -> bool:
+    def _is_any_due(self, *, alone: bool = False) -> bool:
         with self._database.read() as connection:
             now = self._database.dialect.clock(connection)
-            return is_any_due(connection, self._enrichment.name, scope, now, self._settings.max_attempts)
+            ask = is_any_suspect if alone else is_any_due
+            return ask(connection, self._enrichment.name, self._scope, now, self._settings.max_attempts)
 
     async def _wait_for(self, breaker: Breaker) -> None:
         """Wait until it is worth to look again whether a call may go out; stop where that is not to be waited for."""
         now = await asyncio.to_thread(self._database.now)
-        seconds = self._patience.seconds(breaker, now)
-        if seconds is None and not self._running:
-            self.stop(why_held(breaker, now))
+        self._why, seconds = why_held(breaker, now), self._course.patience.seconds(breaker, now)
+        if seconds is None and not self._calls.in_flight:
+            self.stop(self._why)
         else:  # of what runs, one may be the probe
             await self._sleep(seconds)
 
     async def _sleep(self, seconds: float | None) -> None:
-        """Wait so long, and no longer than until something ends or the run is to stop."""
-        self._changed.clear()
-        if not self._stopping():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), seconds)
+        """Wait so long, and no longer than until something ends or the worker is to stop."""
+        await self._calls.change(seconds)
 
-    async def _take(self, recorder: Recorder, scope: Scope, *, alone: bool = False) -> Claims:
+    async def _wait_under(self, limit: Limited) -> None:
+        """Wait until more may begin; stop where that is not to be waited for."""
+        now = await asyncio.to_thread(self._database.now)
+        self._why, seconds = limit.why, self._course.patience.seconds_under(limit, now)
+        if seconds is None and not self._calls.in_flight:
+            self.stop(self._why)
+        elif seconds is None:  # what ends may give money back
+            await self._calls.change()
+        else:
+            await self._calls.pause(seconds * random.uniform(1.0, 1.2))  # or all workers would come at once
+
+    async def _bear(self, away: EnrichlogError) -> None:
+        """Wait a little for a database that is away. Raises that error when it has been away for too long."""
+        now, pause = self._monotonic(), random.uniform(0.5, 1.0)
+        if self._away_since is None:
+            self._away_since = now
+            logger.warning("%s Nothing begins until it is back.", away)
+        if now + pause > self._away_since + self._course.away_seconds:
+            raise away
+        self._why = str(away)
+        await self._calls.pause(pause)
+
+    async def _give_suspects_a_turn(self) -> None:
+        """Have those on which a worker died run alone now and then, also in a worker that is never idle."""
+        if self._monotonic() < self._suspects_at:
+            return
+        if await asyncio.to_thread(self._is_any_due, alone=True):
+            until = self._monotonic() + SUSPECTS_SECONDS
+            await self._calls.room(self._settings.concurrency)
+            while self._monotonic() < until and not self._stopping() and (await self._take(alone=True)).taken:
+                await self._calls.room(self._settings.concurrency)
+        self._suspects_at = self._monotonic() + SUSPECTS_SECONDS
+
+    async def _take(self, *, alone: bool = False) -> Claims:
         """Claim as many postings as calls can begin, and begin them; or one, beside which nothing else may run."""
-        limit = self._free() if self._left is None else min(self._free(), self._left)
+        scope, free = self._scope, self._calls.free
+        limit = free if self._left is None else min(free, self._left)
         alone = alone or scope.is_second_round
-        if limit <= 0 or scope.is_exhausted or (alone and self._running):
+        if limit <= 0 or scope.is_exhausted or (alone and self._calls.in_flight):
             return Claims([], scope)
-        money = None if self._max_cost is None else self._max_cost - self._committed
+        money = None if self._max_cost is None else self._max_cost - self._calls.committed
         arguments = (self._database, self._settings, self._enrichment, scope, self.name, limit, money)
         claimed_at = self._monotonic()  # before the claim: the lease cannot have begun earlier
         claiming = asyncio.create_task(asyncio.to_thread(claim, *arguments, alone=alone))
         try:
             claims = await asyncio.shield(claiming)
         except asyncio.CancelledError:  # the thread goes on
-            _release(recorder, (await claiming).taken)
+            claims = await claiming
+            self._calls.release(claims.taken)
+            self._note_unsure(claims, claimed_at)
             raise
+        self._note_unsure(claims, claimed_at)
         if self._stopping():  # since then
-            _release(recorder, claims.taken)
+            self._calls.release(claims.taken)
             return Claims([], scope)
-        self._is_alone = alone and bool(claims.taken)
-        for one in claims.taken:
-            self._committed += one.started.event.reserved_microdollars or 0
-            task = asyncio.create_task(self._attempt(recorder, one, claimed_at))
-            self._running.add(task)
-            task.add_done_callback(self._ended)
-        self._left = None if self._left is None else self._left - len(claims.taken)
+        self._begin(claims, claimed_at, alone=alone)
         return claims
 
-    async def _attempt(self, recorder: Recorder, claimed: Claim, claimed_at: float) -> None:
-        """Ask and record: whatever happens becomes the attempt's end."""
-        end = await self._ask(claimed, claimed_at)
-        try:
-            recorded = await asyncio.wrap_future(recorder.submit(end_proposal(claimed.started, end)))
-        except EnrichlogError as error:  # the outcome could not be recorded: go no further
-            self._error = self._error or error
-            self.stop(str(error))
-            return
-        self._settle(claimed, end)
-        self.run.late += recorded.type == EnrichmentLateResult.__name__
-        self.run.count(end)
-        _log(claimed, end)
-        self._notice(claimed, end, self.run)
+    def _begin(self, claims: Claims, claimed_at: float, *, alone: bool = True) -> None:
+        self._calls.begin(claims.taken, claimed_at, alone=alone)
+        self._left = None if self._left is None else self._left - len(claims.taken)
+        self._scope = claims.rest
 
-    def _settle(self, claimed: Claim, end: End) -> None:
-        """Put what the call cost in the place of what was reserved for it; the reservation stays when nobody knows."""
-        reserved = claimed.started.event.reserved_microdollars or 0
-        unknown = reserved if end.called else 0
-        self._committed += (unknown if end.cost_microdollars is None else end.cost_microdollars) - reserved
+    def _note_unsure(self, claims: Claims, claimed_at: float) -> None:
+        if claims.unsure is not None:
+            self._unsure = claims.unsure, claimed_at
 
-    async def _ask(self, claimed: Claim, claimed_at: float) -> End:
-        started = claimed.started
-        if self._monotonic() - claimed_at + self._settings.deadline_seconds + LEASE_RESERVE_SECONDS > lease_seconds(
-            self._settings
-        ):
-            return attempt.interrupted(started, TOO_LATE, called=False)
-        try:
-            outcome = claimed.outcome or await self._call(claimed)
-            self._stop_if_useless(started.event, outcome.failed)
-            return attempt.end(self._enrichment, started, outcome, self._settings.backoff_base_seconds)
-        except asyncio.CancelledError:
-            return attempt.interrupted(started, SHUT_DOWN)
-        except Exception as error:  # the call may be paid for: a defect of ours or of a user's model is an end too
-            logger.exception("an attempt met a defect", extra=_ids(claimed))
-            return attempt.end(self._enrichment, started, defect(error), self._settings.backoff_base_seconds)
-
-    def _stop_if_useless(self, start: EnrichmentStarted, failed: Failed | None) -> None:
-        """Go no further after what concerns every posting, or when a probe finds the provider as it was."""
-        if failed is not None and (failed.kind.stops or (start.probe and failed.kind.fault == "provider")):
-            self.stop(f"{failed.kind.group}: {failed.message}")
-
-    async def _call(self, claimed: Claim) -> Outcome:
-        enrichment, settings = self._enrichment, self._settings
-        reply = await self._client.ask(enrichment.api, claimed.request.body, claimed.started.event.attempt_id)
-        reply = reply._replace(requested_tokens=claimed.request.input_tokens)
-        return judge(reply, enrichment.api, enrichment.result_model, settings.deadline_seconds, settings.error_codes)
+    async def _settle_unsure(self, begin: Callable[[Claims, float], None]) -> None:
+        """Find out whether a claim was committed as the connection broke, and begin what it took."""
+        if self._unsure is not None:
+            if await asyncio.to_thread(has_begun, self._database, self._unsure[0]):
+                begin(*self._unsure)
+            self._unsure = None
 
     def _stopping(self) -> bool:
         return self.run.stopped is not None
 
-    def _free(self) -> int:
-        return 0 if self._is_alone else self._settings.concurrency - len(self._running)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._is_alone = self._is_alone and bool(self._running)
-        self._changed.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("an attempt ended with a defect", exc_info=error)
-            self._error = self._error or NotRecorded(reason=f"{type(error).__name__}: {error}")
-            self.stop(str(self._error))
-
-    async def _room(self, *, filling: bool) -> None:
-        """Wait until a few calls can begin together; when there was nothing to fill the room with, until all ended."""
-        few = min(CLAIM_TOGETHER, max(1, self._settings.concurrency // 4))  # a slow call must not hold up the others
-        wanted = few if filling else self._settings.concurrency
-        while self._running and self._free() < wanted and not self.run.stopped:
-            self._changed.clear()
-            await self._changed.wait()
-
     async def _finish(self) -> None:
         """Wait for what runs; after a person's stop only for the grace, then close the rest as interrupted."""
+        with suppress(EnrichlogError):  # it stays away: their leases will run out
+            await self._settle_unsure(lambda claims, claimed_at: self._calls.release(claims.taken))
         ours = asyncio.current_task()
-        while self._running:
+
+        def is_told() -> bool:
             told = self.run.signal is not None or (ours is not None and ours.cancelling() > 0)
-            if told:
-                _, unfinished = await asyncio.wait(self._running, timeout=GRACE_SECONDS)
-                if unfinished:
-                    self.abandon()
-            else:  # woken by each end, and by a signal that comes only now
-                self._changed.clear()
-                await self._changed.wait()
+            if told and self._course.is_endless:
+                self._recorder.have_patience(DRAIN_SECONDS)
+            return told
+
+        await self._calls.finish(is_told, self.grace_seconds)
 
 
-def _release(recorder: Recorder, claims: list[Claim]) -> None:
-    """End attempts that nobody will begin, uncounted."""
-    for one in claims:
-        released = attempt.interrupted(one.started, NOT_BEGUN, called=False)
-        recorder.submit(end_proposal(one.started, released))
-
-
-def _ids(claimed: Claim) -> dict[str, str]:
-    """What a log record says beside its message."""
-    return {"job_id": claimed.posting.id, "attempt_id": claimed.started.event.attempt_id}
-
-
-def _log(claimed: Claim, end: End) -> None:
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    told = f"failed, {end.error_type}: {end.message}" if isinstance(end, EnrichmentFailed) else "succeeded"
-    # Redacted here, because a program that imports us has handlers of its own.
-    logger.info("%s: attempt %d %s", claimed.posting.id, end.attempt, redact(told), extra=_ids(claimed))
+def _name_of_run() -> str:
+    """What a run is called in the events: by its machine and process."""
+    return f"{socket.gethostname()}-{os.getpid()}"

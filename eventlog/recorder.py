@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import random
 import threading
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 1_000
 PATIENCE_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 5.0
+"""Between two tries, so that work goes on soon once the database is back."""
 
 _AWAY = (DatabaseBusy, DatabaseUnavailable)
 
@@ -38,6 +41,7 @@ class Recorder:
 
     def __init__(self, database: Database, inline: Inline | None = None, patience: float = PATIENCE_SECONDS) -> None:
         self._database, self._inline, self._patience = database, inline, patience
+        self._holding, self._changed = threading.Event(), threading.Event()
         self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._closing, self._closed = threading.Lock(), False
         self._told: type[Exception] | None = None
@@ -52,6 +56,16 @@ class Recorder:
             self._closed = True
             self._waiting.put(None)
         self._thread.join()
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the database was away at the last try, so that something is held that is not recorded yet."""
+        return self._holding.is_set()
+
+    def have_patience(self, seconds: float) -> None:
+        """Bear a database that is away for so long, from when what is held was first tried; endless is `math.inf`."""
+        self._patience = seconds
+        self._changed.set()
 
     def submit(self, proposal: Proposal) -> Future[Appended]:
         """Have this appended. The future raises `Conflict` or the database's error."""
@@ -89,24 +103,24 @@ class Recorder:
 
     def _commit(self, batch: Sequence[_Submission]) -> None:
         """Append a batch; when something in it is refused, each finds out for itself whether it was meant."""
-        deadline = time.monotonic() + self._patience  # one for the batch, however often it is tried
+        began = time.monotonic()  # one patience for the batch, however often it is tried
         try:
-            outcomes = self._append(batch, deadline)
+            outcomes = self._append(batch, began)
         except _AWAY as away:
             _fail(batch, away)
         except Exception:  # whatever it is: a producer must never wait for an answer that cannot come
-            self._commit_one_by_one(batch, deadline)
+            self._commit_one_by_one(batch, began)
         else:
             _acknowledge(batch, outcomes)
 
-    def _commit_one_by_one(self, batch: Sequence[_Submission], deadline: float) -> None:
+    def _commit_one_by_one(self, batch: Sequence[_Submission], began: float) -> None:
         """Try each alone. One that was alone already is tried a second time.
 
         A UNIQUE constraint fires when somebody else commits the same first: now that is there to be found.
         """
         for number, one in enumerate(batch):
             try:
-                outcomes = self._append([one], deadline)
+                outcomes = self._append([one], began)
             except _AWAY as away:
                 _fail(batch[number:], away)
                 return
@@ -115,27 +129,37 @@ class Recorder:
             else:
                 _acknowledge([one], outcomes)
 
-    def _append(self, batch: Sequence[_Submission], deadline: float) -> list[Outcome]:
+    def _append(self, batch: Sequence[_Submission], began: float) -> list[Outcome]:
         """Append in one transaction; a database that is busy or away is tried again with a jittered wait."""
         proposals, pause = [one.proposal for one in batch], 0.05
-        while True:
-            try:
-                with self._database.write() as connection:
-                    outcomes = append(connection, self._database.dialect, proposals, self._inline)
-            except _AWAY as away:
-                if time.monotonic() + pause > deadline:
-                    raise
-                self._tell(away)
-                time.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, 5.0)
-            else:
-                self._told = None
-                return outcomes
+        try:
+            while True:
+                try:
+                    with self._database.write() as connection:
+                        outcomes = append(connection, self._database.dialect, proposals, self._inline)
+                except _AWAY as away:
+                    if time.monotonic() + pause > began + self._patience:
+                        raise
+                    self._tell(away)
+                    self._wait(pause * random.uniform(0.5, 1.0))
+                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                else:
+                    self._told = None
+                    return outcomes
+        finally:
+            self._holding.clear()
+
+    def _wait(self, seconds: float) -> None:
+        """Wait with what is held, unless the patience is another by now."""
+        self._holding.set()
+        if self._changed.wait(seconds):
+            self._changed.clear()
 
     def _tell(self, away: Exception) -> None:
         """Warn once for each time that the database is away; its words may differ at every try."""
         if type(away) is not self._told:
-            logger.warning("%s Trying again for %g s.", away, self._patience)
+            bound = "" if math.isinf(self._patience) else f" for {self._patience:g} s"
+            logger.warning("%s Trying again%s.", away, bound)
         self._told = type(away)
 
 

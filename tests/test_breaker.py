@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from enrichlog.breakers import list_breakers, set_by_hand, why_held
 from enrichlog.claims import Claims, claim, lease_seconds
+from enrichlog.course import to_the_end
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownBreaker
@@ -561,7 +562,7 @@ def test_an_exhausted_quota_costs_few_calls_and_no_budget_however_much_is_pendin
 def patient_run(database: Database, settings: Settings, client: Any, clock: StoppedClock) -> tuple[Any, list[float]]:
     """A patient run whose waits move the clock on instead of taking time."""
     waited: list[float] = []
-    worker = Worker(database, settings, enrichment_of(settings), client, patient=True)
+    worker = Worker(database, settings, enrichment_of(settings), client, course=to_the_end(patient=True))
 
     async def sleep(seconds: float | None) -> None:
         assert seconds is not None

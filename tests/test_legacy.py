@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enrichlog import claims, outcome, signs, worker
+from enrichlog import calls, orphans, outcome, signs
 from enrichlog.errors import CODES, ERROR_TYPES, STATUSES, ProviderError, recognise
 from enrichlog.legacy import classify_message
 from enrichlog.phrases import PHRASES
@@ -26,10 +26,11 @@ LABELS = {
 """What the labels of the real messages are called here, where that is something else."""
 
 BY_US = {
-    worker.SHUT_DOWN: "interrupted",
-    worker.NOT_BEGUN: "interrupted",
-    worker.TOO_LATE: "interrupted",
-    claims.LEASE_RAN_OUT.format(worker="timeout-429"): "interrupted",
+    calls.SHUT_DOWN: "interrupted",
+    calls.NOT_BEGUN: "interrupted",
+    calls.TOO_LATE: "interrupted",
+    orphans.LEASE_RAN_OUT.format(worker="timeout-429"): "interrupted",
+    orphans.DIED.format(worker="quota-401"): "interrupted",
     outcome.NOT_EXTRACTED.format(why="no text"): "empty_output",
     outcome.NOT_EXTRACTED.format(why="nothing within the fence"): "empty_output",
     outcome.NOT_EXTRACTED.format(why="the model refused: I was timed out by error 500"): "refusal",

@@ -255,7 +255,7 @@ class _Hours:
     def monotonic(self) -> float:
         return self.now
 
-    def sleep(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         self.now += seconds
 
 
@@ -279,6 +279,7 @@ def test_a_batch_that_is_tried_one_by_one_has_no_other_patience(
 ) -> None:
     hours = _Hours()
     monkeypatch.setattr(eventlog.recorder, "time", hours)
+    monkeypatch.setattr(Recorder, "_wait", lambda _, seconds: hours.wait(seconds))
     away = _RefusesOnce(database.url, back_at)
     recorder = Recorder(away, patience=60.0)
     waiting = [recorder.submit(one) for one in requests(50)]

@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from enrichlog import attempt
+from enrichlog import calls as calls_module
 from enrichlog import simulator as simulator_module
 from enrichlog import worker as worker_module
 from enrichlog.claims import claim
@@ -468,7 +469,7 @@ def test_a_defect_in_judging_a_reply_is_an_end_like_any_other(
     def broken(*_: object) -> Any:
         raise ZeroDivisionError("of a result model")
 
-    monkeypatch.setattr(worker_module, "judge", broken)
+    monkeypatch.setattr(calls_module, "judge", broken)
 
     async def walk() -> Run:
         client = Held()
@@ -487,7 +488,7 @@ def test_each_end_is_logged_with_its_job_and_its_attempt(
     caplog.set_level("INFO", "enrichlog")
     import_postings(sqlite, posting("good"), posting("bad", description=""))
     enrich(sqlite, service)
-    told = {record.__dict__["job_id"]: record for record in caplog.records if record.name == "enrichlog.worker"}
+    told = {record.__dict__["job_id"]: record for record in caplog.records if record.name == "enrichlog.calls"}
     assert told["good"].getMessage() == "good: attempt 1 succeeded"
     assert told["bad"].getMessage() == "bad: attempt 1 failed, input_error: No description found"
     assert {record.__dict__["attempt_id"] for record in told.values()} == ends_of(sqlite).keys()
