@@ -1,0 +1,296 @@
+"""A worker that never ends: it takes what is new or due again, and bears a provider and a database that are away."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from enrichlog import course as course_module
+from enrichlog import patience
+from enrichlog import worker as worker_module
+from enrichlog.course import Horizon
+from enrichlog.enrichment import enrichment_of
+from enrichlog.orphans import close_own
+from enrichlog.postings import store_postings
+from enrichlog.runs import perform, serve
+from enrichlog.scope import Scope
+from enrichlog.settings import Settings, configure
+from enrichlog.simulator import Fault, Rule, Script, Simulator
+from enrichlog.targets import Target, scope_of
+from enrichlog.worker import Worker
+from eventlog.database import Database
+from eventlog.errors import DatabaseUnavailable
+from eventlog.integrity import verify_log
+from projections.catalogue import NAMES, reconcile_named
+from tests.builders import BOUND, StoppedClock, failed, requested, started, status, tell
+from tests.service import close_breaker, ends_of, enrich, import_many, import_postings, of_type, posting
+
+
+class Daemon:
+    """A worker for ever, in a thread of its own, while the `with` lasts."""
+
+    def __init__(self, database: Database, settings: Settings, name: str = "daemon") -> None:
+        self._arguments = database, settings, enrichment_of(settings)
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._serve)
+        self.worker: Worker | None = None
+        self.failure: BaseException | None = None
+
+    def __enter__(self) -> "Daemon":
+        self._thread.start()
+        self.until(lambda: self.worker is not None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._loop is not None and self.worker is not None:
+            self._loop.call_soon_threadsafe(self.worker.stop, "the test is over")
+        self._thread.join(BOUND)
+        assert not self._thread.is_alive()
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        for _ in range(round(BOUND / 0.005)):
+            if is_so():
+                return
+            assert self.failure is None, self.failure
+            threading.Event().wait(0.005)
+        raise AssertionError(f"it did not happen: {self.worker and self.worker.standing}")
+
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do."""
+        return self.worker is not None and self.worker.standing.state == "idle"
+
+    def is_waiting(self) -> bool:
+        """Whether there is something to do that nobody may begin."""
+        return self.worker is not None and self.worker.standing.state == "waiting"
+
+    def _serve(self) -> None:
+        def watch(worker: Worker) -> None:
+            self.worker, self._loop = worker, asyncio.get_running_loop()
+
+        try:
+            serve(*self._arguments, name=self._name, poll_seconds=0.01, watch=watch)
+        except BaseException as error:
+            self.failure = error
+
+
+@pytest.fixture(autouse=True)
+def it_looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits as long as a daemon does for a person to close the breaker."""
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.01)
+
+
+def check_that_all_is_sound(database: Database) -> None:
+    assert {len(found) for found in ends_of(database).values()} == {1}
+    assert verify_log(database).faults == []
+    assert sum(reconcile_named(database, name, write=False).total for name in NAMES) == 0
+
+
+def succeeded(database: Database) -> int:
+    return len(of_type(database, "EnrichmentSucceeded"))
+
+
+def test_what_appears_while_it_works_is_taken_without_anybody_asking(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    with Daemon(database, service) as daemon:
+        daemon.until(daemon.is_idle)
+        import_many(database, 3)
+        store_postings(database, [posting("theirs")], [], "tests")  # as their own program would: nothing is requested
+        daemon.until(lambda: succeeded(database) == 4)
+    assert {start.facts["worker"] for start in of_type(database, "EnrichmentStarted")} == {"daemon"}
+    check_that_all_is_sound(database)
+
+
+def test_what_failed_is_tried_again_by_itself_when_its_wait_is_over_and_no_more_often_than_allowed(
+    timed: Database, clock: StoppedClock, simulator: Simulator, service: Settings
+) -> None:
+    import_postings(timed, posting("mends"), posting("stays", description="Never good."))
+    simulator.play(Script(rules=[Rule("number mends", ["server_error", "ok"]), Rule("Never", ["wrong_schema"])]))
+    with Daemon(timed, service) as daemon:
+        daemon.until(lambda: len(simulator.journal) == 2)
+        daemon.until(lambda: len(of_type(timed, "EnrichmentFailed")) == 2)
+        assert len(simulator.journal) == 2  # their waits are not over
+        for _ in range(4):
+            clock.advance(hours=1)
+            daemon.until(daemon.is_idle)
+            daemon.until(lambda: status(timed, "job-stays")["state"] == "failed")
+        daemon.until(lambda: status(timed, "job-mends")["state"] == "succeeded")
+        daemon.until(lambda: status(timed, "job-stays")["attempts"] == 2)
+    assert len(simulator.journal) == 4
+    check_that_all_is_sound(timed)
+
+
+def test_it_waits_while_the_quota_is_used_up_and_finishes_by_itself_when_that_is_over(
+    timed: Database, clock: StoppedClock, simulator: Simulator, service: Settings
+) -> None:
+    import_many(timed, 6)
+    simulator.play(Script(quota=2))
+    with Daemon(timed, configure(concurrency=1)) as daemon:
+        daemon.until(daemon.is_waiting)
+        assert daemon.worker is not None
+        assert "quota_exceeded" in str(daemon.worker.standing.why)
+        assert len(simulator.journal) == 3
+        simulator.restore_quota()
+        clock.advance(seconds=61)
+        daemon.until(lambda: succeeded(timed) == 5)
+        clock.advance(hours=1)
+        daemon.until(lambda: succeeded(timed) == 6)
+    assert len(simulator.journal) == 7
+    check_that_all_is_sound(timed)
+
+
+def test_nothing_is_claimed_while_the_database_is_away_and_it_goes_on_when_that_is_back(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(database, 4)
+    flaky = _Flaky(database.url)
+    flaky.is_away = True
+    with Daemon(flaky, service) as daemon:
+        daemon.until(lambda: daemon.worker is not None and daemon.worker.standing.state == "away")
+        assert simulator.journal == []
+        flaky.is_away = False
+        daemon.until(lambda: succeeded(database) == 4)
+    assert len(simulator.journal) == 4
+    flaky.close()
+
+
+class _Flaky(Database):
+    """A database that is away for as long as a test says; looking at the clock needs none."""
+
+    is_away = False
+
+    @contextmanager
+    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+        if self.is_away and threading.current_thread() is not threading.main_thread():
+            raise DatabaseUnavailable(where="nowhere", reason="connection refused")
+        with super()._transaction(writes=writes) as connection:
+            yield connection
+
+    def now(self) -> Any:
+        with super()._transaction(writes=False) as connection:
+            return self.dialect.clock(connection)
+
+
+class _LosesAnswers(Database):
+    """A database whose connection breaks right after these of its commits."""
+
+    def __init__(self, url: str, *lost: int) -> None:
+        super().__init__(url)
+        self.lost, self.written = lost, 0
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        with super().write() as connection:
+            yield connection
+        self.written += 1
+        if self.written in self.lost:
+            raise DatabaseUnavailable(where="there", reason="the connection broke")
+
+
+@pytest.mark.parametrize("lost", [(1,), (2,), (1, 2, 3, 4)])
+def test_a_claim_whose_commit_nobody_heard_of_is_begun_and_each_posting_called_once(
+    database: Database, simulator: Simulator, service: Settings, lost: tuple[int, ...]
+) -> None:
+    import_many(database, 5)
+    losing = _LosesAnswers(database.url, *lost)
+    done = enrich(losing, service)
+    losing.close()
+    assert (done.succeeded, len(simulator.journal)) == (5, 5)
+    assert losing.written > max(lost)
+    check_that_all_is_sound(database)
+
+
+def test_a_named_posting_whose_claim_broke_is_not_taken_a_second_time(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(database, 2)
+    enrich(database, service)
+    losing = _LosesAnswers(database.url, 1)
+    scope = scope_of(database, "job", [Target("000"), Target("001")], force=True)
+    done = perform(losing, service, enrichment_of(service), scope)
+    losing.close()
+    assert (done.succeeded, len(simulator.journal)) == (2, 4)
+    check_that_all_is_sound(database)
+
+
+def test_what_a_dead_worker_had_begun_is_closed_by_its_next_start_and_nobody_elses(database: Database) -> None:
+    for name, worker in (("job-1", "w1"), ("job-2", "w2"), ("job-3", "w1")):
+        tell(database, name, requested(), started(worker=worker, attempt_id=_attempt_id(name)))
+    assert (close_own(database, "w1"), close_own(database, "w1")) == (2, 0)
+    states = [status(database, name) for name in ("job-1", "job-2", "job-3")]
+    assert [row["state"] for row in states] == ["failed", "running", "failed"]
+    assert [row["deaths"] for row in states] == [1, 0, 1]
+
+
+def _attempt_id(name: str) -> str:
+    return f"00000000-0000-4000-8000-00000000000{name[-1]}"
+
+
+def test_the_horizon_moves_after_each_poll_and_new_postings_are_looked_for_in_a_part_of_the_time(
+    timed: Database, clock: StoppedClock, service: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = [0.0]
+    looked: list[float] = []
+
+    def look(*arguments: Any) -> Scope:
+        looked.append(ticks[0])
+        ticks[0] += 3.0  # it took so long
+        return Scope(timed.now())
+
+    monkeypatch.setattr(course_module, "open_scope", look)
+    horizon = Horizon(timed, service, enrichment_of(service), 5.0, monotonic=lambda: ticks[0])
+    scope = horizon(Scope(timed.now()))
+    clock.advance(seconds=1)
+    assert horizon(scope) == scope
+    while ticks[0] < 63.0:
+        ticks[0] += 5.0
+        clock.advance(seconds=5)
+        assert horizon(scope).horizon == clock.now
+    assert looked == [0.0, 63.0]
+
+
+def test_an_orphan_is_closed_though_no_claim_has_room_for_it(
+    timed: Database, clock: StoppedClock, service: Settings
+) -> None:
+    tell(timed, "job-1", requested(), started(attempt_id=_attempt_id("job-1"), lease_seconds=60))
+    horizon = Horizon(timed, service, enrichment_of(service), 0.0)
+    horizon(Scope(timed.now()))
+    assert status(timed, "job-1")["state"] == "running"
+    clock.advance(seconds=61)
+    horizon(Scope(timed.now()))
+    assert (status(timed, "job-1")["state"], status(timed, "job-1")["deaths"]) == ("failed", 1)
+
+
+def test_a_posting_on_which_a_worker_died_has_its_turn_though_there_is_always_more_to_do(
+    database: Database, simulator: Simulator, service: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_postings(database, posting("suspect"))
+    died = failed(error_type="interrupted", worker_died=True, fault="ours", wait_ms=0, attempt_id=_attempt_id("job-1"))
+    tell(database, "job-suspect", started(attempt_id=_attempt_id("job-1")), died)
+    import_many(database, 40)
+    monkeypatch.setattr(worker_module, "SUSPECTS_SECONDS", 0.2)
+    simulator.play(Script(latency=0.02))
+    with Daemon(database, configure(concurrency=2)) as daemon:
+        daemon.until(lambda: status(database, "job-suspect")["state"] == "succeeded")
+        before = succeeded(database)
+        daemon.until(lambda: succeeded(database) == 41)
+    assert before < 41
+    check_that_all_is_sound(database)
+
+
+def test_a_daemon_that_met_a_fault_of_the_setup_goes_on_once_a_person_closes_the_breaker(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    import_many(database, 3)
+    simulator.play(Script(rules=[Rule("", (Fault.UNAUTHORIZED, Fault.OK))]))
+    with Daemon(database, configure(concurrency=1)) as daemon:
+        daemon.until(daemon.is_waiting)
+        close_breaker(database, service)
+        daemon.until(lambda: succeeded(database) == 2)
+    assert len(simulator.journal) == 3
