@@ -16,9 +16,6 @@ from enrichlog.settings import Settings
 from enrichlog.targets import open_scope
 from eventlog.database import Database
 
-AWAY_SECONDS = 60.0
-"""So long a run bears a database that is away."""
-
 SYNC_SHARE = 20
 """To look for new postings, and for failures to be tried anew, takes no more than such a part of a daemon's time."""
 
@@ -27,19 +24,17 @@ SYNC_SHARE = 20
 class Course:
     """How long a worker waits, and for what.
 
-    `poll_seconds` after which a worker that found nothing looks again; None: it ends. `away_seconds`: how long the
-    database may be away. `renewed` gives the scope of the next claim. `is_endless`: going on is never useless, because
-    the breaker and the limits hold what is.
+    `poll_seconds` after which a worker that found nothing looks again; None: it ends. `renewed` gives the scope of the
+    next claim.
     """
 
     patience: Patience
     renewed: Callable[[Scope], Scope] = lambda scope: scope
     poll_seconds: float | None = None
-    away_seconds: float = AWAY_SECONDS
 
     @property
     def is_endless(self) -> bool:
-        """Whether it is a daemon's."""
+        """Whether it is a daemon's: going on is never useless then, because the breaker and the limits hold what is."""
         return self.poll_seconds is not None
 
 
@@ -50,10 +45,8 @@ def to_the_end(*, patient: bool = False) -> Course:
 
 def for_ever(database: Database, settings: Settings, enrichment: Enrichment, poll_seconds: float) -> Course:
     """A daemon's: what is new or due later comes into its scope as time goes by."""
-    return Course(
-        Patience(waits_for_probe=True, is_endless=True), Horizon(database, settings, enrichment, poll_seconds),
-        poll_seconds, away_seconds=math.inf,
-    )  # fmt: skip
+    horizon = Horizon(database, settings, enrichment, poll_seconds)
+    return Course(Patience(waits_for_probe=True, is_endless=True), horizon, poll_seconds)
 
 
 class Horizon:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from datetime import datetime
 
 from enrichlog.breakers import why_held
@@ -11,6 +12,7 @@ from enrichlog.exceptions import NothingRequested
 from enrichlog.limits import Limited
 from enrichlog.moments import told_moment
 from eventlog.database import Database
+from eventlog.errors import EnrichlogError
 from projections.breaker import Breaker, find_breaker
 
 logger = logging.getLogger(__name__)
@@ -20,6 +22,9 @@ PATIENCE_SECONDS = 120.0
 
 PROBE_LOOK_SECONDS = 1.0
 """How often a run looks whether another program's probe has come back."""
+
+AWAY_SECONDS = 60.0
+"""So long a run bears a database that is away."""
 
 TOLD_FROM_SECONDS = 5.0
 """Shorter waits are not worth a word."""
@@ -37,6 +42,8 @@ class Patience:
 
     def __init__(self, *, waits_for_probe: bool, is_endless: bool = False) -> None:
         self._waits_for_probe, self._is_endless = waits_for_probe, is_endless
+        self.away_seconds = math.inf if is_endless else AWAY_SECONDS
+        self._away_since: float | None = None
         self._told: datetime | None = None
         self._waited: tuple[datetime | None, datetime | None] | None = None
 
@@ -56,6 +63,28 @@ class Patience:
         if limit.unit == "microdollars" and not self._is_endless:
             return None
         return self._told_once(limit.until, max(0.0, (limit.until - now).total_seconds()), limit.why)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the database was away when it was last asked."""
+        return self._away_since is not None
+
+    def seconds_away(self, away: EnrichlogError, now: float) -> float:
+        """How long to wait before the database is asked again. Raises that error when it has been away for too long.
+
+        `now` is steady time. Each absence is told once.
+        """
+        seconds = random.uniform(0.5, 1.0)
+        if self._away_since is None:
+            self._away_since = now
+            logger.warning("%s Nothing begins until it is back.", away)
+        if now + seconds > self._away_since + self.away_seconds:
+            raise away
+        return seconds
+
+    def is_back(self) -> None:
+        """The database has answered."""
+        self._away_since = None
 
     def _told_once(self, until: datetime | None, seconds: float, why: str) -> float:
         if self._told != until and seconds >= TOLD_FROM_SECONDS:

@@ -83,7 +83,7 @@ class Worker:
         self._database, self._settings, self._enrichment = database, settings, enrichment
         self._left, self._max_cost, self._monotonic = limit, max_cost, monotonic
         self._course = course or to_the_end()
-        self._recorder = Recorder(database, InlineReadModels(database.dialect), self._course.away_seconds)
+        self._recorder = Recorder(database, InlineReadModels(database.dialect), self._course.patience.away_seconds)
         self._calls = Calls(
             self._recorder, settings, enrichment, client, self.run, notice, self.stop,
             is_endless=self._course.is_endless, monotonic=monotonic,
@@ -92,7 +92,6 @@ class Worker:
         self._looks = 0
         self._suspects_at = 0.0
         self._unsure: tuple[Claims, float] | None = None
-        self._away_since: float | None = None
         self._why: str | None = None
 
     @property
@@ -101,7 +100,7 @@ class Worker:
         in_flight = self._calls.in_flight
         if self._stopping():
             return Standing("draining", in_flight, self.run.stopped)
-        if self._away_since is not None or self._recorder.is_holding:
+        if self._course.patience.is_away or self._recorder.is_holding:
             return Standing("away", in_flight, self._why or "The database is away.")
         if self._why is not None:
             return Standing("waiting", in_flight, self._why)
@@ -147,7 +146,7 @@ class Worker:
             if idle and claims == Claims([], before):  # nothing else is left, and nothing runs
                 claims = await self._take(alone=True)
             if claims.away is None:
-                self._away_since = None
+                self._course.patience.is_back()
                 return await self._goes_on(claims, before, idle=idle)
             away = claims.away
         except (DatabaseBusy, DatabaseUnavailable) as error:
@@ -165,7 +164,7 @@ class Worker:
         elif claims.found or claims.rest != before:
             self._looks = 0
         elif self._course.poll_seconds is not None:
-            await self._calls.change(self._course.poll_seconds)
+            await self._calls.pause(self._course.poll_seconds)
         elif not idle:
             await self._calls.room(self._settings.concurrency)
         else:
@@ -218,14 +217,8 @@ class Worker:
 
     async def _bear(self, away: EnrichlogError) -> None:
         """Wait a little for a database that is away. Raises that error when it has been away for too long."""
-        now, pause = self._monotonic(), random.uniform(0.5, 1.0)
-        if self._away_since is None:
-            self._away_since = now
-            logger.warning("%s Nothing begins until it is back.", away)
-        if now + pause > self._away_since + self._course.away_seconds:
-            raise away
         self._why = str(away)
-        await self._calls.pause(pause)
+        await self._calls.pause(self._course.patience.seconds_away(away, self._monotonic()))
 
     async def _give_suspects_a_turn(self) -> None:
         """Have those on which a worker died run alone now and then, also in a worker that is never idle."""
