@@ -9,17 +9,17 @@ import random
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from enrichlog.breakers import why_held
 from enrichlog.calls import Asks, Calls, steady_seconds
-from enrichlog.claims import Claims, claim, has_begun
+from enrichlog.claims import Claims
 from enrichlog.course import Course, to_the_end
 from enrichlog.enrichment import Enrichment
+from enrichlog.intake import Intake
 from enrichlog.limits import Limited
 from enrichlog.progress import Notice, Run
-from enrichlog.scope import Scope, is_any_due, is_any_suspect
+from enrichlog.scope import Scope
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.errors import DatabaseBusy, DatabaseUnavailable, EnrichlogError
@@ -47,7 +47,6 @@ DRAIN_SECONDS, HURRY_SECONDS = 10.0, 2.0
 """How long a daemon that drains holds what a database that is away cannot take; and after a second signal."""
 
 
-EPOCH = datetime.fromtimestamp(0, UTC)
 State = Literal["idle", "working", "waiting", "away", "draining"]
 
 
@@ -80,18 +79,19 @@ class Worker:
         self.name = name or _name_of_run()
         self.run = Run()
         self.grace_seconds = GRACE_SECONDS if grace_seconds is None else grace_seconds
-        self._database, self._settings, self._enrichment = database, settings, enrichment
-        self._left, self._max_cost, self._monotonic = limit, max_cost, monotonic
+        self._database, self._settings = database, settings
+        self._monotonic = monotonic
         self._course = course or to_the_end()
         self._recorder = Recorder(database, InlineReadModels(database.dialect), self._course.patience.away_seconds)
         self._calls = Calls(
             self._recorder, settings, enrichment, client, self.run, notice, self.stop,
             is_endless=self._course.is_endless, monotonic=monotonic,
         )  # fmt: skip
-        self._scope = Scope(EPOCH)
+        self._intake = Intake(
+            database, settings, enrichment, self.name, self._calls, self.run, limit, max_cost, monotonic
+        )
         self._looks = 0
         self._suspects_at = 0.0
-        self._unsure: tuple[Claims, float] | None = None
         self._why: str | None = None
 
     @property
@@ -118,13 +118,13 @@ class Worker:
 
     async def work(self, scope: Scope) -> Run:
         """Take everything in the scope, then return what was done. Raises what the database raises."""
-        self._scope = scope
+        self._intake.scope = scope
         with self._recorder:
             try:
                 while not self._stopping() and await self._step():
                     pass
             finally:
-                self.run.missed += self._scope.missed
+                self.run.missed += self._intake.scope.missed
                 await self._finish()
         if self._calls.error is not None:
             raise self._calls.error
@@ -136,15 +136,18 @@ class Worker:
             if self._recorder.is_holding:  # first what is held is recorded, then more may begin
                 await self._calls.change(HOLDING_LOOK_SECONDS)
                 return True
-            await self._settle_unsure(self._begin)
+            await self._intake.settle_unsure()
             await self._calls.room(min(CLAIM_TOGETHER, max(1, self._settings.concurrency // 4)))  # slow calls are left
             if self._course.is_endless:
-                self._scope = await asyncio.to_thread(self._course.renewed, self._scope)
+                self._intake.scope = await asyncio.to_thread(self._course.renewed, self._intake.scope)
                 await self._give_suspects_a_turn()
-            before, idle = self._scope, not self._calls.in_flight  # now: what ends meanwhile may make room, free money
-            claims = await self._take()
+            before, idle = (
+                self._intake.scope,
+                not self._calls.in_flight,
+            )  # now: what ends meanwhile may make room, free money
+            claims = await self._intake.take()
             if idle and claims == Claims([], before):  # nothing else is left, and nothing runs
-                claims = await self._take(alone=True)
+                claims = await self._intake.take(alone=True)
             if claims.away is None:
                 self._course.patience.is_back()
                 return await self._goes_on(claims, before, idle=idle)
@@ -176,7 +179,7 @@ class Worker:
         if claims.unaffordable:
             self.stop("the limit of money for this run does not allow another call.")
             return True
-        if self._left == 0 or not await asyncio.to_thread(self._is_any_due):
+        if self._intake.left == 0 or not await asyncio.to_thread(self._intake.is_any_due):
             return True
         if self._looks == LOOKS:
             self.stop("another program holds what is due.")
@@ -184,12 +187,6 @@ class Worker:
         self._looks += 1
         await self._sleep(LOOK_SECONDS)
         return False
-
-    def _is_any_due(self, *, alone: bool = False) -> bool:
-        with self._database.read() as connection:
-            now = self._database.dialect.clock(connection)
-            ask = is_any_suspect if alone else is_any_due
-            return ask(connection, self._enrichment.name, self._scope, now, self._settings.max_attempts)
 
     async def _wait_for(self, breaker: Breaker) -> None:
         """Wait until it is worth to look again whether a call may go out; stop where that is not to be waited for."""
@@ -224,53 +221,12 @@ class Worker:
         """Have those on which a worker died run alone now and then, also in a worker that is never idle."""
         if self._monotonic() < self._suspects_at:
             return
-        if await asyncio.to_thread(self._is_any_due, alone=True):
+        if await asyncio.to_thread(self._intake.is_any_due, alone=True):
             until = self._monotonic() + SUSPECTS_SECONDS
             await self._calls.room(self._settings.concurrency)
-            while self._monotonic() < until and not self._stopping() and (await self._take(alone=True)).taken:
+            while self._monotonic() < until and not self._stopping() and (await self._intake.take(alone=True)).taken:
                 await self._calls.room(self._settings.concurrency)
         self._suspects_at = self._monotonic() + SUSPECTS_SECONDS
-
-    async def _take(self, *, alone: bool = False) -> Claims:
-        """Claim as many postings as calls can begin, and begin them; or one, beside which nothing else may run."""
-        scope, free = self._scope, self._calls.free
-        limit = free if self._left is None else min(free, self._left)
-        alone = alone or scope.is_second_round
-        if limit <= 0 or scope.is_exhausted or (alone and self._calls.in_flight):
-            return Claims([], scope)
-        money = None if self._max_cost is None else self._max_cost - self._calls.committed
-        arguments = (self._database, self._settings, self._enrichment, scope, self.name, limit, money)
-        claimed_at = self._monotonic()  # before the claim: the lease cannot have begun earlier
-        claiming = asyncio.create_task(asyncio.to_thread(claim, *arguments, alone=alone))
-        try:
-            claims = await asyncio.shield(claiming)
-        except asyncio.CancelledError:  # the thread goes on
-            claims = await claiming
-            self._calls.release(claims.taken)
-            self._note_unsure(claims, claimed_at)
-            raise
-        self._note_unsure(claims, claimed_at)
-        if self._stopping():  # since then
-            self._calls.release(claims.taken)
-            return Claims([], scope)
-        self._begin(claims, claimed_at, alone=alone)
-        return claims
-
-    def _begin(self, claims: Claims, claimed_at: float, *, alone: bool = True) -> None:
-        self._calls.begin(claims.taken, claimed_at, alone=alone)
-        self._left = None if self._left is None else self._left - len(claims.taken)
-        self._scope = claims.rest
-
-    def _note_unsure(self, claims: Claims, claimed_at: float) -> None:
-        if claims.unsure is not None:
-            self._unsure = claims.unsure, claimed_at
-
-    async def _settle_unsure(self, begin: Callable[[Claims, float], None]) -> None:
-        """Find out whether a claim was committed as the connection broke, and begin what it took."""
-        if self._unsure is not None:
-            if await asyncio.to_thread(has_begun, self._database, self._unsure[0]):
-                begin(*self._unsure)
-            self._unsure = None
 
     def _stopping(self) -> bool:
         return self.run.stopped is not None
@@ -278,7 +234,7 @@ class Worker:
     async def _finish(self) -> None:
         """Wait for what runs; after a person's stop only for the grace, then close the rest as interrupted."""
         with suppress(EnrichlogError):  # it stays away: their leases will run out
-            await self._settle_unsure(lambda claims, claimed_at: self._calls.release(claims.taken))
+            await self._intake.settle_unsure()
         ours = asyncio.current_task()
 
         def is_told() -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 from enrichlog import attempt
 from enrichlog import calls as calls_module
+from enrichlog import intake as intake_module
 from enrichlog import simulator as simulator_module
 from enrichlog import worker as worker_module
 from enrichlog.claims import claim
@@ -406,7 +407,7 @@ def test_what_running_calls_may_cost_is_not_given_to_others(
             claimed_twice.set()
         return claim(*arguments, alone=alone)
 
-    monkeypatch.setattr(worker_module, "claim", watched_claim)
+    monkeypatch.setattr(intake_module, "claim", watched_claim)
 
     async def walk() -> int:
         client = Held()
@@ -449,7 +450,7 @@ def test_what_is_claimed_when_the_run_is_stopped_already_is_released(
         workers[0].run.stopped = "stopped while it claimed"
         return claims
 
-    monkeypatch.setattr(worker_module, "claim", late_claim)
+    monkeypatch.setattr(intake_module, "claim", late_claim)
 
     async def walk() -> Run:
         client.go.set()
@@ -634,7 +635,7 @@ def test_a_run_that_is_cancelled_while_it_claims_leaves_no_start_without_an_end(
         go_on.wait(BOUND)
         return claim(*arguments, alone=alone)
 
-    monkeypatch.setattr(worker_module, "claim", slow_claim)
+    monkeypatch.setattr(intake_module, "claim", slow_claim)
 
     async def walk() -> None:
         client = Held()
