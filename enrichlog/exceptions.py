@@ -87,6 +87,22 @@ class InvalidResultModel(UsageError):
     """The result model {reference} is not usable: {reason}. Name a pydantic model as package.module:Class."""
 
 
+class InvalidWorkerName(UsageError):
+    """{name} cannot be the name of a worker: {reason}. Name another with --name, or leave it out."""
+
+
+class UnusableStateFolder(UsageError):
+    """{path} cannot be used to keep the names of workers: {reason}. Name a folder in the setting state_folder."""
+
+
+class NameHeld(EnrichlogError):
+    """There is a worker {name} on this machine already: process {pid}, since {since}. End it first, or name another with --name."""
+
+
+class NameElsewhere(EnrichlogError):
+    """A worker {name} is alive on {host}, last seen {last_seen}. End it first, or name another with --name; once it is gone its name is free after {seconds} s."""
+
+
 class UnknownPrice(UsageError):
     """The price of {model} at {server} is not known, so a limit of money cannot be kept. Leave --max-cost out, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
 

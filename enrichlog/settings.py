@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     error_codes: dict[str, Annotated[str, AfterValidator(_known_error_type)]] = Field(
         default_factory=dict, description="a provider's code or type (or code:param) -> error type"
     )
+    state_folder: Path | None = Field(None, description="where this machine keeps the names of its workers")
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="of our own logging")
     log_format: Literal["text", "json"] = Field("text", description="of our own logging")
 

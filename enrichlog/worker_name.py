@@ -1,0 +1,158 @@
+"""The name of a worker on this machine: a file that its holder keeps locked, so that no second one has the name."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import socket
+import stat
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from enrichlog.exceptions import InvalidWorkerName, NameHeld, UnusableStateFolder
+from enrichlog.moments import told_time
+from enrichlog.settings import Settings
+from eventlog.events import iso
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: int) -> None:
+        os.lseek(file, _BEYOND, os.SEEK_SET)  # what is locked there nobody else can read
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_BEYOND = 1 << 30
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_HOST_LENGTH = 80
+
+
+class WorkerName:
+    """A name that this process holds until it is released or the process ends, however it ends.
+
+    `place` is the id of the lock's file, made once: it stands for this name on this machine.
+    """
+
+    def __init__(self, name: str, file: int, place: str) -> None:
+        self.name, self.place, self._file = name, place, file
+
+    def release(self) -> None:
+        """Let others have the name."""
+        os.close(self._file)
+
+
+def host_name() -> str:
+    """The name of this machine."""
+    return socket.gethostname()
+
+
+def default_names() -> Iterator[str]:
+    """The names that a worker of this machine has by default, the first free one being its own."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", host_name())[:_HOST_LENGTH]
+    return (f"{host}-worker-{number}" for number in itertools.count(1))
+
+
+def require_name(name: str) -> str:
+    """The name, if a worker can have it. Raises `InvalidWorkerName`."""
+    if not _NAME.fullmatch(name):
+        raise InvalidWorkerName(name=repr(name), reason="names have 1 to 100 of the characters A-Z, a-z, 0-9, . _ -")
+    host, _, number = name.rpartition("-")
+    if host == host_name() and number.isdecimal():
+        raise InvalidWorkerName(name=name, reason="runs of enrich on this machine are called like that")
+    return name
+
+
+def hold(settings: Settings, database: str, name: str) -> WorkerName:
+    """Take the name for workers of a database, as `database` tells it apart. Raises `NameHeld` while another has it."""
+    path = _folder(settings) / f"{name}.{hashlib.sha256(database.encode()).hexdigest()[:12]}.lock"
+    with _usable(path):
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if _is_ours(file):
+                return WorkerName(name, file, _inscribe(file))
+            holder = _read(file)
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+    raise NameHeld(name=name, pid=holder.get("pid", "unknown"), since=told_time(holder.get("since")))
+
+
+def _is_ours(file: int) -> bool:
+    """Take the lock, if nobody else has it."""
+    try:
+        _lock(file)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _inscribe(file: int) -> str:
+    """Write who holds the lock; returns the file's id, which stays the same."""
+    place = _read(file).get("place") or str(uuid.uuid4())
+    holder = {"place": place, "pid": os.getpid(), "since": iso(datetime.now(UTC))}
+    os.lseek(file, 0, os.SEEK_SET)
+    os.ftruncate(file, 0)
+    os.write(file, json.dumps(holder).encode())
+    os.fsync(file)
+    return str(place)
+
+
+def _read(file: int) -> dict[str, Any]:
+    """What the file says; nothing when it is new, or whoever wrote it was cut off."""
+    os.lseek(file, 0, os.SEEK_SET)
+    try:
+        holder = json.loads(os.read(file, 4_096))
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _folder(settings: Settings) -> Path:
+    """Where the files are: as set, else where the system has such files, else a user's own in the temporary folder."""
+    if settings.state_folder is not None:
+        with _usable(settings.state_folder):
+            settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return settings.state_folder
+    with suppress(OSError, RuntimeError):  # no home, or one that nobody can write to
+        usual = os.environ.get("XDG_STATE_HOME")
+        folder = (Path(usual) if usual else Path.home() / ".local" / "state") / "enrichlog"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    return _temporary_folder()
+
+
+def _temporary_folder() -> Path:
+    """A folder that nobody else can have put there for us."""
+    user = getattr(os, "getuid", lambda: "user")()
+    folder = Path(tempfile.gettempdir()) / f"enrichlog-{user}"
+    with _usable(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (user != "user" and found.st_uid != user):
+        raise UnusableStateFolder(path=folder, reason="it is somebody else's")
+    return folder
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnusableStateFolder(path=path, reason=error.strerror) from error
