@@ -18,6 +18,7 @@ from enrichlog.progress import Run
 from enrichlog.runs import perform
 from enrichlog.settings import Settings
 from enrichlog.targets import open_scope
+from enrichlog.workers import Registration
 from eventlog.database import Database
 from eventlog.log import Recorded, read_log
 from eventlog.schema import events
@@ -40,6 +41,15 @@ class Skills(BaseModel):
 
 def posting(job_id: str = "1", **values: Any) -> Posting:
     return Posting(**{"id": job_id, "title": f"Engineer {job_id}", "description": f"Work number {job_id}.", **values})
+
+
+def worker(name: str = "host-worker-1", **values: Any) -> Registration:
+    """A worker of a machine called `host`, as it registers."""
+    given: dict[str, Any] = {
+        "name": name, "host": "host", "pid": 7, "place": "place-1", "enrichment": "job", "request_model": "model-1",
+        "prompt_hash": "p", "schema_hash": "s", "concurrency": 8,
+    }  # fmt: skip
+    return Registration(**given | values)
 
 
 def import_postings(database: Database, *postings: Posting) -> None:

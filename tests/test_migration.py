@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import enrichlog.postings
+import enrichlog.workers
 import projections.inline
 from eventlog import migration
 from eventlog.database import Database
@@ -26,6 +27,7 @@ from tests.conftest import ServerDatabases
 from tests.postgres import GivenServer, Server, find_binaries
 
 assert enrichlog.postings
+assert enrichlog.workers
 assert projections.inline  # imported so that all tables are registered
 
 MIGRATES_WHEN_TOLD = """

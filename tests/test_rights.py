@@ -5,16 +5,18 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from enrichlog.workers import register
 from eventlog import migration
 from eventlog.database import Database
 from eventlog.errors import RightMissing
 from tests.builders import failed, run, started, tell
 from tests.conftest import ServerDatabases
 from tests.postgres import GivenServer
-from tests.service import import_postings, posting
+from tests.service import import_postings, posting, worker
 
 TABLES = [
-    "enrichlog.events", "enrichlog.enrichment_status", "enrichlog.alembic_version", "job_postings", "llm_enrichment",
+    "enrichlog.events", "enrichlog.enrichment_status", "enrichlog.workers", "enrichlog.alembic_version",
+    "job_postings", "llm_enrichment",
 ]  # fmt: skip
 VIEW = "jobs_needing_retry"
 VERBS = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
@@ -91,7 +93,7 @@ def test_in_a_schema_that_others_use_only_what_is_ours_is_closed(server_database
     assert rights(database, "public", "theirs") == VERBS
     (schema,) = run(database, "SELECT has_schema_privilege('public', 'public', 'USAGE, CREATE') AS open")
     assert schema["open"]
-    assert [rights(database, "public", name.removeprefix("enrichlog.")) for name in [*TABLES, VIEW]] == [[]] * 6
+    assert [rights(database, "public", name.removeprefix("enrichlog.")) for name in [*TABLES, VIEW]] == [[]] * 7
     database.close()
     server_databases.drop(database.url)
 
@@ -102,6 +104,7 @@ def stranger(postgresql: Database) -> Iterator[psycopg.Connection]:
     name = postgresql.url.rpartition("/")[2]
     import_postings(postgresql, posting("1"))
     tell(postgresql, "job-1", started(), failed(wait_ms=0))
+    register(postgresql, worker())
     with psycopg.connect(postgresql.url, autocommit=True) as owner:
         owner.execute(f'CREATE ROLE "{name}"')
         try:

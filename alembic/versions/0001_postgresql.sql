@@ -122,6 +122,24 @@ CREATE TABLE {ours}batches (
     PRIMARY KEY (batch)
 );
 
+CREATE TABLE {ours}workers (
+    name TEXT COLLATE "C" NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    place TEXT NOT NULL,
+    enrichment TEXT COLLATE "C" NOT NULL,
+    request_model TEXT NOT NULL,
+    prompt_hash TEXT NOT NULL,
+    schema_hash TEXT NOT NULL,
+    concurrency INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    in_flight INTEGER NOT NULL,
+    since TIMESTAMP WITH TIME ZONE NOT NULL,
+    last_seen TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (name),
+    CONSTRAINT workers_state CHECK (state IN ('starting', 'idle', 'working', 'waiting', 'away', 'draining'))
+);
+
 CREATE TABLE job_postings (
     id TEXT COLLATE "C" NOT NULL,
     title TEXT NOT NULL,
@@ -203,8 +221,8 @@ BEGIN
         SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE $revoke$
-            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}alembic_version,
-                job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
+            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}workers,
+                {ours}alembic_version, job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
         IF $name${schema}$name$ <> '"public"' THEN
             EXECUTE $revoke$ REVOKE ALL ON SCHEMA {schema} FROM $revoke$ || grantee;
         END IF;
@@ -218,6 +236,7 @@ ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}breaker ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}batches ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}workers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}alembic_version ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job_postings ENABLE ROW LEVEL SECURITY;
 ALTER TABLE llm_enrichment ENABLE ROW LEVEL SECURITY;

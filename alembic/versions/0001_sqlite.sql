@@ -122,6 +122,24 @@ CREATE TABLE batches (
     PRIMARY KEY (batch)
 );
 
+CREATE TABLE workers (
+    name TEXT NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    place TEXT NOT NULL,
+    enrichment TEXT NOT NULL,
+    request_model TEXT NOT NULL,
+    prompt_hash TEXT NOT NULL,
+    schema_hash TEXT NOT NULL,
+    concurrency INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    in_flight INTEGER NOT NULL,
+    since TEXT NOT NULL,
+    last_seen TEXT NOT NULL,
+    PRIMARY KEY (name),
+    CONSTRAINT workers_state CHECK (state IN ('starting', 'idle', 'working', 'waiting', 'away', 'draining'))
+);
+
 CREATE TABLE job_postings (
     id TEXT NOT NULL,
     title TEXT NOT NULL,
