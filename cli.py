@@ -457,17 +457,19 @@ def history(settings: Settings, database: Database, as_json: bool, job_id: str, 
 @enrichment_option
 def status(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
     """How many postings are in which state, and what was spent."""
-    from enrichlog import breakers, plan_screens, reports, screens, terminal
+    from enrichlog import breakers, plan_screens, reports, screens, terminal, worker_screen, workers
     from enrichlog.outdated import counts_or_why
 
+    there = workers.list_workers(database, enrichment)
     document, outdated = reports.status(database, enrichment), counts_or_why(settings, database, enrichment)
     if as_json:
         found, now = breakers.list_breakers(database)
         held = [one.document(now) for one in found if not one.breaker.is_free(now)]
-        terminal.print_json(document | {"outdated": outdated, "held_by": held})
+        terminal.print_json(document | {"outdated": outdated, "held_by": held} | workers.document(there))
     else:
         screens.status(document)
         plan_screens.outdated_results(outdated)
+        worker_screen.show(there)
 
 
 @command("list", "enrichlog breaker list", group=breaker)

@@ -164,3 +164,8 @@ def differing(found: Sequence[Seen]) -> dict[str, dict[str, list[str]]]:
         if len(names) > 1:
             told[column] = names
     return told
+
+
+def document(found: Sequence[Seen]) -> dict[str, Any]:
+    """The workers for scripts, and in what they differ."""
+    return {"workers": [one.document() for one in found], "workers_differ": differing(found)}
