@@ -16,7 +16,8 @@ from eventlog.events import EnrichmentFailed
 class Run:
     """What a run has done so far. `stopped` says why it ended early, `signal` that a person ended it.
 
-    `missed` are the named postings that were not to be had, because another program was at them.
+    `hurried` when a second signal closed what ran at once. `missed` are the named postings that were not to be had,
+    because another program was at them.
     """
 
     succeeded: int = 0
@@ -30,6 +31,7 @@ class Run:
     simulated: bool = False
     stopped: str | None = None
     signal: int | None = None
+    hurried: bool = False
     missed: tuple[str, ...] = ()
 
     @property

@@ -147,6 +147,7 @@ def _drain_on_signals(worker: Worker) -> None:
 
     def drain(number: int) -> None:
         if worker.run.signal is not None:
+            worker.run.hurried = True
             worker.abandon()
             for one in DRAINING:
                 loop.remove_signal_handler(one)
