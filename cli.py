@@ -74,6 +74,12 @@ class Money(click.FloatRange):
         return amount
 
 
+class Seconds(Money):
+    """A number of seconds."""
+
+    name = "number"
+
+
 class JobId(click.ParamType[str]):
     """The id of a posting: any text that a database can hold, since an id is the user's."""
 
@@ -470,6 +476,40 @@ def status(settings: Settings, database: Database, as_json: bool, enrichment: st
         screens.status(document)
         plan_screens.outdated_results(outdated)
         worker_screen.show(there)
+
+
+@command("worker", "enrichlog worker --concurrency 50")
+@click.option("--concurrency", type=click.IntRange(1, 1000), help="Calls at the same time.  [default: 8]")
+@click.option("--max-attempts", type=click.IntRange(1, 100), help="Counted attempts of a posting.  [default: 5]")
+@click.option("--poll", type=Seconds(0.1, 3600), metavar="SECONDS", default=5.0, show_default=True,
+              help="How often to look when nothing is due.")  # fmt: skip
+@click.option("--name", help="Name of this worker.  [default: the first free of HOST-worker-1, -2, …]")
+@click.option("--grace", type=Seconds(0, 86_400), metavar="SECONDS", default=10.0, show_default=True,
+              help="How long open calls may take to end after SIGTERM.")  # fmt: skip
+@click.option("--check", is_flag=True, help="Only say whether that worker, or one of this machine, is ready.")
+@enrichment_option
+@called_options
+def worker(
+    settings: Settings, database: Database, as_json: bool, max_attempts: int | None, poll: float, name: str | None,
+    grace: float, check: bool, enrichment: str,
+) -> None:  # fmt: skip
+    """Enrich for ever: what is new or changed as it appears, and failures as their waits are over.
+
+    SIGTERM lets open calls end within the grace, and ends with 0; a second one closes them at once. As many workers as
+    you like may run, on as many machines. With --check: 0 when it is ready, else 1.
+    """
+    from enrichlog import daemon, health
+    from enrichlog.settings import configure
+
+    if check:
+        sys.exit(health.check(database, name, as_json=as_json))
+    settings = configure(max_attempts=max_attempts)
+    sys.exit(
+        daemon.work(
+            settings, database, enrichment=enrichment, name=name, poll_seconds=poll, grace_seconds=grace,
+            as_json=as_json,
+        )
+    )  # fmt: skip
 
 
 @command("list", "enrichlog breaker list", group=breaker)

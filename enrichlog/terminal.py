@@ -60,7 +60,19 @@ def one_line(text: str) -> str:
 
 
 _flags = {"database": "", "enrichment": "job"}
-_OF_ONE = ("enrich", "retry", "failed", "errors", "history", "status", "reclassify", "export", "dismiss", "requeue")
+_OF_ONE = (
+    "enrich",
+    "retry",
+    "failed",
+    "errors",
+    "history",
+    "status",
+    "reclassify",
+    "export",
+    "dismiss",
+    "requeue",
+    "worker",
+)
 _OF_ALL = ("import", "rebuild", "verify", "breaker (?:list|open|close)", "batch (?:list|show|cancel)")
 _OF_THEM = r"JOB_ID|FILE|TEXT|[0-9a-f]{8}(?:-[0-9a-f-]{27})?|--[a-z-]+(?: \S*\w)?"
 _COMMAND = re.compile(rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:{_OF_THEM}))*")

@@ -1,0 +1,36 @@
+"""Whether a worker can be counted on: what a container or a load balancer asks again and again."""
+
+from __future__ import annotations
+
+from enrichlog import terminal
+from enrichlog.worker_name import host_name
+from enrichlog.workers import Seen, list_workers
+from eventlog.database import Database
+
+HEALTHY, UNHEALTHY = 0, 1
+
+
+def check(database: Database, name: str | None, *, as_json: bool) -> int:
+    """Tell whether the worker of that name, or any of this machine, is live and ready; 0 if so, else 1."""
+    found = [one for one in list_workers(database) if one.row.name == name or (not name and _is_here(one))]
+    ready = [one for one in found if one.why_unready is None]
+    told = _ready(ready[0]) if ready else _unready(found, name)
+    if as_json:
+        terminal.print_json({"ready": bool(ready), "told": told, "workers": [one.document() for one in found]})
+    else:
+        terminal.say(told)
+    return HEALTHY if ready else UNHEALTHY
+
+
+def _is_here(one: Seen) -> bool:
+    return bool(one.row.host == host_name())
+
+
+def _ready(one: Seen) -> str:
+    return f"{one.row.name} is ready: {one.row.state}, {one.row.in_flight} in flight."
+
+
+def _unready(found: list[Seen], name: str | None) -> str:
+    if not found:
+        return f"There is no worker {name}." if name else "There is no worker of this machine."
+    return " ".join(f"{one.row.name} is not ready: {one.why_unready}." for one in found)
