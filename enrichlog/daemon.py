@@ -16,6 +16,7 @@ from enrichlog.settings import Settings
 from enrichlog.terminal import counted
 from enrichlog.watch import Watch
 from eventlog.database import Database
+from eventlog.errors import EnrichlogError
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,10 @@ def work(
     settings: Settings, database: Database, *, enrichment: str, name: str | None, poll_seconds: float,
     grace_seconds: float, as_json: bool,
 ) -> int:  # fmt: skip
-    """Work until a signal ends it, tell what is going on, and return the exit code."""
+    """Work until a signal ends it, tell what is going on, and return the exit code.
+
+    What ends it otherwise is raised, after what was done until then, if anything, is told.
+    """
     _tell_unless_told_not_to(settings)
     require_key(settings)
     asked, began = enrichment_of(settings, enrichment), time.monotonic()
@@ -38,6 +42,10 @@ def work(
                 database, settings, asked, name=one.worker.name, poll_seconds=poll_seconds,
                 grace_seconds=grace_seconds, watch=watch.begin, signals=True,
             )  # fmt: skip
+        except EnrichlogError:
+            if watch.run.done:
+                _tell_end(watch.run, one.worker.name, time.monotonic() - began, as_json=as_json)
+            raise
         finally:
             watch.end()
     _tell_end(run, one.worker.name, time.monotonic() - began, as_json=as_json)
@@ -64,7 +72,7 @@ def _tell_end(run: Run, name: str, seconds: float, *, as_json: bool) -> None:
         done = {key: value for key, value in vars(run).items() if key != "missed"}
         terminal.print_json({"worker": name, **done, "done": run.done, "seconds": round(seconds, 3)})
         return
-    terminal.say(f"{told_attempts(run, seconds)}. {run.stopped}")
+    terminal.say(f"{told_attempts(run, seconds)}. {run.stopped or ''}".rstrip())
     if run.simulated:
         terminal.say(SIMULATED)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from enrichlog.diary import Diary
 from enrichlog.enlisting import Enlisted
 from enrichlog.heartbeat import Heartbeat
+from enrichlog.progress import Run
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
 from enrichlog.worker import Worker
@@ -24,16 +25,16 @@ LAST_LOOK_SECONDS = 5.0
 
 
 class Watch:
-    """Looks at a worker once a second, from when it is given one until it is to end."""
+    """Looks at a worker once a second, from when it is given one until it is to end. `run` is what that has done."""
 
     def __init__(self, database: Database, settings: Settings, enlisted: Enlisted, tell: Callable[[str], None]) -> None:
         self._database, self._settings, self._enlisted, self._tell = database, settings, enlisted, tell
-        self._ended = threading.Event()
+        self.run, self._ended = Run(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def begin(self, worker: Worker) -> None:
         """Watch this worker; called in its event loop."""
-        loop = asyncio.get_running_loop()
+        self.run, loop = worker.run, asyncio.get_running_loop()
 
         def stop(why: str) -> None:
             with suppress(RuntimeError):  # it has just ended by itself
@@ -55,7 +56,7 @@ class Watch:
         while not self._ended.wait(LOOK_SECONDS):
             try:
                 standing = worker.standing
-                for line in diary.look(standing.state, worker.run):
+                for line in diary.look(standing.state, self.run):
                     self._tell(line)
                 heartbeat.look(standing.state, standing.in_flight)
             except Exception:  # a defect of ours is no reason not to look again

@@ -1,5 +1,6 @@
 """`enrichlog worker` as it is run: its name, its end, what it takes up again, and what it says."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -8,15 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from enrichlog import daemon
 from enrichlog.progress import Run
 from enrichlog.simulator import Fault, Rule, Script, Simulator
+from enrichlog.worker import Standing
 from enrichlog.worker_name import host_name
 from enrichlog.workers import beat, list_workers, register
 from eventlog.database import Database
+from eventlog.errors import DatabaseUnavailable
 from tests.builders import BOUND, NOON, run
 from tests.command_line import Command, start
 from tests.service import ends_of, import_many, import_postings, of_type, posting, whole_log, worker
@@ -229,6 +234,29 @@ def test_a_worker_that_meets_a_defect_keeps_its_row_and_not_its_name(
     assert [(one.row.name, one.row.state) for one in list_workers(sqlite)] == [("a", "starting")]
     monkeypatch.setattr(daemon, "serve", lambda *_, **__: Run(signal=signal.SIGTERM))
     user.done("worker", "--database", sqlite.url, "--name", "a")
+
+
+def test_what_was_done_until_the_database_was_lost_is_told_and_then_the_error(
+    user: Command, sqlite: Database, monkeypatch: pytest.MonkeyPatch, state: Path
+) -> None:
+    def lost(*_: object, watch: Callable[[Any], None], **__: object) -> Run:
+        watch_in_a_loop(watch, Run(succeeded=3, stopped="It is gone."))
+        raise DatabaseUnavailable(where="here", reason="it is gone")
+
+    monkeypatch.setattr(daemon, "serve", lost)
+    said = user("worker", "--database", sqlite.url)
+    assert said.code == 1
+    assert said.out == "3 attempts in 0 s: 3 succeeded, 0 failed; 0 tokens, $0.0000. It is gone.\n"
+    assert said.err.splitlines()[-1].startswith("Error: The database here cannot be reached: it is gone.")
+
+
+def watch_in_a_loop(watch: Callable[[Any], None], run: Run) -> None:
+    """Have a worker watched that has done so much, as is done in its event loop."""
+
+    async def begin() -> None:
+        watch(SimpleNamespace(run=run, standing=Standing("idle", 0), stop=None))
+
+    asyncio.run(begin())
 
 
 # -- health -----------------------------------------------------------------------------------------------------------
