@@ -1,4 +1,4 @@
-"""Failures that are tried anew: what they rested on, the prompt, the schema or the model, is another by now."""
+"""Failures that are tried anew: the prompt, the schema or the model is by now one that they were not tried with."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 from sqlalchemy import func, select
 
 from enrichlog.enrichment import Enrichment
-from enrichlog.scope import Basis, Scope, is_any_anew, tried_anew
+from enrichlog.scope import Scope, is_any_anew, tried_anew
 from eventlog.database import Database
+from projections.bases import basis
 from projections.enrichment_status import enrichment_status
 
 
@@ -28,5 +29,5 @@ def count_anew(database: Database, scope: Scope, enrichment: Enrichment, max_att
     return database.count(select(func.count()).select_from(enrichment_status).where(*conditions))
 
 
-def _basis(enrichment: Enrichment) -> Basis:
-    return Basis(enrichment.prompt.hash, enrichment.schema_hash, enrichment.model)
+def _basis(enrichment: Enrichment) -> str:
+    return basis(enrichment.model, enrichment.prompt.hash, enrichment.schema_hash)

@@ -30,7 +30,7 @@ from eventlog.schema import events
 from projections.breaker import Breaker, find_breaker
 from projections.enrichment_status import enrichment_status
 from projections.inline import append_all
-from projections.status import BASIS
+from projections.status import RESTS_ON, begins_anew
 
 LEASE_MARGIN_SECONDS = 60
 """A lease outlives the call's own deadline, so that no heartbeat is needed."""
@@ -195,8 +195,8 @@ def _prepare(
         enrichment, request, number=row.attempts + 1, input_hash=input_hash, worker=worker,
         lease_seconds=lease_seconds(settings), probe=probe,
     )  # fmt: skip
-    rests_on_another = any(getattr(row, name) not in (None, getattr(event, name)) for name in BASIS)
-    new_budget = rests_on_another or (scope.why == "force" and _is_requested_here(scope, row))
+    asked = {name: getattr(event, name) for name in RESTS_ON}
+    new_budget = begins_anew(row, asked) or (scope.why == "force" and _is_requested_here(scope, row))
     started = Started(row.stream_id, event, 0 if new_budget else row.failures)
     return Claim(posting, started, request, attempt.precheck(posting.description, request, limit))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, true
 
@@ -13,15 +13,8 @@ from enrichlog.postings import job_postings
 from enrichlog.retry import types_allowed_at
 from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
+from projections import bases
 from projections.enrichment_status import IS_FAILED, IS_PENDING, IS_RUNNING, enrichment_status
-
-
-class Basis(NamedTuple):
-    """What the attempts of a run rest on, beside the posting."""
-
-    prompt_hash: str
-    schema_hash: str
-    request_model: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,7 @@ class Scope:
     requested in the claim itself, with `why` and `batch`: a run that ends early leaves no request behind. Those that
     somebody holds just then, and those on which a worker died, have a second turn behind all others (`second` is where
     these begin), in which they are waited for and taken one by one; `missed` were not to be had even then. With a
-    `basis`, failures that nothing else would take are tried anew where they rested on another.
+    `basis`, failures that nothing else would take are tried anew where they have not been tried with that one.
     """
 
     horizon: datetime
@@ -43,7 +36,7 @@ class Scope:
     turned: int = 0
     second: int | None = None
     missed: tuple[str, ...] = ()
-    basis: Basis | None = None
+    basis: str | None = None
 
     def turn(self, limit: int) -> tuple[str, ...]:
         """The named postings whose turn a claim of up to `limit` is; none when no names are given."""
@@ -107,16 +100,16 @@ def scope_branches(
     return [and_(ours, pending, due), granted, *by_budget, raised, *anew]
 
 
-def tried_anew(enrichment: str, basis: Basis, horizon: datetime, max_attempts: int) -> tuple[ColumnElement[bool], ...]:
-    """Failures that are final, and rested on something else; no index knows these, so the claims ask for them last.
+def tried_anew(enrichment: str, basis: str, horizon: datetime, max_attempts: int) -> tuple[ColumnElement[bool], ...]:
+    """Failures that are final, and never were of this basis; no index knows these, so the claims ask for them last.
 
-    One on which workers died too often is left to a person.
+    That is `projections.bases.is_new` of each. One on which workers died too often is left to a person.
     """
     status, verdicts = enrichment_status.c, Allowance(None, max_attempts).verdicts(horizon)
     final = or_(verdicts["exhausted"], verdicts["not_retryable"])
-    another = or_(*(status[name] != value for name, value in basis._asdict().items()))
+    is_new = and_(func.length(status.bases) < bases.FULL_LENGTH, ~status.bases.contains(basis))
     ended = and_(status.deaths == 0, status.completed_at <= horizon)
-    return (*Selection().conditions(enrichment), final, another, ended, HAS_POSTING)
+    return (*Selection().conditions(enrichment), final, is_new, ended, HAS_POSTING)
 
 
 def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:

@@ -70,6 +70,7 @@ enrichment_status = Table(
     Column("prompt_hash", Text),
     Column("schema_hash", Text),
     Column("input_hash", Text),
+    Column("bases", Text),
     Column("input_tokens", Number, nullable=False),
     Column("output_tokens", Number, nullable=False),
     Column("cost_microdollars", Number, nullable=False),

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
 
 from eventlog import canonical
 from eventlog.events import iso, moment
+from projections import bases
 from projections.projection import Foldable
 
 State = Literal["pending", "running", "succeeded", "failed", "dismissed"]
 STATES: tuple[State, ...] = ("pending", "running", "succeeded", "failed", "dismissed")
-BASIS = ("request_model", "prompt_hash", "schema_hash", "input_hash")
-"""What an attempt rests on: when one of these is another than before, the posting has a new budget."""
+RESTS_ON = (*bases.PARTS, "input_hash")
+"""What an attempt rests on."""
 
 INTERRUPTED = "interrupted"
 """The error type of an attempt that its own worker did not bring to an end."""
@@ -25,9 +26,11 @@ class Status(NamedTuple):
     """What the events of one stream add up to.
 
     Model and hashes are those of the last attempt, but of a posting that has succeeded those of its result.
-    `attempts` counts every start and is never reset; `budget_used` counts the failures that count since the last
-    success or change of input, prompt, schema or model. `due_at` is when the posting may be claimed: at once for
-    pending, after its wait for failed, when the lease runs out for running; null when it is not to be tried by itself.
+    `attempts` counts every start and is never reset; `budget_used` counts the failures that count since the posting
+    last succeeded or began anew: with another input, or with a model, prompt and schema that are not among `bases`,
+    which it has been tried with since it last succeeded, had another input or was requested with a new budget.
+    `due_at` is when the posting may be claimed: at once for pending, after its wait for failed, when the lease runs out
+    for running; null when it is not to be tried by itself.
     `failures` counts all since the last success or new budget; `deferrals` those that were the provider's alone, since
     the last request too; `deferred_since` is when it was first put off, be it by a rate limit; `deaths` counts the
     workers that died on it in a row: while there are any, it runs alone. `counted`: whether the failure it ended with
@@ -66,12 +69,22 @@ class Status(NamedTuple):
     prompt_hash: str | None = None
     schema_hash: str | None = None
     input_hash: str | None = None
+    bases: str | None = None
     input_tokens: int = 0
     output_tokens: int = 0
     cost_microdollars: int = 0
     unpriced_calls: int = 0
     reserved_microdollars: int = 0
     erased_attempts: int = 0
+
+
+class Resting(Protocol):
+    """What a posting rests on: its status, or the row that was made of it."""
+
+    @property
+    def input_hash(self) -> str | None: ...
+    @property
+    def bases(self) -> str | None: ...
 
 
 def fold(status: Status, event: Foldable) -> Status:
@@ -94,6 +107,7 @@ def _on_requested(status: Status, facts: dict[str, Any]) -> Status:
         batch=facts.get("batch"),
         before_batch=_kept(status) if "batch" in facts else None,
         input_hash=facts.get("input_hash") or status.input_hash,
+        bases=_running_basis(status) if new_budget else status.bases,
     )
     if status.state == "running":
         return after._replace(rerun=True)
@@ -102,8 +116,9 @@ def _on_requested(status: Status, facts: dict[str, Any]) -> Status:
 
 
 def _on_started(status: Status, facts: dict[str, Any]) -> Status:
-    asked = {name: facts[name] for name in BASIS if name in facts}  # an external attempt does not say
-    same = all(getattr(status, name) in (None, value) for name, value in asked.items())
+    asked = {name: facts[name] for name in RESTS_ON if name in facts}  # an external attempt does not say
+    known = status.bases if _is_same_input(status, asked) else None
+    same = not begins_anew(status, asked)
     return status._replace(
         state="running",
         attempts=facts["attempt"],
@@ -117,6 +132,7 @@ def _on_started(status: Status, facts: dict[str, Any]) -> Status:
         deaths=status.deaths if same else 0,
         reserved_microdollars=facts.get("reserved_microdollars") or 0,
         before_batch=None,
+        bases=bases.with_basis(known, bases.basis_of(asked)),
         **asked,
     )
 
@@ -139,7 +155,9 @@ def _on_late_result(status: Status, facts: dict[str, Any]) -> Status:
     recovered = _resting_on(_recovered(after._replace(completed_at=moment(facts["occurred_at"]))), facts)
     of_other_input = status.state == "pending" and facts.get("input_hash") not in (None, status.input_hash)
     if status.state == "running" or of_other_input:  # whoever holds the posting, or awaits its new input, goes on
-        return recovered._replace(**{name: getattr(status, name) for name in ("state", "due_at", *BASIS)})
+        return recovered._replace(
+            **{name: getattr(status, name) for name in ("state", "due_at", *RESTS_ON)}, bases=_running_basis(status)
+        )
     return recovered
 
 
@@ -179,6 +197,20 @@ _STEPS: dict[str, Callable[[Status, dict[str, Any]], Status]] = {
 }
 
 
+def begins_anew(status: Resting, asked: Mapping[str, Any]) -> bool:
+    """Whether an attempt that rests on what is asked begins a new budget of the posting."""
+    return not _is_same_input(status, asked) or bases.is_new(bases.basis_of(asked), status.bases)
+
+
+def _is_same_input(status: Resting, asked: Mapping[str, Any]) -> bool:
+    return None in (status.input_hash, asked.get("input_hash")) or status.input_hash == asked["input_hash"]
+
+
+def _running_basis(status: Status) -> str | None:
+    """What is left of the bases where all begins anew: that of the attempt which runs."""
+    return bases.basis_of(status._asdict()) if status.state == "running" else None
+
+
 def awaits_batch(status: Status, batch: str) -> bool:
     """Whether the posting is pending for no other reason than that this batch requested it."""
     return status.state == "pending" and status.batch == batch and status.before_batch is not None
@@ -186,7 +218,7 @@ def awaits_batch(status: Status, batch: str) -> bool:
 
 _CHANGED_BY_REQUEST = (
     "state", "due_at", "budget_used", "grants", "failures", "deferrals", "deferred_since", "deaths", "max_attempts",
-    "batch", "input_hash",
+    "batch", "input_hash", "bases",
 )  # fmt: skip
 
 
@@ -237,6 +269,7 @@ def _recovered(status: Status) -> Status:
         due_at=None,
         awaiting=False,
         before_batch=None,
+        bases=None,
     )
 
 
@@ -245,7 +278,7 @@ def _resting_on(status: Status, facts: dict[str, Any]) -> Status:
 
     One that was made elsewhere says neither prompt nor schema nor model: they are not known then.
     """
-    basis = {name: facts.get(name) for name in BASIS}
+    basis = {name: facts.get(name) for name in RESTS_ON}
     return status._replace(**basis | {"input_hash": basis["input_hash"] or status.input_hash})
 
 

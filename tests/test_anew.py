@@ -10,6 +10,7 @@ from enrichlog.place import database_of
 from enrichlog.scope import Scope, count_due, is_any_due
 from enrichlog.settings import Settings, configure
 from eventlog.database import Database
+from projections import bases
 from tests.builders import dismissed, failed, follow, requested, run, sessions, started, status, tell
 from tests.command_line import Command
 from tests.service import import_many, of_type
@@ -60,13 +61,23 @@ def test_once_it_has_failed_on_that_too_it_is_final_again(database: Database, se
     assert taken(database, settings) == []
 
 
-def test_a_model_that_comes_back_after_another_is_a_change_too(database: Database, settings: Settings) -> None:
+def test_a_model_that_comes_back_after_another_is_no_change(database: Database, settings: Settings) -> None:
     import_many(database, 1)
     refused(database, settings, "000", request_model="model-2")
-    for attempt, model in enumerate(("model-1", "model-2", "model-1"), start=2):
-        assert taken(database, configure(model=model)) == ["000"]
-        attempt_id = of_type(database, "EnrichmentStarted")[-1].facts["attempt_id"]
-        tell(database, "job-000", failed(attempt, attempt_id=attempt_id, retryable=False, wait_ms=None))
+    assert taken(database, configure(model="model-1")) == ["000"]
+    attempt_id = of_type(database, "EnrichmentStarted")[-1].facts["attempt_id"]
+    tell(database, "job-000", failed(2, attempt_id=attempt_id, retryable=False, wait_ms=None))
+    assert taken(database, configure(model="model-2")) == []
+    assert taken(database, configure(model="model-3")) == ["000"]  # the control
+
+
+def test_what_was_tried_with_as_many_as_are_told_apart_is_left(database: Database, settings: Settings) -> None:
+    import_many(database, 2)
+    for job_id, tried in (("000", bases.MOST), ("001", bases.MOST - 1)):
+        refused(database, settings, job_id, request_model="old")
+        words = " ".join(f"{number:08}" for number in range(tried))
+        run(database, f"UPDATE {{ours}}enrichment_status SET bases = '{words}' WHERE job_id = '{job_id}'")
+    assert taken(database, settings) == ["001"]
 
 
 def test_a_posting_that_was_deleted_is_not_among_them(database: Database, settings: Settings) -> None:
@@ -94,9 +105,10 @@ def test_what_used_up_its_attempts_is_too_and_what_is_tried_again_by_itself_only
     database: Database, settings: Settings
 ) -> None:
     import_many(database, 2)
+    old = {"request_model": "old", "prompt_hash": "p", "schema_hash": "s"}
     for job_id, times in (("000", 5), ("001", 2)):
         for attempt in range(1, times + 1):
-            tell(database, f"job-{job_id}", started(attempt, request_model="old"), failed(attempt, wait_ms=0))
+            tell(database, f"job-{job_id}", started(attempt, **old), failed(attempt, wait_ms=0))
     assert taken(database, settings) == ["001", "000"]
 
 

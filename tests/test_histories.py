@@ -45,7 +45,8 @@ def event_of(act: str, attempts: int, facts: dict[str, Any]) -> Event:
     last = max(attempts, 1)
     match act:
         case "start":
-            return started(attempts + 1, request_model=f"model-{facts.get('input_tokens', 0) % 2}")
+            model = f"model-{facts.get('input_tokens', 0) % 2}"
+            return started(attempts + 1, request_model=model, prompt_hash="p", schema_hash="s")
         case "succeed":
             return succeeded(last, **facts)
         case "late":

@@ -52,6 +52,7 @@ def tell_minute_by_minute(database: Database, clock: StoppedClock, stream_id: st
 
 OLD: dict[str, Any] = {"request_model": "model-1", "prompt_hash": "p1", "schema_hash": "s1", "input_hash": "i1"}
 NEW: dict[str, Any] = {"request_model": "model-2", "prompt_hash": "p2", "schema_hash": "s2", "input_hash": "i2"}
+OTHER = OLD | {"request_model": "model-2"}
 
 
 def at(minute: float) -> datetime:
@@ -129,7 +130,11 @@ HISTORIES: dict[str, tuple[tuple[Event, ...], dict[str, Any]]] = {
         (requested(), started(), succeeded(), requested("force")), {"state": "pending", "successes": 1, "due_at": at(3)}
     ),
     "another model": (
-        (*FIRST_FAILURE, started(2, request_model="model-2"), failed(2)), {"budget_used": 1, "attempts": 2}
+        (requested(), started(**OLD), failed(), started(2, **OTHER), failed(2)), {"budget_used": 1, "attempts": 2}
+    ),
+    "another model, and back to the first": (
+        (requested(), started(**OLD), failed(), started(2, **OTHER), failed(2), started(3, **OLD), failed(3)),
+        {"budget_used": 2, "attempts": 3},
     ),
     "what a result rests on": ((requested(), started(**OLD), succeeded(**OLD)), OLD),
     "what a late result rests on": (

@@ -1,6 +1,6 @@
 """A replay under history's own policy is history; under a tighter one it is what was left of it, counted by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -42,24 +42,31 @@ class Tried(NamedTuple):
 
 
 OUTCOMES = ("succeeded", "counted", "uncounted")
-BEFORE = ("", "", "", "retry", "changed", "force", "requeue", "model")
+BEFORE = ("", "", "", "retry", "changed", "force", "requeue", "model", "back")
 tried = st.builds(Tried, st.sampled_from(OUTCOMES), st.integers(0, 9), st.sampled_from(BEFORE))
 histories = st.lists(tried, max_size=12)
 
 
 def lived(history: Sequence[Tried]) -> list[Told]:
-    """The events of such a history; a request stands before its attempt, a change of the model in its start."""
+    """The events of such a history; a request stands before its attempt, what it is made with in its start."""
     events: list[Event] = [requested()]
-    model = 0
-    for number, one in enumerate(history, 1):
-        model += one.before == "model"
-        if one.before not in ("", "model"):
+    for number, (one, model) in enumerate(zip(history, models(history), strict=True), 1):
+        if one.before not in ("", "model", "back"):
             events.append(requested(one.before, grant=int(one.before == "requeue")))
-        events.append(started(number, request_model=f"model-{model}"))
+        events.append(started(number, request_model=f"model-{model}", prompt_hash="p", schema_hash="s"))
         usage = {"input_tokens": one.tokens, "cost_microdollars": one.tokens}
         counts = one.ends == "counted"
         events.append(succeeded(number, **usage) if one.ends == "succeeded" else failed(number, counts=counts, **usage))
     return tell(*events)
+
+
+def models(history: Sequence[Tried]) -> Iterator[int]:
+    """The model of each attempt: another one than ever, or back to the first."""
+    newest = model = 0
+    for one in history:
+        newest += one.before == "model"
+        model = {"model": newest, "back": 0}.get(one.before, model)
+        yield model
 
 
 class Counted(NamedTuple):
@@ -80,22 +87,23 @@ def counted(told: Replay) -> Counted:
 def by_hand(history: Sequence[Tried], most: int) -> Counted:
     """The same numbers without fold and replay: walk the attempts, keep those that the budget allows."""
     kept: list[Tried] = []
-    used, granted, model, last_model, state = 0, 0, 0, 0, "pending"
-    for one in history:
-        model += one.before == "model"
+    used, granted, tried, state = 0, 0, set[int](), "pending"
+    for one, model in zip(history, models(history), strict=True):
         if one.before in ("changed", "force"):
-            used = granted = 0
+            used, granted, tried = 0, 0, set()
         granted += one.before == "requeue"
         if one.before in ("changed", "force", "requeue"):
             state = "pending"
-        budget = 0 if kept and model != last_model else used
+        budget = 0 if tried and model not in tried else used
         if budget - granted >= most:
             continue
-        used, last_model = budget, model
+        used = budget
+        tried.add(model)
         kept.append(one)
         state = "succeeded" if one.ends == "succeeded" else "failed"
         used = 0 if state == "succeeded" else used + (one.ends == "counted")
         granted = 0 if state == "succeeded" else granted
+        tried = set() if state == "succeeded" else tried
     tokens = sum(one.tokens for one in kept)
     return Counted(len(kept), len(kept), tokens, tokens, state)
 
@@ -191,10 +199,11 @@ def test_a_posting_that_was_put_off_too_often_is_given_up_under_any_policy() -> 
 
 
 def test_what_followed_a_failure_is_kept_by_its_type_unless_a_new_budget_began() -> None:
+    known = {"prompt_hash": "p", "schema_hash": "s"}
     events = tell(
         requested(), started(), failed(), started(2), failed(2, error_type="quota_exceeded", counts=False),
-        started(3), failed(3), requested("force"), started(4), failed(4), started(5, request_model="other"),
-        succeeded(5),
+        started(3), failed(3), requested("force"), started(4, **known), failed(4),
+        started(5, request_model="other", **known), succeeded(5),
     )  # fmt: skip
     assert replay("job-1", events).follow_ups == [("timeout", "uncounted"), ("quota_exceeded", "counted")]
 

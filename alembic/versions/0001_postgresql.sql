@@ -54,6 +54,7 @@ CREATE TABLE {ours}enrichment_status (
     prompt_hash TEXT,
     schema_hash TEXT,
     input_hash TEXT,
+    bases TEXT,
     input_tokens BIGINT NOT NULL,
     output_tokens BIGINT NOT NULL,
     cost_microdollars BIGINT NOT NULL,

@@ -54,6 +54,7 @@ CREATE TABLE enrichment_status (
     prompt_hash TEXT,
     schema_hash TEXT,
     input_hash TEXT,
+    bases TEXT,
     input_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL,
     cost_microdollars INTEGER NOT NULL,
