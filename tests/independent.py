@@ -1,0 +1,118 @@
+"""What a log adds up to, folded a second time into plain dicts: from the design alone, not by the product's code."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+Read = Callable[[str], list[Row]]
+"""Runs one SELECT and gives its rows; `{ours}` in it is the schema of our tables."""
+
+BASIS = ("request_model", "prompt_hash", "schema_hash", "input_hash")
+PAID = ("cost_microdollars", "input_tokens", "output_tokens")
+COUNTED = ("state", "attempts", "budget_used", "deaths", "successes", *PAID)
+
+
+class Fold:
+    """The log, folded: `postings` by stream, `attempts` by id, and `faults`, which are events that cannot stand there.
+
+    An attempt's `outcomes` are what came of its call, in time or late; that nobody came back is none.
+    """
+
+    def __init__(self, read: Read) -> None:
+        self.postings: dict[str, Row] = {}
+        self.attempts: dict[str, Row] = {}
+        events = [_event(row) for row in read("SELECT * FROM {ours}events ORDER BY position")]
+        self.faults = list(_misnumbered(events))
+        steps = {
+            "EnrichmentRequested": self._request, "EnrichmentStarted": self._start, "EnrichmentSucceeded": self._end,
+            "EnrichmentFailed": self._end, "EnrichmentLateResult": self._come_late,
+        }  # fmt: skip
+        for event in events:
+            if not event["stream_id"].startswith("$"):
+                posting = self.postings.setdefault(event["stream_id"], _new())
+                steps[event["type"]](posting, event, event["facts"])
+
+    def _request(self, posting: Row, _event: Row, facts: Row) -> None:
+        if facts["why"] in ("new", "changed", "force"):
+            posting |= {"budget_used": 0, "deaths": 0}
+        posting |= {"rerun": True} if posting["open"] else {"state": "pending"}
+
+    def _start(self, posting: Row, event: Row, facts: Row) -> None:
+        attempt_id, stream = facts["attempt_id"], event["stream_id"]
+        if posting["open"] or facts["attempt"] != posting["attempts"] + 1 or attempt_id in self.attempts:
+            self.faults.append(f"{stream}: attempt {facts['attempt']} began beside another")
+        self.attempts[attempt_id] = {"stream": stream, "ends": 0, "late": 0, "outcomes": [], "died": False}
+        basis = {name: facts[name] for name in BASIS if name in facts}
+        if any(posting.get(name, value) != value for name, value in basis.items()):
+            posting |= {"budget_used": 0, "deaths": 0}
+        posting |= basis | {"state": "running", "attempts": posting["attempts"] + 1, "open": attempt_id}
+
+    def _end(self, posting: Row, event: Row, facts: Row) -> None:
+        attempt, succeeded = self.attempts[facts["attempt_id"]], event["type"] == "EnrichmentSucceeded"
+        if posting["open"] != facts["attempt_id"]:
+            self.faults.append(f"{event['stream_id']}: attempt {facts['attempt']} ended and was not the open one")
+        attempt["ends"] += 1
+        attempt["died"] |= facts.get("worker_died", False)
+        if succeeded or facts["error_type"] != "interrupted":
+            attempt["outcomes"].append(facts)
+        _pay(posting, facts)
+        _succeed(posting, event) if succeeded else _fail(posting, event)
+        state = "succeeded" if succeeded else "failed"
+        posting |= {"open": None, "state": "pending" if posting["rerun"] else state, "rerun": False}
+
+    def _come_late(self, posting: Row, event: Row, facts: Row) -> None:
+        """Its cost counts, its result when nothing else has succeeded; whoever holds the posting goes on holding it."""
+        attempt, number = self.attempts[facts["attempt_id"]], facts["attempt"]
+        if not attempt["ends"]:
+            self.faults.append(f"{event['stream_id']}: attempt {number} came late and had not been closed")
+        if facts["used"] != (facts["outcome"] == "succeeded" and not posting["successes"]):
+            self.faults.append(f"{event['stream_id']}: attempt {number} came late and is used: {facts['used']}")
+        attempt["late"] += 1
+        attempt["outcomes"].append(facts)
+        _pay(posting, facts)
+        if facts["used"]:
+            _succeed(posting, event)
+            posting |= {} if posting["open"] else {"state": "succeeded"}
+
+
+def _new() -> Row:
+    nothing: Row = dict.fromkeys(COUNTED, 0)
+    return nothing | {"state": "pending", "open": None, "rerun": False, "result": None, "error": None, "ended": None}
+
+
+def _event(row: Row) -> Row:
+    return row | {"facts": json.loads(row["facts"]), "content": json.loads(row["content"] or "{}")}
+
+
+def _misnumbered(events: Sequence[Row]) -> Iterator[str]:
+    """Positions and versions with gaps, and event ids that are there twice."""
+    if [event["position"] for event in events] != list(range(1, len(events) + 1)):
+        yield "positions have gaps"
+    versions: Counter[str] = Counter()
+    for event in events:
+        versions[event["stream_id"]] += 1
+        if event["version"] != versions[event["stream_id"]]:
+            yield f"{event['stream_id']} has version {event['version']} at position {event['position']}"
+    yield from (f"event {one} is there {n} times" for one, n in Counter(e["event_id"] for e in events).items() if n > 1)
+
+
+def _pay(posting: Row, facts: Row) -> None:
+    for name in PAID:
+        posting[name] += facts.get(name) or 0
+
+
+def _succeed(posting: Row, event: Row) -> None:
+    posting |= {"successes": posting["successes"] + 1, "budget_used": 0, "deaths": 0, "error": None}
+    posting |= {"result": event["content"].get("result"), "ended": event["facts"]["occurred_at"]}
+
+
+def _fail(posting: Row, event: Row) -> None:
+    """A worker's death counts on; that a run was stopped changes nothing; whatever else shows that none died."""
+    facts = event["facts"]
+    was_stopped = facts["error_type"] == "interrupted" and not facts.get("http_status")
+    deaths = posting["deaths"] if was_stopped else 0
+    posting |= {"deaths": posting["deaths"] + 1 if facts["worker_died"] else deaths, "ended": facts["occurred_at"]}
+    posting |= {"budget_used": posting["budget_used"] + facts["counts"]}
+    posting |= {"error": event["content"].get("message", facts["error_type"])[:2_000]}
