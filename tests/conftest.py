@@ -20,6 +20,8 @@ from eventlog import migration
 from eventlog.database import Database
 from tests.builders import StoppedClock
 from tests.command_line import Command, Demo, forget, play_demo
+from tests.fleet import Fleet
+from tests.forks import Forks
 from tests.postgres import GivenServer, Server, server_for_tests
 from tests.service import KEY
 
@@ -219,6 +221,25 @@ def simulator() -> Iterator[Simulator]:
 def service(bare: Path, simulator: Simulator) -> Settings:
     """Settings under which the simulator is asked, at the prices of a real provider."""
     return configure(base_url=simulator.base_url, api_key=KEY, prices_of="openai", deadline_seconds=5.0)
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Where processes come from that are to be started by the dozen."""
+    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks
+
+
+@pytest.fixture
+def fleet(forks: Forks, database: Database, simulator: Simulator, bare: Path) -> Fleet:
+    """Processes that enrich from the test's database."""
+    return Fleet(forks, database, simulator, bare)
+
+
+@pytest.fixture
+def postgresql_fleet(forks: Forks, postgresql: Database, simulator: Simulator, bare: Path) -> Fleet:
+    """The same, for what is true of PostgreSQL alone."""
+    return Fleet(forks, postgresql, simulator, bare)
 
 
 @pytest.fixture
