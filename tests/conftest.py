@@ -22,6 +22,7 @@ from tests.builders import StoppedClock
 from tests.command_line import Command, Demo, forget, play_demo
 from tests.fleet import Fleet
 from tests.forks import Forks
+from tests.pgbouncer import PgBouncer
 from tests.postgres import GivenServer, Server, server_for_tests
 from tests.service import KEY
 
@@ -31,6 +32,8 @@ settings.register_profile(
 )
 settings.register_profile("explore", settings.get_profile("suite"), derandomize=False, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+pytest_plugins = ["tests.root_group"]
 
 
 class Databases(Protocol):
@@ -91,6 +94,22 @@ class ServerDatabases:
                 self._server.drop_database(url)
 
 
+class PooledDatabases:
+    """The same databases, reached through PgBouncer."""
+
+    def __init__(self, behind: ServerDatabases, pooler: PgBouncer) -> None:
+        self._behind, self._pooler = behind, pooler
+
+    def empty(self) -> str:
+        return self._pooler.url(self._behind.empty())
+
+    def migrated(self) -> str:
+        return self._pooler.url(self._behind.migrated())
+
+    def drop(self, url: str) -> None:
+        self._behind.drop(url)
+
+
 def migrate(url: str) -> None:
     """Migrate a database and leave no connection to it, which its copying would not bear."""
     database = Database(url)
@@ -128,17 +147,38 @@ def server_databases(server: GivenServer) -> Iterator[ServerDatabases]:
 
 
 @pytest.fixture(scope="session")
+def pooled_databases(server: GivenServer, server_databases: ServerDatabases) -> Iterator[PooledDatabases]:
+    with PgBouncer(server) as pooler:
+        yield PooledDatabases(server_databases, pooler)
+
+
+@pytest.fixture(scope="session")
 def files(place: str) -> Iterator[Files]:
     """Where SQLite files come from."""
     with tempfile.TemporaryDirectory(prefix="enrichlog-", dir=place) as folder:
         yield Files(Path(folder))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests on both databases, and those that are marked `pooled` through PgBouncer too."""
+    pooled = (
+        [pytest.param("pooled", marks=pytest.mark.root)] if metafunc.definition.get_closest_marker("pooled") else []
+    )
+    if "databases" in metafunc.fixturenames:
+        metafunc.parametrize("databases", ["sqlite", "postgresql", *pooled], indirect=True, scope="module")
+    if pooled and "postgresql" in metafunc.fixturenames:
+        metafunc.parametrize("postgresql", ["direct", *pooled], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def databases(request: pytest.FixtureRequest) -> Databases:
-    """Where databases of one kind come from, of the one kind and then of the other."""
-    name = "files" if request.param == "sqlite" else "server_databases"
-    found: Databases = request.getfixturevalue(name)
+    """Where databases of one kind come from, of the one kind and then of the others."""
+    return _source(request, request.param)
+
+
+def _source(request: pytest.FixtureRequest, kind: str) -> Databases:
+    names = {"sqlite": "files", "pooled": "pooled_databases"}
+    found: Databases = request.getfixturevalue(names.get(kind, "server_databases"))
     return found
 
 
@@ -173,9 +213,10 @@ def sqlite(files: Files) -> Iterator[Database]:
 
 
 @pytest.fixture
-def postgresql(server_databases: ServerDatabases) -> Iterator[Database]:
+def postgresql(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated database, for what is true of PostgreSQL alone."""
-    yield from _lent(server_databases, server_databases.migrated())
+    databases = _source(request, getattr(request, "param", "direct"))
+    yield from _lent(databases, databases.migrated())
 
 
 def _lent(databases: Databases, url: str) -> Iterator[Database]:

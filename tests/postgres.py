@@ -128,7 +128,7 @@ class Server(GivenServer):
             text=True,
             cwd=self.folder,
             start_new_session=True,  # Ctrl-C is for the tests, which then stop the server in order
-            **self._identity(),
+            **identity(self.account),
         )
         assert self.guard.stdout is not None
         if not self.guard.stdout.readline():
@@ -170,13 +170,11 @@ class Server(GivenServer):
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self.binaries / program), *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self._identity())
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, check=False, **identity(self.account)
+        )
         if done.returncode:
             raise NoPostgres(f"{program} failed: {(done.stderr or done.stdout).strip()}")
-
-    def _identity(self) -> dict[str, Any]:
-        account = self.account
-        return {"user": account.user, "group": account.group, "extra_groups": []} if account else {}
 
     def _dismiss_guard(self) -> None:
         if self.guard is not None:
@@ -260,6 +258,11 @@ def server_account() -> Account | None:
             entry = pwd.getpwnam(name)
             return Account(entry.pw_uid, entry.pw_gid)
     raise NoPostgres("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as.")
+
+
+def identity(account: Account | None) -> dict[str, Any]:
+    """What a process is started with so that it runs as that account."""
+    return {"user": account.user, "group": account.group, "extra_groups": []} if account else {}
 
 
 def temporary_folder(account: Account | None) -> Path:
