@@ -27,6 +27,8 @@ from tests.builders import (
     tell,
 )
 
+pytestmark = pytest.mark.pooled
+
 CANCELLED = BatchCancelled(batch="1", actor="tests")
 
 

@@ -358,6 +358,7 @@ def test_another_endpoint_model_or_key_is_not_held_back(timed: Database, setting
         assert len(claims(timed, other, 1).taken) == 1
 
 
+@pytest.mark.pooled
 def test_of_many_claimers_at_once_exactly_one_gets_the_probe(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +376,7 @@ def test_of_many_claimers_at_once_exactly_one_gets_the_probe(
     assert found == [True]
 
 
+@pytest.mark.pooled
 def test_a_claim_that_looked_before_it_opened_is_undone(
     database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +389,7 @@ def test_a_claim_that_looked_before_it_opened_is_undone(
     assert status(database, "job-001")["state"] == "pending"
 
 
+@pytest.mark.pooled
 def test_the_log_itself_admits_no_start_that_the_breaker_does_not(database: Database, settings: Settings) -> None:
     import_many(database, 2)
     open_it(database, settings)

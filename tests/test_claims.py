@@ -362,6 +362,7 @@ def claim_after_death(database: Database, settings: Settings, **options: Any) ->
     return again
 
 
+@pytest.mark.pooled
 def test_an_attempt_whose_lease_ran_out_gets_its_own_end_before_the_next_begins(
     timed: Database, dead: Claim, settings: Settings
 ) -> None:
@@ -407,6 +408,7 @@ def test_after_another_success_the_late_result_is_kept_and_not_used(
     assert (shown(timed, "job-1") or {})["result"] == {"title": "on time"}
 
 
+@pytest.mark.pooled
 def test_a_posting_on_which_a_worker_died_is_claimed_alone_and_after_three_deaths_by_nobody(
     timed: Database, clock: StoppedClock, settings: Settings
 ) -> None:
@@ -477,6 +479,7 @@ def test_the_dead_attempt_of_a_posting_that_was_deleted_is_closed_and_no_other_b
 # -- claimers beside each other ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.pooled
 def test_two_claimers_never_take_the_same_posting(database: Database, settings: Settings) -> None:
     import_many(database, 60)
     together = threading.Barrier(4)
@@ -490,6 +493,7 @@ def test_two_claimers_never_take_the_same_posting(database: Database, settings: 
     assert len(found) == len(set(found)) == 60
 
 
+@pytest.mark.pooled
 def test_a_claim_does_not_wait_for_rows_that_another_holds(postgresql: Database, settings: Settings) -> None:
     import_many(postgresql, 3)
     with postgresql.write() as connection:
@@ -617,6 +621,7 @@ def test_the_view_the_plan_the_claims_and_the_rules_agree_on_what_is_tried_again
 # -- batches ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.pooled
 def test_a_batch_is_what_was_requested_and_nothing_else(database: Database, settings: Settings) -> None:
     import_many(database, 4)
     tell(database, "job-001", started(), succeeded())

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import LiteralString
 
 import psycopg
+import pytest
 from sqlalchemy import event, text
 
 from eventlog.database import Database
@@ -38,6 +39,7 @@ def test_a_sequence_loses_events_for_readers_that_follow_it(postgresql: Database
         assert ask(reader, "SELECT position FROM obvious WHERE position > 2") == []  # 1 is never read
 
 
+@pytest.mark.pooled
 def test_an_append_that_is_not_committed_lets_no_later_position_be_seen(postgresql: Database) -> None:
     with ThreadPoolExecutor(1) as other:
         with postgresql.write() as slow:
@@ -50,6 +52,7 @@ def test_an_append_that_is_not_committed_lets_no_later_position_be_seen(postgres
     assert follow(postgresql) == [1, 2]
 
 
+@pytest.mark.pooled
 def test_a_reader_that_follows_positions_misses_nothing_of_eight_writers(database: Database) -> None:
     def write(writer: int) -> None:
         for number in range(15):
@@ -100,6 +103,7 @@ def test_a_counter_in_a_row_grows_under_a_long_reader(postgresql: Database) -> N
         assert count_to_1200() > 5
 
 
+@pytest.mark.pooled
 def test_numbering_changes_no_row(database: Database) -> None:
     statements: list[str] = []
     event.listen(database.engine, "before_cursor_execute", lambda *call: statements.append(call[2]))

@@ -35,6 +35,8 @@ from tests.builders import (
     wait_for_a_waiter,
 )
 
+pytestmark = pytest.mark.pooled
+
 
 def deadlocks(first: Session, second: Session, statement_1: LiteralString, statement_2: LiteralString) -> bool:
     """Whether two sessions that hold something kill each other when each wants what the other holds."""

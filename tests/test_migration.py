@@ -52,6 +52,7 @@ def six_processes() -> Iterator[list[subprocess.Popen[str]]]:
     assert [process.communicate()[1] for process in processes] == [""] * 6
 
 
+@pytest.mark.pooled
 def test_six_processes_that_migrate_at_once_all_succeed(
     empty_database: Database, six_processes: list[subprocess.Popen[str]]
 ) -> None:

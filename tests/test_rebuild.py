@@ -18,6 +18,8 @@ from tests.builders import drop_triggers, run, shown
 from tests.command_line import Command
 from tests.service import enrich, import_many, whole_log
 
+pytestmark = pytest.mark.pooled
+
 AWAY = "ALTER TABLE llm_enrichment RENAME COLUMN result TO result_of_last_year"
 BACK = "ALTER TABLE llm_enrichment RENAME COLUMN result_of_last_year TO result"
 TITLES = "CREATE UNIQUE INDEX one_of_each_model ON llm_enrichment (enrichment_model_version)"

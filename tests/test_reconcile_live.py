@@ -29,6 +29,8 @@ from tests.builders import (
     wait_for_a_waiter,
 )
 
+pytestmark = pytest.mark.pooled
+
 STATUS, SHOWN = PROJECTIONS.values()
 DAMAGE = {
     "enrichment_status": "UPDATE {ours}enrichment_status SET fold_version = 0",

@@ -18,6 +18,8 @@ from eventlog.recorder import Recorder
 from projections.inline import InlineReadModels
 from tests.builders import BOUND, failed, proposal, requested, run, started, succeeded, tell, wait_for_a_waiter
 
+pytestmark = pytest.mark.pooled
+
 
 @pytest.fixture
 def recorder(database: Database) -> Recorder:

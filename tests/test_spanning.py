@@ -10,6 +10,8 @@ from projections.batches import projection
 from projections.spanning import reconcile_spanning
 from tests.builders import requested, run, tell
 
+pytestmark = pytest.mark.pooled
+
 
 def request(database: Database, *numbers: int) -> None:
     """Requests of one batch, each for a posting of its own."""

@@ -1,12 +1,15 @@
 """Rows and tables of the users' that somebody else has locked: nobody waits long, and they are written later."""
 
 import psycopg
+import pytest
 from sqlalchemy import event
 
 from eventlog.database import Database
 from projections.reconcile import PROJECTIONS, not_shown, reconcile
 from projections.users_table import LOCKED
 from tests.builders import appended, failed, offer, proposal, requested, shown, started, status, tell
+
+pytestmark = pytest.mark.pooled
 
 REFUSED = "job-refused"
 

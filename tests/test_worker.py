@@ -90,6 +90,7 @@ def assert_log_and_server_agree(database: Database, simulator: Simulator) -> Non
 # -- the whole walk ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.pooled
 def test_every_call_is_a_start_with_one_end_whatever_happens(
     database: Database, simulator: Simulator, service: Settings
 ) -> None:
@@ -101,6 +102,7 @@ def test_every_call_is_a_start_with_one_end_whatever_happens(
     assert_log_and_server_agree(database, simulator)
 
 
+@pytest.mark.pooled
 def test_a_run_tells_what_the_log_tells(database: Database, simulator: Simulator, service: Settings) -> None:
     import_samples(database)
     play(simulator, TROUBLE)
@@ -191,6 +193,7 @@ def test_chat_completions_are_walked_the_same_way(sqlite: Database, simulator: S
     assert_log_and_server_agree(sqlite, simulator)
 
 
+@pytest.mark.pooled
 def test_what_another_program_holds_just_then_is_waited_for(
     postgresql: Database, service: Settings, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -576,6 +579,7 @@ def test_a_second_stop_does_not_wait_for_the_grace(sqlite: Database, service: Se
     assert interrupted_ends(sqlite) == [SHUT_DOWN] * 4
 
 
+@pytest.mark.pooled
 def test_what_was_learnt_is_recorded_though_the_database_is_busy_when_the_grace_ends(
     database: Database, service: Settings, brief: None
 ) -> None:
@@ -739,6 +743,7 @@ def test_a_run_works_within_a_running_event_loop(database: Database, simulator: 
     assert_log_and_server_agree(database, simulator)
 
 
+@pytest.mark.pooled
 def test_runs_in_several_threads_share_the_work(database: Database, simulator: Simulator, service: Settings) -> None:
     import_many(database, 60)
     scope = open_scope(database, "job")
@@ -749,6 +754,7 @@ def test_runs_in_several_threads_share_the_work(database: Database, simulator: S
     assert_log_and_server_agree(database, simulator)
 
 
+@pytest.mark.pooled
 def test_two_workers_of_two_programs_share_the_work(
     database: Database, simulator: Simulator, service: Settings
 ) -> None:
