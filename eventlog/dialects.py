@@ -31,7 +31,6 @@ from sqlalchemy import (
     make_url,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from eventlog import errors
@@ -231,10 +230,14 @@ class _Psycopg(PGDialect_psycopg):
     supports_statement_cache = True
 
     def do_begin(self, dbapi_connection: Any) -> None:
-        """Begin, whatever the defaults of the role: a default of REPEATABLE READ would see a stale head of the log."""
+        """Begin, whatever the defaults of the role: a default of REPEATABLE READ would see a stale head of the log.
+
+        Nothing is set for a session, which behind a pooler is another one in each transaction.
+        """
         dbapi_connection.cursor().execute(
             f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '{LOCK_PATIENCE}'; "
-            f"SET LOCAL idle_in_transaction_session_timeout = '{FROZEN}'"
+            f"SET LOCAL idle_in_transaction_session_timeout = '{FROZEN}'; "
+            "SET LOCAL datestyle = ISO; SET LOCAL client_encoding = 'UTF8'"  # as the driver reads times and texts
         )
 
 
@@ -267,7 +270,7 @@ class PostgreSQL:
 
     def engine(self) -> Engine:
         logging.getLogger("psycopg").addFilter(_is_news)
-        engine = create_engine(
+        return create_engine(
             self.url.set(drivername="postgresql+enrichlog"),
             execution_options={"schema_translate_map": {OURS: self.schema}},
             hide_parameters=True,
@@ -276,13 +279,6 @@ class PostgreSQL:
             # No prepared statements: behind a pooler in transaction mode the next one may meet another session.
             connect_args={"prepare_threshold": None, "connect_timeout": 10, "client_encoding": "utf8"},
         )
-        event.listen(engine, "connect", self._prepare)
-        return engine
-
-    def _prepare(self, dbapi_connection: DBAPIConnection, _record: object) -> None:
-        """Have times come as the driver reads them, whatever a role's default; a pooler keeps it for each client."""
-        dbapi_connection.cursor().execute("SET datestyle = ISO")
-        dbapi_connection.commit()
 
     def where(self) -> str:
         return self.url.set(drivername="postgresql", query={}, password=None).render_as_string()

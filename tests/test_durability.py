@@ -99,6 +99,23 @@ def test_postgresql_waits_for_the_disk_and_reads_what_is_committed(postgresql: D
 )  # fmt: skip
 def test_a_roles_defaults_change_nothing(postgresql: Database, default: str) -> None:
     set_default(postgresql, default)
+    check_that_what_is_told_is_read(postgresql)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "datestyle = 'SQL, DMY'", "client_encoding = 'LATIN1'", "timezone = 'America/St_Johns'",
+        "bytea_output = 'escape'", "standard_conforming_strings = off",
+        "SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", "lock_timeout = '1ms'",
+    ],
+)  # fmt: skip
+def test_what_another_client_of_a_pooler_left_on_the_session_changes_nothing(postgresql: Database, left: str) -> None:
+    run(postgresql, f"SET {left}")  # our pool has this one session, which it gives to the next transaction as it is
+    check_that_what_is_told_is_read(postgresql)
+
+
+def check_that_what_is_told_is_read(postgresql: Database) -> None:
     message = "Größe 😀 € \\ ' \" {}"
     *_, end = appended(tell(postgresql, "job-1", requested(), started(), failed(message=message)))
     assert abs(datetime.now(UTC) - end.recorded_at) < timedelta(minutes=5)
