@@ -46,6 +46,9 @@ READ_PATIENCE_MILLISECONDS = 5_000
 LOCK_PATIENCE, FROZEN, FROZEN_WITH_THE_LOG = "30s", "20s", "2s"
 BRIEF_PATIENCE = "5s"
 
+# What is acknowledged has to be on disk, whatever the role, or a pooler's other client, has set; more is left as it is.
+DURABLE = "coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')"
+
 
 class Head(NamedTuple):
     """Where the log ends, and the database's time as read after the log lock."""
@@ -261,6 +264,7 @@ class PostgreSQL:
         self._lock_log = (
             f"SELECT set_config('lock_timeout', '{LOCK_PATIENCE}', true), "
             f"set_config('idle_in_transaction_session_timeout', '{FROZEN_WITH_THE_LOG}', true), "
+            f"set_config('synchronous_commit', {DURABLE}, true), "
             f"pg_advisory_xact_lock({lock_key(schema)}); "
             f"SELECT position, hash, clock_timestamp() FROM (SELECT 1) one LEFT JOIN ({last}) last ON true"
         )

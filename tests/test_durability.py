@@ -13,7 +13,8 @@ from eventlog import dialects, errors
 from eventlog.database import Database
 from eventlog.dialects import PostgreSQL, SQLite, dialect_for, lock_key
 from eventlog.integrity import verify_log
-from eventlog.log import read_stream
+from eventlog.log import append, read_stream
+from projections.inline import InlineReadModels
 from tests.builders import appended, failed, offer, proposal, requested, run, shown, started, tell
 from tests.postgres import GivenServer
 
@@ -87,6 +88,17 @@ def test_postgresql_waits_for_the_disk_and_reads_what_is_committed(postgresql: D
         for connection in (stack.enter_context(postgresql.read()), stack.enter_context(postgresql.write())):
             assert connection.execute(text("SHOW transaction_isolation")).scalar() == "read committed"
             assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
+
+
+@pytest.mark.parametrize(("default", "used"), [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")])
+def test_an_append_waits_for_the_disk_whatever_the_default_of_the_role(
+    postgresql: Database, default: str, used: str
+) -> None:
+    set_default(postgresql, f"synchronous_commit = {default}")
+    with postgresql.write() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar() == default  # the control
+        append(connection, postgresql.dialect, [proposal("job-1", requested())], InlineReadModels(postgresql.dialect))
+        assert connection.execute(text("SHOW synchronous_commit")).scalar() == used
 
 
 @pytest.mark.parametrize(
