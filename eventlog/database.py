@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select
+from sqlalchemy import Connection, Engine, RootTransaction, Select
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.dialects import Clock, Dialect, dialect_for
@@ -62,10 +62,31 @@ class Database:
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
         try:
-            with self.engine.connect().execution_options(writes=writes) as connection, connection.begin():
+            transaction = self._begin(writes)
+            with transaction.connection as connection, transaction:
                 yield connection
         except DBAPIError as error:
             raise self.dialect.translate(error) from error
+
+    def _begin(self, writes: bool) -> RootTransaction:
+        """A transaction, on another connection if the one in the pool had broken while nobody used it.
+
+        That one tells when it is to begin, and takes all others of the pool along: no round trip is spent on asking.
+        """
+        try:
+            return self._begin_once(writes)
+        except DBAPIError as error:
+            if not self.dialect.is_stale(error):
+                raise
+        return self._begin_once(writes)
+
+    def _begin_once(self, writes: bool) -> RootTransaction:
+        connection = self.engine.connect().execution_options(writes=writes)
+        try:
+            return connection.begin()
+        except BaseException:
+            connection.close()
+            raise
 
     def close(self) -> None:
         """Close all connections; the next transaction opens new ones."""

@@ -94,6 +94,10 @@ class Dialect(Protocol):
         """Whether a lock was not to be had, so that the statement can be tried again as it is."""
         ...
 
+    def is_stale(self, error: DBAPIError) -> bool:
+        """Whether a transaction could not begin because its connection broke before, so that another one may do."""
+        ...
+
     def require_transaction(self, connection: Connection) -> None:
         """Raises `DatabaseRefused` when a trigger of the users' has ended our transaction: what follows would stay."""
         ...
@@ -189,6 +193,9 @@ class SQLite:
 
     def is_locked(self, error: DBAPIError) -> bool:
         return False  # whoever writes has the whole file
+
+    def is_stale(self, error: DBAPIError) -> bool:
+        return False  # a file does not go away
 
     def require_transaction(self, connection: Connection) -> None:
         if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
@@ -333,6 +340,10 @@ class PostgreSQL:
 
     def is_locked(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) == "55P03"
+
+    def is_stale(self, error: DBAPIError) -> bool:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        return error.connection_invalidated and state[:2] != "08"  # with these a pooler that is there refuses
 
     def require_transaction(self, connection: Connection) -> None:
         """No trigger can end a transaction here."""
