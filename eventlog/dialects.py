@@ -229,7 +229,9 @@ class SQLite:
                 return errors.DatabaseReadOnly(where=where, remedy=remedy)
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return errors.NotADatabase(where=where)
-            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_FULL:
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+                return errors.DiskFailed(where=where, reason=str(cause))
+            case sqlite3.SQLITE_CANTOPEN:
                 return errors.DatabaseUnavailable(where=where, reason=str(cause))
         return errors.DatabaseRefused(where=where, reason=str(cause))
 
@@ -364,6 +366,8 @@ class PostgreSQL:
         lost = isinstance(error, OperationalError | InterfaceError) and not state
         if state in ("55P03", "40P01", "40001", "57014"):  # the last: it took longer than the role's statement_timeout
             return errors.DatabaseBusy(where=where, reason=reason)
+        if state in ("53100", "58030"):  # disk full, I/O error
+            return errors.DiskFailed(where=where, reason=reason)
         if error.connection_invalidated or state[:2] in ("08", "28", "3D", "57", "53") or lost:
             return errors.DatabaseUnavailable(where=where, reason=reason)
         if state == "25006":

@@ -31,6 +31,10 @@ class DatabaseUnavailable(EnrichlogError):
     """The database {where} cannot be reached: {reason}. Check that it runs and that the URL is right."""
 
 
+class DiskFailed(DatabaseUnavailable):
+    """The disk of the database {where} is full or failing: {reason}. Make room there, or mend it, and go on: what was acknowledged is kept."""
+
+
 class DatabaseBusy(EnrichlogError):
     """The database {where} is busy: {reason}. Another program holds it; try again when that has ended."""
 

@@ -1,0 +1,101 @@
+"""A disk that runs full in the middle: it is told with what to do, nothing acknowledged is lost, and it goes on."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from enrichlog.simulator import Simulator
+from eventlog import migration
+from eventlog.database import Database
+from tests.builders import run
+from tests.command_line import Command
+from tests.full_disk import SmallDisk, check_that_all_is_there_once, record_while_full, small_disk
+from tests.postgres import Server
+from tests.service import import_many
+
+CHECKOUT = Path(__file__).parent.parent
+MAKE_ROOM = "Make room there"
+LIMITED = """
+import resource, sys
+from eventlog.database import Database
+from tests.full_disk import record_while_full
+
+database, (_, hard) = Database(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+def limit(bytes):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, hard))
+
+size = database.dialect.path.stat().st_size
+acknowledged, told = record_while_full(database, lambda: limit(size + 2**15), lambda: limit(hard))
+print(len(acknowledged), told)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit there")
+def test_a_file_that_may_not_grow_is_waited_for_until_it_may(sqlite: Database) -> None:
+    command = [sys.executable, "-c", LIMITED, sqlite.url]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    acknowledged, _, told = done.stdout.partition(" ")
+    assert MAKE_ROOM in told
+    check_that_all_is_there_once(sqlite, int(acknowledged))
+
+
+class OnDisk(NamedTuple):
+    """A migrated database on a small disk of its own."""
+
+    database: Database
+    disk: SmallDisk
+
+
+@contextmanager
+def sqlite_on_disk() -> Iterator[OnDisk]:
+    with small_disk(4) as disk, closing(Database(str(disk.folder / "enrichlog.db"))) as database:
+        migration.migrate(database)
+        yield OnDisk(database, disk)
+
+
+@contextmanager
+def postgresql_on_disk() -> Iterator[OnDisk]:
+    with small_disk(160) as disk, server_on(disk) as server, closing(Database(server.create_database())) as database:
+        migration.migrate(database)
+        run(database, "SELECT pg_switch_wal()")  # without room for that log the whole server goes down
+        run(database, "CREATE TABLE begins_the_next_file_of_it (id int)")
+        yield OnDisk(database, disk)
+
+
+def server_on(disk: SmallDisk) -> Server:
+    """A server whose data are on the disk, not started yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(disk.folder))
+        return Server()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mounted", [sqlite_on_disk, postgresql_on_disk])
+def test_what_is_recorded_while_the_disk_is_full_is_kept_until_there_is_room(
+    mounted: Callable[[], AbstractContextManager[OnDisk]],
+) -> None:
+    with mounted() as (database, disk):
+        acknowledged, told = record_while_full(database, disk.fill, disk.make_room)
+        assert MAKE_ROOM in told
+        check_that_all_is_there_once(database, len(acknowledged))
+
+
+@pytest.mark.root
+def test_a_run_on_a_full_disk_calls_nobody_says_what_to_do_and_goes_on_when_there_is_room(
+    simulator: Simulator, user: Command
+) -> None:
+    with sqlite_on_disk() as (database, disk):
+        import_many(database, 50)
+        disk.fill()
+        while_full = user("enrich", "--database", database.url)
+        assert (while_full.code, MAKE_ROOM in while_full.err, simulator.journal) == (1, True, [])
+        disk.make_room()
+        assert user.json("enrich", "--database", database.url)["succeeded"] == 50
+        assert len(simulator.journal) == 50
