@@ -85,13 +85,14 @@ class GivenServer:
 class Server(GivenServer):
     """A server of our own in a temporary folder, on a free port of 127.0.0.1; a context manager.
 
-    `binaries` is the folder of initdb, pg_ctl and postgres; without it `find_binaries` says.
+    `binaries` is the folder of initdb, pg_ctl and postgres; without it `find_binaries` says. `place` is where its
+    folder is made.
     """
 
-    def __init__(self, binaries: Path | None = None) -> None:
+    def __init__(self, binaries: Path | None = None, place: str | None = None) -> None:
         binaries = binaries or find_binaries()
         self.account = server_account()
-        self.folder = temporary_folder(self.account)
+        self.folder = temporary_folder(self.account, place)
         self.process = os.getpid()
         atexit.register(self.close)
         self.binaries = readable(binaries, self.folder, self.account)
@@ -265,9 +266,10 @@ def identity(account: Account | None) -> dict[str, Any]:
     return {"user": account.user, "group": account.group, "extra_groups": []} if account else {}
 
 
-def temporary_folder(account: Account | None) -> Path:
+def temporary_folder(account: Account | None, preferred: str | None = None) -> Path:
     """A new folder of that account's own, where it can be reached."""
-    places = [place for place in (tempfile.gettempdir(), "/tmp", "/var/tmp") if reaches(Path(place), account)]
+    known = (preferred or tempfile.gettempdir(), "/tmp", "/var/tmp")
+    places = [place for place in known if reaches(Path(place), account)]
     if not places:
         raise NoPostgres("Other users reach no temporary folder here. Set TMPDIR to one that they do.")
     folder = Path(tempfile.mkdtemp(prefix="enrichlog-pg-", dir=places[0])).resolve()

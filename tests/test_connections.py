@@ -52,9 +52,9 @@ def test_what_breaks_in_the_middle_of_a_transaction_is_told_and_nothing_of_it_st
 
 
 @pytest.fixture(scope="module")
-def leaving() -> Iterator[Server]:
+def leaving(place: str) -> Iterator[Server]:
     """A server that may be stopped."""
-    with Server() as server:
+    with Server(place=place) as server:
         yield server
 
 

@@ -1,8 +1,8 @@
 """A disk that runs full in the middle: it is told with what to do, nothing acknowledged is lost, and it goes on."""
 
+import logging
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -10,21 +10,22 @@ from typing import NamedTuple
 
 import pytest
 
+from enrichlog.settings import Settings
 from enrichlog.simulator import Simulator
 from eventlog import migration
 from eventlog.database import Database
 from tests.builders import run
-from tests.command_line import Command
-from tests.full_disk import SmallDisk, check_that_all_is_there_once, record_while_full, small_disk
 from tests.postgres import Server
-from tests.service import import_many
+from tests.recording import check_that_all_is_there_once, record_while_away
+from tests.service import ends_of, enrich, import_many
+from tests.small_disk import SmallDisk, small_disk
 
 CHECKOUT = Path(__file__).parent.parent
 MAKE_ROOM = "Make room there"
 LIMITED = """
 import resource, sys
 from eventlog.database import Database
-from tests.full_disk import record_while_full
+from tests.recording import record_while_away
 
 database, (_, hard) = Database(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -32,7 +33,7 @@ def limit(bytes):
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, hard))
 
 size = database.dialect.path.stat().st_size
-acknowledged, told = record_while_full(database, lambda: limit(size + 2**15), lambda: limit(hard))
+acknowledged, told = record_while_away(database, lambda: limit(size + 2**15), lambda: limit(hard))
 print(len(acknowledged), told)
 """
 
@@ -62,18 +63,15 @@ def sqlite_on_disk() -> Iterator[OnDisk]:
 
 @contextmanager
 def postgresql_on_disk() -> Iterator[OnDisk]:
-    with small_disk(160) as disk, server_on(disk) as server, closing(Database(server.create_database())) as database:
+    with (
+        small_disk(160) as disk,
+        Server(place=str(disk.folder)) as server,
+        closing(Database(server.create_database())) as database,
+    ):
         migration.migrate(database)
         run(database, "SELECT pg_switch_wal()")  # without room for that log the whole server goes down
         run(database, "CREATE TABLE begins_the_next_file_of_it (id int)")
         yield OnDisk(database, disk)
-
-
-def server_on(disk: SmallDisk) -> Server:
-    """A server whose data are on the disk, not started yet."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(disk.folder))
-        return Server()
 
 
 @pytest.mark.root
@@ -82,20 +80,34 @@ def test_what_is_recorded_while_the_disk_is_full_is_kept_until_there_is_room(
     mounted: Callable[[], AbstractContextManager[OnDisk]],
 ) -> None:
     with mounted() as (database, disk):
-        acknowledged, told = record_while_full(database, disk.fill, disk.make_room)
+        acknowledged, told = record_while_away(database, disk.fill, disk.make_room)
         assert MAKE_ROOM in told
         check_that_all_is_there_once(database, len(acknowledged))
 
 
+class MakesRoom(logging.Handler):
+    """Hears what is told of a full disk, and makes room on it."""
+
+    def __init__(self, disk: SmallDisk) -> None:
+        super().__init__(logging.WARNING)
+        self._disk, self.heard = disk, list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(record.getMessage())
+        self._disk.make_room()
+
+
 @pytest.mark.root
-def test_a_run_on_a_full_disk_calls_nobody_says_what_to_do_and_goes_on_when_there_is_room(
-    simulator: Simulator, user: Command
+def test_a_run_on_a_full_disk_calls_nobody_and_goes_on_by_itself_when_there_is_room(
+    simulator: Simulator, service: Settings
 ) -> None:
     with sqlite_on_disk() as (database, disk):
         import_many(database, 50)
         disk.fill()
-        while_full = user("enrich", "--database", database.url)
-        assert (while_full.code, MAKE_ROOM in while_full.err, simulator.journal) == (1, True, [])
-        disk.make_room()
-        assert user.json("enrich", "--database", database.url)["succeeded"] == 50
-        assert len(simulator.journal) == 50
+        hearing, logger = MakesRoom(disk), logging.getLogger("enrichlog.worker")
+        logger.addHandler(hearing)
+        done = enrich(database, service)
+        logger.removeHandler(hearing)
+        assert [MAKE_ROOM in told for told in hearing.heard] == [True]
+        assert (done.succeeded, len(simulator.journal)) == (50, 50)
+        assert {len(ends) for ends in ends_of(database).values()} == {1}
