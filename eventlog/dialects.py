@@ -236,6 +236,10 @@ class SQLite:
         return errors.DatabaseRefused(where=where, reason=str(cause))
 
 
+_NO_SESSION = ("08P01", "query_wait_timeout")
+"""PgBouncer's one state for all that it refuses, and the whole of its message."""
+
+
 class _Psycopg(PGDialect_psycopg):
     """SQLAlchemy's dialect of the driver, whose transactions begin as ours do, in one round trip."""
 
@@ -368,6 +372,8 @@ class PostgreSQL:
             return errors.DatabaseBusy(where=where, reason=reason)
         if state in ("53100", "58030"):  # disk full, I/O error
             return errors.DiskFailed(where=where, reason=reason)
+        if (state, reason) == _NO_SESSION:
+            return errors.NoSessionFree(where=where, reason=reason)
         if error.connection_invalidated or state[:2] in ("08", "28", "3D", "57", "53") or lost:
             return errors.DatabaseUnavailable(where=where, reason=reason)
         if state == "25006":

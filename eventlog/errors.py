@@ -31,6 +31,10 @@ class DatabaseUnavailable(EnrichlogError):
     """The database {where} cannot be reached: {reason}. Check that it runs and that the URL is right."""
 
 
+class NoSessionFree(DatabaseUnavailable):
+    """The pooler in front of the database {where} had no session free in time ({reason}). Run fewer workers or give its pool more sessions; if the server behind it is down, start it."""
+
+
 class DiskFailed(DatabaseUnavailable):
     """The disk of the database {where} is full or failing: {reason}. Make room there, or mend it, and go on: what was acknowledged is kept."""
 

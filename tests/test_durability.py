@@ -114,6 +114,7 @@ def test_a_roles_defaults_change_nothing(postgresql: Database, default: str) -> 
     check_that_what_is_told_is_read(postgresql)
 
 
+@pytest.mark.pooled
 @pytest.mark.parametrize(
     "left",
     [
@@ -163,6 +164,7 @@ def test_no_prepared_statement_is_left_on_a_session_that_a_pooler_may_give_to_ot
         assert connection.execute(text(counted)).scalar() == 0
 
 
+@pytest.mark.pooled
 def test_settings_of_one_append_do_not_stay_on_its_session(postgresql: Database) -> None:
     names = ("lock_timeout", "idle_in_transaction_session_timeout")
     with postgresql.read() as connection:
