@@ -7,9 +7,10 @@ from typing import Any
 
 from enrichlog.batches import SHORTEST_ID
 from enrichlog.moments import told_time
+from enrichlog.price import money
 from enrichlog.reports import Document
 from enrichlog.screens import shortened
-from enrichlog.terminal import counted, money, one_line, say
+from enrichlog.terminal import counted, one_line, say
 
 _SHOWN_REPLY = 1_000
 

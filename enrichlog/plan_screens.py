@@ -7,8 +7,9 @@ from typing import Any
 
 from enrichlog.estimate import AnsweredCalls
 from enrichlog.outdated import CAUSES, OutdatedPlan
+from enrichlog.price import money
 from enrichlog.reclassify import Difference, Reclassification
-from enrichlog.terminal import advise, counted, money, one_line, say, table
+from enrichlog.terminal import advise, counted, one_line, say, table
 
 _SHOWN_IDS = 3
 _WORDS: dict[Any, str] = {None: "none", True: "yes", False: "no"}

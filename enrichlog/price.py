@@ -9,6 +9,11 @@ from typing import NamedTuple
 MICRODOLLARS = 1_000_000
 
 
+def money(microdollars: int) -> str:
+    """Micro-dollars as people write them: four decimals, because one call costs a fraction of a cent."""
+    return f"${microdollars / MICRODOLLARS:,.4f}"
+
+
 class PricedModel(NamedTuple):
     """Which model's price applies: `provider` names whose prices, without it the server's address tells."""
 

@@ -7,9 +7,9 @@ from sqlalchemy import select
 from enrichlog.attempt import reserve
 from enrichlog.enrichment import Enrichment, request_for
 from enrichlog.postings import load_postings
+from enrichlog.price import money
 from enrichlog.scope import Scope, scope_branches
 from enrichlog.settings import Settings
-from enrichlog.terminal import money
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status
 

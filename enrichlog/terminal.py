@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from enrichlog.price import MICRODOLLARS
+from enrichlog.price import money
 from enrichlog.progress import Notice, Run
 from eventlog.events import iso
 
@@ -61,19 +61,12 @@ def one_line(text: str) -> str:
 
 _flags = {"database": "", "enrichment": "job"}
 _OF_ONE = (
-    "enrich",
-    "retry",
-    "failed",
-    "errors",
-    "history",
-    "status",
-    "reclassify",
-    "export",
-    "dismiss",
-    "requeue",
-    "worker",
-)
-_OF_ALL = ("import", "rebuild", "verify", "breaker (?:list|open|close)", "batch (?:list|show|cancel)")
+    "enrich", "retry", "failed", "errors", "history", "status", "reclassify", "export", "dismiss", "requeue", "worker",
+)  # fmt: skip
+_OF_ALL = (
+    "import", "rebuild", "verify", "breaker (?:list|open|close)", "batch (?:list|show|cancel)",
+    "limits (?:set|list|clear)",
+)  # fmt: skip
 _OF_THEM = r"JOB_ID|FILE|TEXT|[0-9a-f]{8}(?:-[0-9a-f-]{27})?|--[a-z-]+(?: \S*\w)?"
 _COMMAND = re.compile(rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:{_OF_THEM}))*")
 
@@ -163,11 +156,6 @@ def _paragraphs(columns: Sequence[str], cells: Iterable[Sequence[str]]) -> None:
         for column, cell in zip(columns[1:], others, strict=True):
             if cell:
                 paragraph(f"{column}: {cell}", indent=2)
-
-
-def money(microdollars: int) -> str:
-    """Micro-dollars as people write them: four decimals, because one call costs a fraction of a cent."""
-    return f"${microdollars / MICRODOLLARS:,.4f}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from enrichlog.odds import LEVEL, Estimate, chance
-from enrichlog.terminal import advise, counted, money, say, table
+from enrichlog.price import money
+from enrichlog.terminal import advise, counted, say, table
 from enrichlog.what_if import SAME_OUTCOMES, Addition, WhatIf
 
 _NOTHING = "There is no posting yet. Postings come in with: enrichlog import FILE"
