@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from enrichlog.enrichment import BOUNDED_OUTPUT_TOKENS, Enrichment, Request
@@ -10,7 +11,7 @@ from enrichlog.errors import ERROR_TYPES
 from enrichlog.outcome import SIMULATOR, Outcome, not_called
 from enrichlog.price import cost
 from enrichlog.retry import BACKOFF_BASE_SECONDS, judged, wait_ms
-from eventlog.events import Attempt, EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
+from eventlog.events import Attempt, Counted, EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
 from eventlog.log import Proposal
 
 End = EnrichmentSucceeded | EnrichmentFailed
@@ -21,19 +22,20 @@ RESERVED_INPUT_FACTOR = 2
 REFUSED = range(300, 500)
 """The statuses of calls that the server did not take: it generated nothing, and charges nothing."""
 
-_ATTEMPT_FIELDS = set(Attempt.model_fields) - {"occurred_at"}
+_ATTEMPT_FIELDS = set(Attempt.model_fields) - {"occurred_at"} | set(Counted.model_fields)
 
 
 class Started(NamedTuple):
     """An attempt that has been claimed: its stream, its start event and how many failures came before in a row.
 
-    `position` is where the start stands in the log, once it does.
+    `position` is where the start stands in the log, once it does, and `at` when it was recorded.
     """
 
     stream_id: str
     event: EnrichmentStarted
     failures: int = 0
     position: int | None = None
+    at: datetime | None = None
 
 
 def start(
@@ -71,7 +73,9 @@ def end(enrichment: Enrichment, started: Started, outcome: Outcome, base_seconds
     if outcome.failed is None:
         return EnrichmentSucceeded(**common, result=outcome.result)
     failed, kind = outcome.failed, outcome.failed.kind
-    wait = wait_ms(kind, started.stream_id, started.failures + 1, failed.retry_after_ms, base_seconds)
+    wait = failed.wait_ms
+    if wait is None:
+        wait = wait_ms(kind, started.stream_id, started.failures + 1, failed.retry_after_ms, base_seconds)
     return EnrichmentFailed(
         **common,
         **judged(kind),
@@ -119,7 +123,11 @@ def precheck(description: str, request: Request, limit: int) -> Outcome | None:
 
 
 def _begun(started: Started) -> dict[str, Any]:
-    return {**started.event.model_dump(include=_ATTEMPT_FIELDS), "started_position": started.position}
+    return {
+        **started.event.model_dump(include=_ATTEMPT_FIELDS),
+        "started_position": started.position,
+        "started_at": started.at,
+    }
 
 
 def _known(enrichment: Enrichment, outcome: Outcome) -> dict[str, Any]:

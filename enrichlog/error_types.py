@@ -157,7 +157,11 @@ _ENTRIES = (
     ),
     _final("input_error", "Give the posting a description and import it again"),
     _final("bad_request", _FINAL, statuses=(4,)),
-    ErrorType("budget_exceeded", "Budget", "ours", True, False, "Raise the limit, or wait for the next window", "none", stops=True),
+    ErrorType(
+        "budget_exceeded", "Budget", "ours", True, False,
+        "One call may cost more than the limit of a day: raise it with enrichlog limits set, or lower max_output_tokens",
+        "none",
+    ),
     ErrorType("storage_error", "Storage", "ours", True, False, "Mend the database; the outcome is written again", "none", stops=True),
     ErrorType("other", "Other", "ours", True, True, "Look at it with: enrichlog history JOB_ID", cap=2),
 )  # fmt: skip

@@ -35,7 +35,8 @@ NOT_EXTRACTED = "Could not extract structured output from API response: {why}"
 class Failed(NamedTuple):
     """Why there is no result: the error type, the message people read, and the facts it was recognised by.
 
-    `error_class` is that of our exception; what the provider calls its error is in `error`.
+    `error_class` is that of our exception; what the provider calls its error is in `error`. `wait_ms` is there where
+    we know better than the backoff when to try again.
     """
 
     kind: ErrorType
@@ -43,6 +44,7 @@ class Failed(NamedTuple):
     error: ProviderError = ProviderError(None)
     error_class: str | None = None
     retry_after_ms: int | None = None
+    wait_ms: int | None = None
 
 
 class Outcome(NamedTuple):

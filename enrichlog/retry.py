@@ -61,7 +61,7 @@ def judged(kind: ErrorType) -> dict[str, Any]:
 
 def _is_put_off(kind: ErrorType) -> bool:
     """Whether such a failure only puts the posting off: not by its own fault, and not until a person acts."""
-    return kind.retryable and not kind.counts and not kind.stops
+    return kind.retryable and not kind.counts and kind.wait != "none"
 
 
 def allowance(max_attempts: int | None, cap: int | None, default: int = DEFAULT_MAX_ATTEMPTS) -> int:

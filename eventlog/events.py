@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from eventlog.errors import NotAppended
 
@@ -71,10 +71,23 @@ class Attempt(Event):
     input_hash: str | None = None
 
 
-class End(Attempt):
+class Counted(BaseModel):
+    """What an attempt counts with against limits: on its start, and on its end, which settles it."""
+
+    reserved_microdollars: int | None = Field(None, description="what the call may cost at the most; 0 without a call")
+    reserved_tokens: int | None = Field(None, description="tokens, in and out, that it may take; 0 without a call")
+    requests_per_minute: int | None = Field(None, description="the limit that it began under")
+    tokens_per_minute: int | None = Field(None, description="the limit that it began under")
+    microdollars_per_day: int | None = Field(None, description="the limit that it began under")
+
+
+class End(Attempt, Counted):
     """What every end of an attempt carries: usage, cost and latency are known on many failures too."""
 
     started_position: int | None = Field(None, description="of its start; null where both were appended together")
+    started_at: Annotated[AwareDatetime, PlainSerializer(lambda at: iso(at))] | None = Field(
+        None, description="when its start was recorded; null where both were appended together"
+    )
     called: bool = True
     response_model: str | None = None
     response_id: str | None = None
@@ -134,14 +147,12 @@ class EnrichmentRequested(Event):
     reason: str | None = None
 
 
-class EnrichmentStarted(Attempt):
+class EnrichmentStarted(Attempt, Counted):
     """An attempt has begun: a worker holds the posting until the lease runs out. Committed before the call leaves."""
 
     worker: str
     lease_seconds: int = Field(ge=0)
     probe: bool = False
-    reserved_microdollars: int | None = Field(None, description="what the call may cost at the most")
-    reserved_tokens: int | None = Field(None, description="tokens, in and out, that it may take at the most")
     input_characters: int | None = None
     input_kept_characters: int | None = Field(None, description="set when the input was cut to fit")
 

@@ -23,7 +23,7 @@ from enrichlog.reply import Api, Reply
 from enrichlog.settings import Settings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
-from eventlog.events import Attempt, EnrichmentFailed, EnrichmentSucceeded, moment
+from eventlog.events import Attempt, Counted, EnrichmentFailed, EnrichmentSucceeded, moment
 from projections.enrichment_status import enrichment_status
 from tests.builders import NOON
 from tests.byte_server import answering, http
@@ -223,7 +223,7 @@ def end_of(asked: Enrichment, outcome: Outcome) -> attempt.End:
     return attempt.end(asked, attempt.Started("job-1", begun, 0), outcome)
 
 
-COMMON = {*Attempt.model_fields, "latency_ms", "schema_version", "called", "worker_died"}
+COMMON = {*Attempt.model_fields, *Counted.model_fields, "latency_ms", "schema_version", "called", "worker_died"}
 
 
 def facts_of(end: attempt.End) -> dict[str, Any]:
