@@ -97,6 +97,10 @@ class HeldBack(EnrichlogError):
     """No attempt can begin now: {reason}."""
 
 
+class LimitReached(HeldBack):
+    """No attempt can begin now: {reason}."""
+
+
 class BatchWasCancelled(EnrichlogError):
     """The batch {batch} was cancelled by {actor}: no more of it is requested. Plan it anew with: enrichlog retry"""
 

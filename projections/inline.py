@@ -21,6 +21,7 @@ from projections.decisions import decide
 from projections.llm_enrichment import Enriched
 from projections.outage import Outage
 from projections.projection import Row
+from projections.settlement import settle
 from projections.spanning import advance
 from projections.status import Status
 from projections.status import fold as fold_status
@@ -112,9 +113,10 @@ class HeldStreams:
         status_model.discard_empty(connection, self._before.keys() - self._shown.keys())
 
     def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:
-        """Write the rows that span streams; raises `HeldBack` for a start that the breaker does not let through."""
+        """Write the rows that span streams; raises `HeldBack` for a start that the breaker or a limit holds back."""
         for projection in SPANNING.values():
             advance(connection, self._dialect, projection, recorded)
+        settle(connection, self._dialect, recorded)
 
     def _shown_before(self, stream_id: str) -> Enriched:
         return self._unshown.get(stream_id) or shown_model.before(self._before[stream_id])

@@ -87,7 +87,7 @@ def reconcile_spanning(
     drift, after = Drift(projection.name), 0
     while True:
         with database.read() as connection:
-            page, last = _page(connection, projection, after)
+            page, last = page_of(connection, projection.types, after)
         drift.events += _fold_into(projection, states, page)
         progress(last - after)
         if len(page) < PAGE:
@@ -95,7 +95,7 @@ def reconcile_spanning(
         after = last
     with database.write() as connection:
         database.dialect.lock_log(connection)
-        while page := _page(connection, projection, last)[0]:
+        while page := page_of(connection, projection.types, last)[0]:
             drift.events += _fold_into(projection, states, page)
             last = page[-1].position
         _compare(connection, database.dialect, projection, states, drift, write=write)
@@ -114,10 +114,10 @@ def _is(projection: SpanningProjection[Any], key: Key) -> ColumnElement[bool]:
     return and_(*(column == value for column, value in zip(projection.table.primary_key, key, strict=True)))
 
 
-def _page(connection: Connection, projection: SpanningProjection[Any], after: int) -> tuple[list[Recorded], int]:
-    """The next events of the projection's types, facts only, and the position they reach."""
+def page_of(connection: Connection, types: Sequence[str], after: int) -> tuple[list[Recorded], int]:
+    """The next events of these types, facts only, and the position they reach."""
     columns = [events.c[name] for name in Recorded._fields if name != "content"]
-    query = select(*columns).where(events.c.position > after, events.c.type.in_(projection.types))
+    query = select(*columns).where(events.c.position > after, events.c.type.in_(types))
     rows = connection.execute(query.order_by(events.c.position).limit(PAGE)).all()
     page = [Recorded._make((*row[:-1], _facts(row), None)) for row in rows]
     return page, page[-1].position if page else after

@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from enrichlog.settings import USUAL_NAMES, Settings, configure, reset
 from enrichlog.simulator import Simulator
 from eventlog import migration
 from eventlog.database import Database
+from projections import brake
 from tests.builders import StoppedClock
 from tests.command_line import Command, Demo, forget, play_demo
 from tests.fleet import Fleet
@@ -259,7 +261,13 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def service(bare: Path, simulator: Simulator) -> Settings:
+def unbraked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A simulated rate limit slows nothing down: what began in a moment counts as if all of the minute were like it."""
+    monkeypatch.setattr(brake, "LEAST", timedelta(milliseconds=1))
+
+
+@pytest.fixture
+def service(bare: Path, simulator: Simulator, unbraked: None) -> Settings:
     """Settings under which the simulator is asked, at the prices of a real provider."""
     return configure(base_url=simulator.base_url, api_key=KEY, prices_of="openai", deadline_seconds=5.0)
 
@@ -285,7 +293,11 @@ def postgresql_fleet(forks: Forks, postgresql: Database, simulator: Simulator, b
 
 @pytest.fixture
 def user(
-    bare: Path, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bare: Path,
+    simulator: Simulator,
+    unbraked: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Command]:
     """What a user types, in this process; the environment has a key, the simulator's URL and nothing else."""
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", 1.0)  # no test waits for a breaker's cooldown

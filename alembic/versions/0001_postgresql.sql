@@ -141,6 +141,22 @@ CREATE TABLE {ours}workers (
     CONSTRAINT workers_state CHECK (state IN ('starting', 'idle', 'working', 'waiting', 'away', 'draining'))
 );
 
+CREATE TABLE {ours}limits (
+    endpoint TEXT COLLATE "C" NOT NULL,
+    request_model TEXT COLLATE "C" NOT NULL,
+    credential TEXT COLLATE "C" NOT NULL,
+    unit TEXT COLLATE "C" NOT NULL,
+    amount BIGINT,
+    used BIGINT NOT NULL,
+    full_at TIMESTAMP WITH TIME ZONE,
+    braked_at TIMESTAMP WITH TIME ZONE,
+    braked_to INTEGER,
+    braked_position BIGINT NOT NULL,
+    PRIMARY KEY (endpoint, request_model, credential, unit),
+    CONSTRAINT limits_unit CHECK (unit IN ('requests', 'tokens', 'microdollars')),
+    CONSTRAINT limits_amount CHECK (amount > 0)
+);
+
 CREATE TABLE job_postings (
     id TEXT COLLATE "C" NOT NULL,
     title TEXT NOT NULL,
@@ -222,7 +238,7 @@ BEGIN
         SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE $revoke$
-            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}workers,
+            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}limits, {ours}workers,
                 {ours}alembic_version, job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
         IF $name${schema}$name$ <> '"public"' THEN
             EXECUTE $revoke$ REVOKE ALL ON SCHEMA {schema} FROM $revoke$ || grantee;
@@ -237,6 +253,7 @@ ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}breaker ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}batches ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}limits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}workers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}alembic_version ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job_postings ENABLE ROW LEVEL SECURITY;

@@ -141,6 +141,22 @@ CREATE TABLE workers (
     CONSTRAINT workers_state CHECK (state IN ('starting', 'idle', 'working', 'waiting', 'away', 'draining'))
 );
 
+CREATE TABLE limits (
+    endpoint TEXT NOT NULL,
+    request_model TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    amount INTEGER,
+    used INTEGER NOT NULL,
+    full_at TEXT,
+    braked_at TEXT,
+    braked_to INTEGER,
+    braked_position INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, request_model, credential, unit),
+    CONSTRAINT limits_unit CHECK (unit IN ('requests', 'tokens', 'microdollars')),
+    CONSTRAINT limits_amount CHECK (amount > 0)
+);
+
 CREATE TABLE job_postings (
     id TEXT NOT NULL,
     title TEXT NOT NULL,
