@@ -9,6 +9,7 @@ from enrichlog import retry_screen, terminal
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import find_error_types
+from enrichlog.limits import require_price
 from enrichlog.patience import require_calls
 from enrichlog.retry_batch import NAMED, RetryBatch, request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry
@@ -45,6 +46,7 @@ def retry(
         return DONE
     require_key(settings)
     require_calls(database, asked.called)
+    require_price(database, settings, asked, None)
     if not yes:
         if as_json:  # a script is never asked: the plan is its document
             terminal.print_json(document)

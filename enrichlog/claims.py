@@ -19,21 +19,26 @@ from enrichlog.limits import Limited
 from enrichlog.orphans import close_orphans
 from enrichlog.outcome import Outcome
 from enrichlog.postings import Posting, load_postings
+from enrichlog.room import Room, find_room
 from enrichlog.scope import Scope, is_any_anew, is_any_due, orphaned, scope_branches
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.dialects import Dialect
-from eventlog.errors import DatabaseBusy, DatabaseUnavailable, EnrichlogError, HeldBack
+from eventlog.errors import DatabaseBusy, DatabaseUnavailable, EnrichlogError, HeldBack, LimitReached
 from eventlog.events import EnrichmentRequested, EnrichmentStarted
-from eventlog.log import Proposal
+from eventlog.log import Appended, Proposal
 from eventlog.schema import events
 from projections.breaker import Breaker, find_breaker
 from projections.enrichment_status import enrichment_status
 from projections.inline import append_all
+from projections.limits import begin_spending
 from projections.status import RESTS_ON, begins_anew
 
 LEASE_MARGIN_SECONDS = 60
 """A lease outlives the call's own deadline, so that no heartbeat is needed."""
+
+LIMIT_LOOKS = 20
+"""How often a claim looks again what the limits allow, when others have begun all of it each time."""
 
 
 class Claim(NamedTuple):
@@ -44,9 +49,9 @@ class Claim(NamedTuple):
     request: Request
     outcome: Outcome | None
 
-    def begun_at(self, position: int) -> Claim:
-        """The claim, once its start stands there in the log."""
-        return self._replace(started=self.started._replace(position=position))
+    def begun_as(self, start: Appended) -> Claim:
+        """The claim, once its start stands in the log."""
+        return self._replace(started=self.started._replace(position=start.position, at=start.recorded_at))
 
 
 class Claims(NamedTuple):
@@ -84,14 +89,20 @@ def claim(
     open for a probe, one posting is claimed as that. What a broken connection leaves open is told by `has_begun`.
     """
     made: Claims | None = None
-    try:
-        with database.write() as connection:
-            made = _claim(connection, database, settings, enrichment, scope, worker, limit, money, alone=alone)
-    except HeldBack:  # it has opened, or someone else's probe has begun, since we looked
-        return Claims([], scope, held=_find_breaker(database, enrichment))
-    except (DatabaseBusy, DatabaseUnavailable) as away:
-        return Claims([], scope, away=away, unsure=made if made and made.taken else None)
-    return made
+    for _ in range(LIMIT_LOOKS):
+        try:
+            if settings.dollars_per_day is not None:
+                begin_spending(database)
+            with database.write() as connection:
+                made = _claim(connection, database, settings, enrichment, scope, worker, limit, money, alone=alone)
+        except LimitReached:  # others have begun meanwhile what the limits allowed
+            continue
+        except HeldBack:  # it has opened, or someone else's probe has begun, since we looked
+            break
+        except (DatabaseBusy, DatabaseUnavailable) as away:
+            return Claims([], scope, away=away, unsure=made if made and made.taken else None)
+        return made
+    return Claims([], scope, held=_find_breaker(database, enrichment))
 
 
 def has_begun(database: Database, claims: Claims) -> bool:
@@ -110,13 +121,16 @@ def _claim(
     limit: int, money: int | None, *, alone: bool,
 ) -> Claims:  # fmt: skip
     now, breaker = database.dialect.clock(connection), find_breaker(connection, *enrichment.called)
-    if not breaker.is_free(now):
+    room = find_room(connection, settings, enrichment, now)
+    limited = room.closed() if breaker.is_free(now) else None
+    if not breaker.is_free(now) or limited is not None:
         closed = close_orphans(connection, orphaned(enrichment.name, now), limit)
         _append(connection, database, closed)
         is_held = is_any_due(connection, enrichment.name, scope, now, settings.max_attempts)
-        return Claims([], scope, held=breaker if is_held else None, put_aside=len(closed))
-    probe = breaker.state != "closed"
-    limit = 1 if probe or alone else limit
+        held = breaker if is_held and limited is None else None
+        return Claims([], scope, held=held, limited=limited if is_held else None, put_aside=len(closed))
+    probe, enrichment = breaker.state != "closed", room.bounded(enrichment)
+    limit = room.requests(1 if probe or alone else limit)
     names = scope.turn(limit)
     branches = scope_branches(enrichment.name, scope, now, settings.max_attempts, names, alone=alone)
     if scope.is_second_round:
@@ -127,17 +141,23 @@ def _claim(
     closed = close_orphans(connection, met, limit - len(picked))
     postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
     wanted = [row for row in picked if row.job_id in postings]
-    prepared = [_prepare(settings, enrichment, scope, row, postings[row.job_id], worker, probe=probe) for row in wanted]
-    taken = _affordable(prepared, money)
+    prepared = [
+        _prepare(settings, enrichment, scope, row, postings[row.job_id], worker, room, probe=probe) for row in wanted
+    ]
+    affordable = _affordable(prepared, money)
+    fitting, limited = room.fitting([one.started.event for one in affordable])
+    taken = affordable[:fitting]
     begun, too_dear = wanted[: len(taken)], wanted[len(taken) :]
     reached = picked[: picked.index(too_dear[0])] if too_dear else picked  # the others have not had their turn
     starts = [event for row, one in zip(begun, taken, strict=True) for event in _begin(scope, row, one.started)]
-    positions = _append(connection, database, closed + starts)
-    placed = [one.begun_at(position) for one, position in zip(taken, positions, strict=True)]
+    placed = [
+        one.begun_as(start) for one, start in zip(taken, _append(connection, database, closed + starts), strict=True)
+    ]
     put_aside = len(closed) + len(reached) - len(begun)
     if not alone and len(picked) < limit and not is_any_anew(connection, enrichment.name, scope, settings.max_attempts):
         scope = replace(scope, basis=None)  # to ask for those again would cost a walk over all that has failed
-    return Claims(placed, _rest(scope, names, reached, too_dear), bool(too_dear), put_aside)
+    unaffordable = limited is None and bool(too_dear)
+    return Claims(placed, _rest(scope, names, reached, too_dear), unaffordable, put_aside, limited=limited)
 
 
 def lease_seconds(settings: Settings) -> int:
@@ -184,8 +204,8 @@ def _in_turn(picked: Sequence[Row[Any]], names: Sequence[str]) -> list[Row[Any]]
 
 
 def _prepare(
-    settings: Settings, enrichment: Enrichment, scope: Scope, row: Row[Any], posting: Posting, worker: str, *,
-    probe: bool,
+    settings: Settings, enrichment: Enrichment, scope: Scope, row: Row[Any], posting: Posting, worker: str,
+    room: Room, *, probe: bool,
 ) -> Claim:  # fmt: skip
     if row.error_type == "output_truncated":
         enrichment = enrichment.with_larger_output()
@@ -197,8 +217,9 @@ def _prepare(
     )  # fmt: skip
     asked = {name: getattr(event, name) for name in RESTS_ON}
     new_budget = begins_anew(row, asked) or (scope.why == "force" and _is_requested_here(scope, row))
+    event, outcome = room.weighed(event, attempt.precheck(posting.description, request, limit))
     started = Started(row.stream_id, event, 0 if new_budget else row.failures)
-    return Claim(posting, started, request, attempt.precheck(posting.description, request, limit))
+    return Claim(posting, started, request, outcome)
 
 
 def _is_requested_here(scope: Scope, row: Row[Any]) -> bool:
@@ -221,9 +242,9 @@ def _begin(scope: Scope, row: Row[Any], started: Started) -> list[Proposal]:
     return [Proposal(started.stream_id, event, str(event_id)), start_proposal(started)]
 
 
-def _append(connection: Connection, database: Database, proposals: Sequence[Proposal]) -> list[int]:
-    """Append under the locks that picking took, and return the positions of starts; a conflict would be a defect."""
+def _append(connection: Connection, database: Database, proposals: Sequence[Proposal]) -> list[Appended]:
+    """Append under the locks that picking took, and return where starts stand; a conflict would be a defect."""
     if not proposals:
         return []
     acknowledged = append_all(connection, database.dialect, proposals)
-    return [one.position for one in acknowledged if one.type == EnrichmentStarted.__name__]
+    return [one for one in acknowledged if one.type == EnrichmentStarted.__name__]

@@ -17,6 +17,7 @@ from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.estimate import estimate
 from enrichlog.exceptions import UnknownProjection, UsageError
+from enrichlog.limits import require_price
 from enrichlog.plan_screens import estimated
 from enrichlog.postings import count_unrequested, find_deleted
 from enrichlog.replacement import replacing
@@ -49,7 +50,7 @@ def enrich(
     if dry_run:
         count, others = _count(settings, database, asked, job_ids, force=force, everything=everything)
         return _tell_count(database, asked, min(count, limit or count), others, as_json=as_json)
-    _require_means(settings, asked, max_cost)
+    _require_means(settings, database, asked, max_cost)
     left: dict[str, str] = {}
     if job_ids or everything:
         chosen = _chosen(settings, database, asked.name, job_ids, force=force)
@@ -126,11 +127,10 @@ def export(
         terminal.note(counted(count, what.removesuffix("s")) + (f" in {output}" if output else ""))
 
 
-def _require_means(settings: Settings, enrichment: Enrichment, max_cost: float | None) -> None:
+def _require_means(settings: Settings, database: Database, enrichment: Enrichment, max_cost: float | None) -> None:
     """Raises what would keep a run from asking anybody, before anything is appended for it."""
     require_key(settings)
-    if max_cost is not None:
-        enrichment.require_price()
+    require_price(database, settings, enrichment, max_cost)
 
 
 def _count(

@@ -104,7 +104,7 @@ class NameElsewhere(EnrichlogError):
 
 
 class UnknownPrice(UsageError):
-    """The price of {model} at {server} is not known, so a limit of money cannot be kept. Leave --max-cost out, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
+    """The price of {model} at {server} is not known, so a limit of money cannot be kept. Leave --max-cost or dollars_per_day out, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
 
 
 class Declined(EnrichlogError):

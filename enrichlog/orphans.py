@@ -69,6 +69,6 @@ def _end(connection: Connection, row: Row[Any], message: str) -> Proposal:
     facts = recorded(found._mapping).facts
     known = EnrichmentStarted.model_fields.keys() - {"occurred_at"}  # the attempt is closed now, not when it began
     event = EnrichmentStarted.model_validate({name: facts[name] for name in known & facts.keys()})
-    started = Started(row.stream_id, event, position=found.position)
+    started = Started(row.stream_id, event, position=found.position, at=found.recorded_at)
     closed = attempt.interrupted(started, message.format(worker=row.worker), worker_died=True)
     return Proposal(row.stream_id, closed, str(uuid.uuid5(uuid.UUID(event.attempt_id), "lease ran out")))

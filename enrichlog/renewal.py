@@ -6,6 +6,7 @@ from enrichlog import batch_screen, plan_screens, terminal
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import enrichment_of
 from enrichlog.exceptions import UsageError
+from enrichlog.limits import require_price
 from enrichlog.outdated import plan_outdated
 from enrichlog.patience import require_calls
 from enrichlog.runs import require_key
@@ -34,8 +35,7 @@ def renew(
         return DONE
     require_key(settings)
     require_calls(database, asked.called)
-    if max_cost is not None:
-        asked.require_price()
+    require_price(database, settings, asked, max_cost)
     if not yes:
         ask(nobody if as_json else confirm, plan_screens.would_take(plan))
     requested = request(database, asked.name, plan.targets, "outdated")

@@ -31,6 +31,9 @@ USUAL_NAMES = {"database": "DATABASE_URL", "api_key": "OPENAI_API_KEY", "base_ur
 """Environment variables that people have set already; `ENRICHLOG_…` wins over them."""
 
 
+MOST = 10**9
+"""The highest limit: what is larger is none."""
+
 OURS_TO_DECIDE = ("interrupted", "budget_exceeded", "storage_error")
 """Error types that no answer of a provider can have."""
 
@@ -103,6 +106,11 @@ class Settings(BaseSettings):
         DEFAULT_MAX_ATTEMPTS, ge=1, le=100, description="counted attempts of a posting, the first included"
     )
     backoff_base_seconds: float = Field(BACKOFF_BASE_SECONDS, gt=0, description="wait after the first failure")
+    requests_per_minute: int | None = Field(None, gt=0, le=MOST, description="limit of calls for this process")
+    tokens_per_minute: int | None = Field(None, gt=0, le=MOST, description="limit of tokens for this process")
+    dollars_per_day: float | None = Field(
+        None, gt=0, le=MOST, allow_inf_nan=False, description="limit of money, counting all that is spent"
+    )
     error_codes: dict[str, Annotated[str, AfterValidator(_known_error_type)]] = Field(
         default_factory=dict, description="a provider's code or type (or code:param) -> error type"
     )
