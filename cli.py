@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQ
     from eventlog.database import Database
 
 EXIT_STOPPED, EXIT_USAGE, EXIT_FOUND = 1, 2, 3
-COUNT = click.IntRange(1, 10_000_000)
+COUNT, LIMIT = click.IntRange(1, 10_000_000), click.IntRange(1, 1_000_000_000)
 CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
 CALLED = ("--model", "--api", "--base-url")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -123,6 +123,11 @@ def breaker() -> None:
     """Whether calls go out at all: list, open or close breakers."""
 
 
+@cli.group("limits", epilog="Example:  enrichlog limits set --requests-per-minute 600 --dollars-per-day 20")
+def limits() -> None:
+    """What all workers together may do at most: requests and tokens per minute, money per day."""
+
+
 @cli.group("batch", epilog="Example:  enrichlog batch list --json")
 def batch() -> None:
     """The batches that retries and named postings were requested in: what became of each, and taking one back."""
@@ -172,7 +177,10 @@ def _settings(options: dict[str, Any]) -> Settings:
     from enrichlog.logs import set_up_logging
     from enrichlog.settings import configure
 
-    shared = ("database", "log_level", "log_format", "concurrency", "model", "api", "base_url")
+    shared = (
+        "database", "log_level", "log_format", "concurrency", "model", "api", "base_url",
+        "requests_per_minute", "tokens_per_minute", "dollars_per_day",
+    )  # fmt: skip
     settings = configure(**{name: options.pop(name) for name in shared if name in options})
     set_up_logging(settings.log_level, settings.log_format)
     return settings
@@ -202,8 +210,20 @@ def called_options(function: Callable[..., Any], model: str = "--model") -> Call
     return function
 
 
+def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The limits: for all workers where they are set, else for the one process."""
+    for name, kind, metavar, what in (
+        ("--dollars-per-day", Money(0, 1_000_000, min_open=True), "USD", "Spend at most so much per UTC day."),
+        ("--tokens-per-minute", LIMIT, "N", "Take at most so many tokens, in and out, per minute."),
+        ("--requests-per-minute", LIMIT, "N", "Begin at most so many calls per minute."),
+    ):
+        function = click.option(name, type=kind, metavar=metavar, help=what)(function)
+    return function
+
+
 def call_options(function: Callable[..., Any], model: str = "--model") -> Callable[..., Any]:
     """The options of commands that call the model."""
+    function = limit_options(function)
     function = click.option("--fail-on-error", is_flag=True, help="Exit with 3 when any posting failed.")(function)
     function = called_options(function, model)
     many = click.option("--concurrency", type=click.IntRange(1, 1000), help="Calls at the same time.  [default: 8]")
@@ -463,7 +483,7 @@ def history(settings: Settings, database: Database, as_json: bool, job_id: str, 
 @enrichment_option
 def status(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
     """How many postings are in which state, and what was spent."""
-    from enrichlog import breakers, plan_screens, reports, screens, terminal, worker_screen, workers
+    from enrichlog import breakers, limits_screen, plan_screens, reports, screens, terminal, worker_screen, workers
     from enrichlog.outdated import counts_or_why
 
     there = workers.list_workers(database, enrichment)
@@ -471,10 +491,12 @@ def status(settings: Settings, database: Database, as_json: bool, enrichment: st
     if as_json:
         found, now = breakers.list_breakers(database)
         held = [one.document(now) for one in found if not one.breaker.is_free(now)]
-        terminal.print_json(document | {"outdated": outdated, "held_by": held} | workers.document(there))
+        told = {"outdated": outdated, "held_by": held, "limits": limits_screen.document(database)}
+        terminal.print_json(document | told | workers.document(there))
     else:
         screens.status(document)
         plan_screens.outdated_results(outdated)
+        limits_screen.stand(database)
         worker_screen.show(there)
 
 
@@ -558,6 +580,49 @@ def _set_breaker(
         terminal.print_json({**done.named.document(now), "changed": done.changed})
     else:
         breaker_screen.was_set(done, now, settings)
+
+
+@command("set", "enrichlog limits set --requests-per-minute 600 --dollars-per-day 20", group=limits)
+@click.option("--requests-per-minute", "requests", type=LIMIT, metavar="N", help="Calls that begin.")
+@click.option("--tokens-per-minute", "tokens", type=LIMIT, metavar="N", help="Tokens, in and out.")
+@click.option("--dollars-per-day", "dollars", type=Money(0, 1_000_000, min_open=True), metavar="USD", help="Money.")
+@enrichment_option
+@called_options
+def limits_set(
+    settings: Settings, database: Database, as_json: bool, requests: int | None, tokens: int | None,
+    dollars: float | None, enrichment: str,
+) -> None:  # fmt: skip
+    """Limit all workers together: rates where this folder's settings would call, money over all calls per UTC day."""
+    from enrichlog import limits, limits_screen
+    from enrichlog.enrichment import enrichment_of
+
+    most = limits.microdollars(dollars)
+    limits.set_limits(database, enrichment_of(settings, enrichment), requests, tokens, most)
+    limits_screen.listed(database, settings, as_json=as_json)
+
+
+@command("list", "enrichlog limits list --json", group=limits)
+def limits_list(settings: Settings, database: Database, as_json: bool) -> None:
+    """Which limits there are, what is in force now, and how much of today's money is used."""
+    from enrichlog import limits_screen
+
+    limits_screen.listed(database, settings, as_json=as_json)
+
+
+@command("clear", "enrichlog limits clear --dollars-per-day", group=limits)
+@click.option("--requests-per-minute", "requests", is_flag=True, help="Only this one; also ends its brake.")
+@click.option("--tokens-per-minute", "tokens", is_flag=True, help="Only this one.")
+@click.option("--dollars-per-day", "microdollars", is_flag=True, help="Only this one.")
+@enrichment_option
+@called_options
+def limits_clear(settings: Settings, database: Database, as_json: bool, enrichment: str, **chosen: bool) -> None:
+    """Take limits away again: those named, else all, where this folder's settings would call."""
+    from enrichlog import limits, limits_screen
+    from enrichlog.enrichment import enrichment_of
+
+    units = [unit for unit in limits.SETTINGS if chosen[unit] or not any(chosen.values())]
+    cleared = limits.clear_limits(database, enrichment_of(settings, enrichment).called, units)
+    limits_screen.cleared(cleared, as_json=as_json)
 
 
 @command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")

@@ -1,0 +1,73 @@
+"""How limits look in a terminal and in documents: what is in force, braked or not, and what money is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from enrichlog.limits import SETTINGS, NamedLimit, list_limits, told
+from enrichlog.moments import told_moment
+from enrichlog.price import money
+from enrichlog.room import own_limits
+from enrichlog.settings import Settings
+from enrichlog.terminal import advise, one_line, paragraph, print_json, say
+from eventlog.database import Database
+
+
+def listed(database: Database, settings: Settings, *, as_json: bool) -> None:
+    """Every limit, and those that this folder's settings set for a process of its own."""
+    own = {name: getattr(settings, name) for name in SETTINGS.values()}
+    if as_json:
+        print_json({"limits": document(database), "own": own})
+        return
+    found, now = list_limits(database)
+    for one in found:
+        paragraph(_line(one, now))
+    for unit, amount in own_limits(settings).items():
+        if amount is not None:
+            source = settings.sources[SETTINGS[unit]]
+            paragraph(f"A process with these settings keeps to {told(unit, amount)} ({SETTINGS[unit]}, from {source}).")
+    if not found and not any(own.values()):
+        say(advise("There is no limit. Set one with: enrichlog limits set --requests-per-minute 600"))
+
+
+def document(database: Database) -> list[dict[str, Any]]:
+    """Every limit, for scripts."""
+    found, now = list_limits(database)
+    return [one.document(now) for one in found]
+
+
+def stand(database: Database) -> None:
+    """The limits among other things: nothing is said where there are none."""
+    found, now = list_limits(database)
+    for one in found:
+        paragraph(f"Limit: {_line(one, now)}")
+
+
+def cleared(units: Sequence[str], *, as_json: bool) -> None:
+    """What was taken away."""
+    if as_json:
+        print_json({"cleared": list(units)})
+    else:
+        names = ", ".join(SETTINGS[unit].replace("_", " ") for unit in SETTINGS if unit in units)
+        say(
+            f"Cleared: {names}."
+            if names
+            else advise("There was no such limit. See which there are: enrichlog limits list")
+        )
+
+
+def _line(one: NamedLimit, now: datetime) -> str:
+    limit, (endpoint, model, credential, unit) = one.limit, one.name
+    if unit == "microdollars":
+        today = limit.spending(now)
+        most = "no limit for all workers" if limit.amount is None else told(unit, limit.amount)
+        return f"all calls: {most}; {money(today.used)} used or reserved until {told_moment(today.ends_at)}"
+    place = one_line(f"{model} at {endpoint}, key {credential}")
+    braked = limit.braked_to_now(now)
+    if braked is None:
+        return f"{place}: {told(unit, limit.amount or 0)}"
+    usual = "" if limit.amount is None else f" instead of {limit.amount:,}"
+    since = f"braked since {told_moment(limit.braked_at)}, the provider refused calls for their rate"
+    return f"{place}: {told(unit, braked)}{usual}; {since}"
