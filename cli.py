@@ -510,6 +510,7 @@ def status(settings: Settings, database: Database, as_json: bool, enrichment: st
               help="How long open calls may take to end after SIGTERM.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Only say whether that worker, or one of this machine, is ready.")
 @enrichment_option
+@limit_options
 @called_options
 def worker(
     settings: Settings, database: Database, as_json: bool, max_attempts: int | None, poll: float, name: str | None,
