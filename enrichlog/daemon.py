@@ -9,6 +9,7 @@ from enrichlog import terminal
 from enrichlog.diary import told_attempts
 from enrichlog.enlisting import Enlisted, enlisted
 from enrichlog.enrichment import Enrichment, enrichment_of
+from enrichlog.limits import require_price
 from enrichlog.progress import Run
 from enrichlog.runs import require_key, serve
 from enrichlog.screens import SIMULATED
@@ -34,6 +35,7 @@ def work(
     _tell_unless_told_not_to(settings)
     require_key(settings)
     asked, began = enrichment_of(settings, enrichment), time.monotonic()
+    require_price(database, settings, asked, None)
     with enlisted(settings, database, asked, name) as one:
         _tell_beginning(one, asked, settings)
         watch = Watch(database, settings, one, logger.info)

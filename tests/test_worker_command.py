@@ -172,6 +172,7 @@ def test_a_name_that_may_be_alive_on_another_machine_is_refused_and_by_default_a
         (["--grace", "-1"], "-1.0 is not in the range 0<=x<=86400"),
         (["--name", "a b"], "'a b' cannot be the name of a worker: names have 1 to 100 of the characters"),
         (["--name", f"{host_name()}-7"], "runs of enrich on this machine are called like that"),
+        (["--requests-per-minute", "0"], "0 is not in the range"),
         (["--enrichment", "pay"], "no enrichment pay. Known are: job"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -195,6 +196,15 @@ def test_without_a_key_or_a_place_for_its_name_no_worker_begins(
     monkeypatch.delenv("OPENAI_API_KEY")
     assert "There is no API key. Set OPENAI_API_KEY" in enrichlog("worker").error
     assert (said.code, enrichlog("worker").code, list_workers(database)) == (2, 2, [])
+
+
+def test_under_a_limit_of_money_and_without_a_price_no_worker_begins(
+    user: Command, sqlite: Database, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ENRICHLOG_PRICES_OF")
+    said = user("worker", "--database", sqlite.url, "--dollars-per-day", "1")
+    assert "is not known, so a limit of money cannot be kept" in said.error
+    assert (said.code, list_workers(sqlite), state.exists()) == (2, [], False)
 
 
 @pytest.mark.parametrize(("revision", "next_step"), [("0000", "with: enrichlog init"), ("9999", "Upgrade enrichlog.")])
