@@ -89,7 +89,8 @@ def test_a_worker_takes_what_is_due_and_what_comes_later_and_ends_well_when_it_i
     assert f"There is a worker a on this machine already: process {process.pid}, since 2" in refused.error
     import_postings(database, posting("later"))
     wait_until(lambda: len(simulator.journal) == 4)
-    wait_until(lambda: enrichlog("worker", "--check", "--name", "a").code == 0)
+    wait_until(lambda: [one.why_unready for one in list_workers(database)] == [None])
+    assert enrichlog.done("worker", "--check", "--name", "a").out.startswith("a is ready: ")
     assert [one["name"] for one in enrichlog.json("status")["workers"]] == ["a"]
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=BOUND)
