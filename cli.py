@@ -596,7 +596,9 @@ def limits_set(
     """Limit all workers together: rates where this folder's settings would call, money over all calls per UTC day."""
     from enrichlog import limits, limits_screen
     from enrichlog.enrichment import enrichment_of
+    from enrichlog.runs import require_key
 
+    require_key(settings)  # a rate is that of a key
     most = limits.microdollars(dollars)
     limits.set_limits(database, enrichment_of(settings, enrichment), requests, tokens, most)
     limits_screen.listed(database, settings, as_json=as_json)
