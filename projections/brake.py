@@ -10,7 +10,7 @@ from projections.rate import MINUTE
 GROWTH = 10
 """A tenth of the limit comes back with each minute."""
 
-LEAST = timedelta(seconds=1)
+LEAST = timedelta(milliseconds=100)
 """What has begun within less time is taken to have begun within this."""
 
 LET_GO = 3
@@ -33,7 +33,7 @@ class Brake(NamedTuple):
 def pace(begun: int, since: datetime, now: datetime) -> int:
     """How many requests per minute it is when so many began since then, or within the last minute.
 
-    A run that has just begun says little of a minute: what it began counts as if in a second.
+    A run that has just begun says little of a minute: what it began at once is not all that it would have.
     """
     return int(begun * MINUTE / min(MINUTE, max(LEAST, now - since)))
 

@@ -141,8 +141,10 @@ def test_the_brake_never_tightens_by_itself_and_never_allows_more_than_the_limit
     assert 1 <= sooner <= later <= limit
 
 
-@pytest.mark.parametrize(("seconds", "per_minute"), [(0, 600), (1, 600), (20, 30), (60, 10)])
-def test_a_run_that_has_just_begun_is_not_braked_to_the_little_that_it_has_begun(seconds: int, per_minute: int) -> None:
+@pytest.mark.parametrize(("seconds", "per_minute"), [(0, 6000), (0.1, 6000), (20, 30), (60, 10)])
+def test_a_run_that_has_just_begun_is_not_braked_to_the_little_that_it_has_begun(
+    seconds: float, per_minute: int
+) -> None:
     assert pace(10, NOON, NOON + timedelta(seconds=seconds)) == per_minute
 
 
