@@ -46,6 +46,10 @@ READ_PATIENCE_MILLISECONDS = 5_000
 LOCK_PATIENCE, FROZEN, FROZEN_WITH_THE_LOG = "30s", "20s", "2s"
 BRIEF_PATIENCE = "5s"
 
+# A server that vanishes without a word (its machine, or the way to it) is missed within half a minute; the system would
+# wait for a quarter of an hour, and for two hours where it is our turn to listen. A URL may say otherwise.
+VANISHED = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+
 # What is acknowledged has to be on disk, whatever the role, or a pooler's other client, has set; more is left as it is.
 DURABLE = "coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')"
 
@@ -294,7 +298,12 @@ class PostgreSQL:
             isolation_level="AUTOCOMMIT",  # transactions begin where we say, and as we say
             pool_size=self._pool_size,
             # No prepared statements: behind a pooler in transaction mode the next one may meet another session.
-            connect_args={"prepare_threshold": None, "connect_timeout": 10, "client_encoding": "utf8"},
+            connect_args={
+                "prepare_threshold": None,
+                "connect_timeout": 10,
+                "client_encoding": "utf8",
+                **{name: value for name, value in VANISHED.items() if name not in self.url.query},
+            },
         )
 
     def where(self) -> str:

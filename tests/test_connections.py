@@ -1,9 +1,12 @@
 """Connections that break, while nobody uses them and in the middle; and a server that goes away and comes back."""
 
+import os
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -49,6 +52,20 @@ def test_what_breaks_in_the_middle_of_a_transaction_is_told_and_nothing_of_it_st
         cut(postgresql, connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
         connection.execute(text("SELECT 1"))
     assert run(postgresql, "SELECT to_regclass('half') AS half") == [{"half": None}]
+
+
+def seconds_of_silence(url: str) -> int:
+    """After how many seconds without a word the system asks whether the server is still there."""
+    with closing(Database(url)) as database, database.read() as connection:
+        driver: Any = connection.connection.driver_connection
+        with socket.socket(fileno=os.dup(driver.fileno())) as wire:
+            return wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="this system does not tell")
+def test_a_server_that_vanishes_without_a_word_is_missed_soon(postgresql: Database) -> None:
+    assert seconds_of_silence(postgresql.url) == 10
+    assert seconds_of_silence(f"{postgresql.url}?keepalives_idle=99") == 99
 
 
 @pytest.fixture(scope="module")
