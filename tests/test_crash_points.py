@@ -33,6 +33,7 @@ def kill(fleet: Fleet, point: str) -> None:
     assert worker.acknowledged
 
 
+@pytest.mark.pooled
 @pytest.mark.parametrize("point", [*POINTS[:4], DURING, *POINTS[4:]])
 def test_a_worker_is_killed_and_what_it_held_is_freed_as_it_starts_again(fleet: Fleet, point: str) -> None:
     import_many(fleet.database, POSTINGS)

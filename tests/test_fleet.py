@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no fo
 WORKERS, POSTINGS, MANY = 3, 40, 100
 
 
+@pytest.mark.pooled
 def test_each_posting_is_called_exactly_once(fleet: Fleet) -> None:
     import_many(fleet.database, POSTINGS)
     fleet.simulator.play(Script(latency=(0.0, 0.1)))
@@ -29,6 +30,7 @@ def test_each_posting_is_called_exactly_once(fleet: Fleet) -> None:
     assert len(took_part) == WORKERS
 
 
+@pytest.mark.pooled
 def test_a_rolling_restart_counts_for_nobody(fleet: Fleet) -> None:
     import_many(fleet.database, POSTINGS)
     fleet.simulator.play(Script(latency=0.1))

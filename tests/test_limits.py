@@ -140,6 +140,7 @@ def test_a_call_that_never_went_out_gives_its_request_back_and_a_posting_without
     assert len(claims(timed, settings).taken) == 1
 
 
+@pytest.mark.pooled
 @pytest.mark.parametrize("own", [False, True], ids=["for all", "a setting"])
 def test_many_workers_begin_together_no_more_than_the_limit(
     timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment, own: bool
@@ -338,6 +339,7 @@ def test_under_a_limit_of_money_answers_are_bounded_and_an_unknown_price_is_refu
     assert len(claims(timed, unknown).taken) == 1
 
 
+@pytest.mark.pooled
 def test_several_workers_together_never_reserve_more_than_the_money_of_the_day(
     timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment
 ) -> None:

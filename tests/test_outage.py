@@ -71,6 +71,7 @@ def test_postgresql_crashes_while_calls_are_in_flight(stoppable: Fleet, own_serv
         assert kinds == [True] * CONCURRENCY + [False] * CONCURRENCY  # what was held came before new claims
 
 
+@pytest.mark.pooled
 def test_all_connections_are_cut_again_and_again(postgresql_fleet: Fleet) -> None:
     fleet = postgresql_fleet
     import_many(fleet.database, POSTINGS)

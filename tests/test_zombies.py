@@ -52,6 +52,7 @@ def thaw(worker: Fork) -> None:
     assert worker.wait() == 0, worker.said
 
 
+@pytest.mark.pooled
 def test_its_answer_is_not_used_when_another_worker_has_succeeded(fleet: Fleet, frozen: Fork) -> None:
     fleet.simulator.play(Script())
     assert fleet.enrich().wait() == 0
@@ -77,6 +78,7 @@ def test_a_worker_that_was_not_away_for_longer_than_its_lease_is_as_any_other(fl
     assert (account.calls, account.late_results, account.died) == (1, 0, 0)
 
 
+@pytest.mark.pooled
 def test_its_answer_is_used_when_nobody_else_has_succeeded(fleet: Fleet, frozen: Fork) -> None:
     fleet.simulator.play(Script(rules=[Rule("Work", (Fault.INVALID_JSON,))]))
     assert fleet.enrich().wait() == 0
@@ -87,6 +89,7 @@ def test_its_answer_is_used_when_nobody_else_has_succeeded(fleet: Fleet, frozen:
     assert account.unfinished == account.succeeded_again == []
 
 
+@pytest.mark.pooled
 def test_whoever_holds_its_posting_by_then_is_not_disturbed(fleet: Fleet, frozen: Fork) -> None:
     fleet.simulator.play(Script(latency=1.0))
     holder = fleet.enrich()
