@@ -104,7 +104,7 @@ def test_a_run_on_a_full_disk_calls_nobody_and_goes_on_by_itself_when_there_is_r
     with sqlite_on_disk() as (database, disk):
         import_many(database, 50)
         disk.fill()
-        hearing, logger = MakesRoom(disk), logging.getLogger("enrichlog.worker")
+        hearing, logger = MakesRoom(disk), logging.getLogger("enrichlog")
         logger.addHandler(hearing)
         done = enrich(database, service)
         logger.removeHandler(hearing)
