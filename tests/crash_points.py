@@ -52,9 +52,9 @@ def freeze_at(point: str) -> None:
     _hook(hook)
 
 
-def freeze_for_ever(point: str) -> None:
-    """The same without the setting by which the database cuts off who freezes with the log lock: for a control."""
-    dialects.FROZEN_WITH_THE_LOG = "0"
+def freeze_for(argument: str) -> None:
+    """The same, where the database cuts off who freezes with the log lock after another time, `0` for never."""
+    dialects.FROZEN_WITH_THE_LOG, _, point = argument.partition(" ")
     freeze_at(point)
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
@@ -97,10 +98,10 @@ class Forks:
 
 def wait_until(is_true: Callable[[], object], otherwise: str) -> None:
     """Look again and again; raises `AssertionError` when it never comes true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    never, deadline = threading.Event(), time.monotonic() + PATIENCE_SECONDS
     while not is_true():
         assert time.monotonic() < deadline, otherwise
-        time.sleep(0.01)
+        never.wait(0.01)  # until the next look
 
 
 def serve() -> None:

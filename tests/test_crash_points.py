@@ -54,7 +54,8 @@ def test_a_worker_is_killed_and_what_it_held_is_freed_as_it_starts_again(fleet: 
         ("acknowledge_before_the_commit", "was acknowledged and is not there"),
     ],
 )
-def test_a_walk_the_other_way_round_would_be_noticed(fleet: Fleet, walk: str, fault: str) -> None:
+def test_a_walk_the_other_way_round_would_be_noticed(postgresql_fleet: Fleet, walk: str, fault: str) -> None:
+    fleet = postgresql_fleet
     import_many(fleet.database, POSTINGS)
     assert fleet.worker("anna", before=f"tests.crash_points:{walk}").wait() == -signal.SIGKILL
     fleet.finish(fleet.worker("anna"))

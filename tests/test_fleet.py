@@ -14,7 +14,7 @@ from tests.test_poison import POISON
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no forks there")
 
-WORKERS, POSTINGS, MANY = 3, 40, 100
+WORKERS, POSTINGS, MANY = 3, 30, 100
 
 
 @pytest.mark.pooled
@@ -33,7 +33,7 @@ def test_each_posting_is_called_exactly_once(fleet: Fleet) -> None:
 @pytest.mark.pooled
 def test_a_rolling_restart_counts_for_nobody(fleet: Fleet) -> None:
     import_many(fleet.database, POSTINGS)
-    fleet.simulator.play(Script(latency=0.1))
+    fleet.simulator.play(Script(latency=0.05))
     workers: dict[str, Fork] = {name: fleet.worker(name, concurrency=4) for name in ("anna", "bert")}
     for number, name in enumerate(workers, 1):
         fleet.called(10 * number)
@@ -47,7 +47,8 @@ def test_a_rolling_restart_counts_for_nobody(fleet: Fleet) -> None:
     assert account.died == account.extra_calls == account.late_results == 0
 
 
-def test_a_posting_that_kills_its_worker_is_given_up_alone_among_many_at_once(fleet: Fleet) -> None:
+def test_a_posting_that_kills_its_worker_is_given_up_alone_among_many_at_once(postgresql_fleet: Fleet) -> None:
+    fleet = postgresql_fleet
     (fleet.folder / "vacancy.py").write_text(POISON.replace("KILLS", "True"))
     import_many(fleet.database, MANY - 1)
     import_postings(fleet.database, posting("poison", title="Poison"))

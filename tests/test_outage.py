@@ -24,7 +24,7 @@ WORKERS, CONCURRENCY, POSTINGS = ("anna", "bert"), 3, 15
 IN_FLIGHT = len(WORKERS) * CONCURRENCY
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_server(place: str) -> Iterator[Server]:
     """A server that no other test is on."""
     with pytest.MonkeyPatch.context() as patch:

@@ -107,11 +107,11 @@ def test_whoever_holds_its_posting_by_then_is_not_disturbed(fleet: Fleet, frozen
     assert account.unfinished == []
 
 
-@pytest.mark.parametrize("point", ["before the claim's commit", "before the commit"])
-def test_others_go_on_while_one_is_frozen_with_the_log_lock(postgresql_fleet: Fleet, point: str) -> None:
+@pytest.mark.parametrize("freeze", ["freeze_at before the commit", "freeze_for 500ms before the claim's commit"])
+def test_others_go_on_while_one_is_frozen_with_the_log_lock(postgresql_fleet: Fleet, freeze: str) -> None:
     fleet = postgresql_fleet
     import_postings(fleet.database, posting("1"))
-    worker = fleet.enrich(before=f"tests.crash_points:freeze_at {point}")
+    worker = fleet.enrich(before=f"tests.crash_points:{freeze}")
     wait_until(worker.is_stopped, "it did not freeze")
     tell(fleet.database, "job-2", requested())
     thaw(worker)
@@ -124,9 +124,9 @@ def test_nobody_would_go_on_if_the_database_let_it_keep_the_lock(
     postgresql_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = postgresql_fleet
-    monkeypatch.setattr(dialects, "LOCK_PATIENCE", "3s")  # longer than one that is cut off has
+    monkeypatch.setattr(dialects, "LOCK_PATIENCE", "1s")  # twice as long as it had above
     import_postings(fleet.database, posting("1"))
-    worker = fleet.enrich(before="tests.crash_points:freeze_for_ever before the commit")
+    worker = fleet.enrich(before="tests.crash_points:freeze_for 0 before the commit")
     wait_until(worker.is_stopped, "it did not freeze")
     impatient = Database(fleet.database.url)
     with pytest.raises(DatabaseBusy):
