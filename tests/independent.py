@@ -23,6 +23,7 @@ class Fold:
     def __init__(self, read: Read) -> None:
         self.postings: dict[str, Row] = {}
         self.attempts: dict[str, Row] = {}
+        self._running: dict[str, dict[str, bool]] = {}  # of each worker its open attempts, and which are suspect
         events = [_event(row) for row in read("SELECT * FROM {ours}events ORDER BY position")]
         self.faults = list(_misnumbered(events))
         steps = {
@@ -43,7 +44,13 @@ class Fold:
         attempt_id, stream = facts["attempt_id"], event["stream_id"]
         if posting["open"] or facts["attempt"] != posting["attempts"] + 1 or attempt_id in self.attempts:
             self.faults.append(f"{stream}: attempt {facts['attempt']} began beside another")
-        self.attempts[attempt_id] = {"stream": stream, "ends": 0, "late": 0, "outcomes": [], "died": False}
+        beside, is_suspect = self._running.setdefault(facts["worker"], {}), posting["deaths"] > 0
+        if beside and (is_suspect or any(beside.values())):
+            self.faults.append(f"{stream}: attempt {facts['attempt']} began beside one on which a worker had died")
+        beside[attempt_id] = is_suspect
+        self.attempts[attempt_id] = {
+            "stream": stream, "worker": facts["worker"], "ends": 0, "late": 0, "outcomes": [], "died": False,
+        }  # fmt: skip
         basis = {name: facts[name] for name in BASIS if name in facts}
         if any(posting.get(name, value) != value for name, value in basis.items()):
             posting |= {"budget_used": 0, "deaths": 0}
@@ -54,6 +61,7 @@ class Fold:
         if posting["open"] != facts["attempt_id"]:
             self.faults.append(f"{event['stream_id']}: attempt {facts['attempt']} ended and was not the open one")
         attempt["ends"] += 1
+        self._running[attempt["worker"]].pop(facts["attempt_id"], None)
         attempt["died"] |= facts.get("worker_died", False)
         if succeeded or facts["error_type"] != "interrupted":
             attempt["outcomes"].append(facts)
