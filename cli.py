@@ -123,7 +123,7 @@ def breaker() -> None:
     """Whether calls go out at all: list, open or close breakers."""
 
 
-@cli.group("limits", epilog="Example:  enrichlog limits set --requests-per-minute 600 --dollars-per-day 20")
+@cli.group("limits", epilog="Example:  enrichlog limits list --json")
 def limits() -> None:
     """What all workers together may do at most: requests and tokens per minute, money per day."""
 

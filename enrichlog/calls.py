@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -42,9 +43,8 @@ class Asks(Protocol):
 
 
 def steady_seconds() -> float:
-    """A clock that never steps, and goes on while the machine sleeps where it has one that does: leases run on too."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
+    """A clock that never steps, and goes on while the machine sleeps where there is one that does: so do leases."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 class Calls:

@@ -44,7 +44,7 @@ class Patience:
         self._waits_for_probe, self._is_endless = waits_for_probe, is_endless
         self.away_seconds = math.inf if is_endless else AWAY_SECONDS
         self._away_since: float | None = None
-        self._told: datetime | None = None
+        self._told: object = None
         self._waited: tuple[datetime | None, datetime | None] | None = None
 
     def seconds(self, breaker: Breaker, now: datetime) -> float | None:
@@ -59,10 +59,12 @@ class Patience:
         return self._told_once(free_at, seconds, why_held(breaker, now))
 
     def seconds_under(self, limit: Limited, now: datetime) -> float | None:
-        """The same for a limit that lets nothing begin: one of a rate passes, one of money ends a run."""
-        if limit.unit == "microdollars" and not self._is_endless:
+        """The same for a limit: that of a rate passes, and is told once; that of money ends a run."""
+        is_money = limit.unit == "microdollars"
+        if is_money and not self._is_endless:
             return None
-        return self._told_once(limit.until, max(0.0, (limit.until - now).total_seconds()), limit.why)
+        seconds = max(0.0, (limit.until - now).total_seconds())
+        return self._told_once(limit.until if is_money else (limit.unit, limit.amount), seconds, limit.why)
 
     @property
     def is_away(self) -> bool:
@@ -86,10 +88,10 @@ class Patience:
         """The database has answered."""
         self._away_since = None
 
-    def _told_once(self, until: datetime | None, seconds: float, why: str) -> float:
-        if self._told != until and seconds >= TOLD_FROM_SECONDS:
+    def _told_once(self, what: object, seconds: float, why: str) -> float:
+        if self._told != what and seconds >= TOLD_FROM_SECONDS:
             logger.warning("%s Waiting.", why)
-        self._told = until
+        self._told = what
         return min(seconds, LOOK_SECONDS) if self._is_endless else seconds
 
     def _bears(self, breaker: Breaker) -> bool:

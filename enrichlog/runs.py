@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from enrichlog.course import for_ever, to_the_end
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import InvalidSetting, MissingApiKey
-from enrichlog.postings import find_deleted
+from enrichlog.intake import EPOCH
+from enrichlog.passed_over import show_what_was_locked
 from enrichlog.progress import Notice, Run
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
 from enrichlog.worker import GRACE_SECONDS, Worker
 from eventlog.database import Database
-from projections.reconcile import PROJECTIONS, not_shown, reconcile
-from projections.users_table import DELETED, LOCKED
 
 if TYPE_CHECKING:
     from enrichlog.llm import Client
@@ -97,7 +96,7 @@ async def _perform(
         if signals:
             _drain_on_signals(worker)
         run = await worker.work(scope)
-    await asyncio.to_thread(_show_what_was_locked, database)
+    await asyncio.to_thread(show_what_was_locked, database)
     return run
 
 
@@ -129,7 +128,7 @@ async def _serve(
         watch(worker)
         if signals:
             _drain_on_signals(worker)
-        return await worker.work(Scope(database.now()))
+        return await worker.work(Scope(EPOCH))  # its course gives it a horizon
 
 
 def _client(settings: Settings, enrichment: Enrichment) -> Client:
@@ -161,10 +160,3 @@ def _drain_on_signals(worker: Worker) -> None:
     for number in DRAINING:
         with suppress(NotImplementedError):  # Windows: there Ctrl-C cancels the run, which drains it as well
             loop.add_signal_handler(number, drain, number)
-
-
-def _show_what_was_locked(database: Database) -> None:
-    """Write the rows that were skipped because another program had locked or deleted them."""
-    streams = [stream_id for stream_id, reason in not_shown(database).items() if reason in (LOCKED, DELETED)]
-    if streams:
-        reconcile(database, PROJECTIONS["llm_enrichment"], write=True, streams=streams, gone=find_deleted)

@@ -91,7 +91,7 @@ class Worker:
             database, settings, enrichment, self.name, self._calls, self.run, limit, max_cost, monotonic
         )
         self._looks = 0
-        self._suspects_at = 0.0
+        self._suspects_at: float | None = None
         self._why: str | None = None
 
     @property
@@ -219,11 +219,14 @@ class Worker:
 
     async def _give_suspects_a_turn(self) -> None:
         """Have those on which a worker died run alone now and then, also in a worker that is never idle."""
-        if self._monotonic() < self._suspects_at:
+        now = self._monotonic()
+        if self._suspects_at is None:  # after all others
+            self._suspects_at = now + SUSPECTS_SECONDS
+        if now < self._suspects_at:
             return
         if await asyncio.to_thread(self._intake.is_any_due, alone=True):
-            until = self._monotonic() + SUSPECTS_SECONDS
             await self._calls.room(self._settings.concurrency)
+            until = self._monotonic() + SUSPECTS_SECONDS
             while self._monotonic() < until and not self._stopping() and (await self._intake.take(alone=True)).taken:
                 await self._calls.room(self._settings.concurrency)
         self._suspects_at = self._monotonic() + SUSPECTS_SECONDS

@@ -3,14 +3,13 @@
 import io
 import re
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cli
-from enrichlog import __version__, worker
+from enrichlog import __version__, patience
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog import recorder
 from eventlog.database import Database
@@ -181,7 +180,7 @@ def test_what_was_done_is_told_though_the_database_was_lost_and_then_the_error(
             raise DatabaseUnavailable(where="there", reason="it is gone")
         return known(*arguments)
 
-    monkeypatch.setattr(worker, "Recorder", partial(recorder.Recorder, patience=0.2))
+    monkeypatch.setattr(patience, "AWAY_SECONDS", 0.2)
     monkeypatch.setattr(recorder, "append", append)
     said = enrichlog("enrich", "--concurrency", "1", *(["--json"] if as_json else []))
     assert said.code == 1
