@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, Select, Table, Text, cast, insert, literal, select
+from sqlalchemy import BigInteger, Column, Connection, Integer, Select, Table, Text, cast, func, insert, literal, select
 
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.postings import job_postings
@@ -28,18 +28,22 @@ SCRAMBLED = 618_033
 """Times this, modulo a prime, ids are no longer in the order in which postings came."""
 
 MOMENTS = 50
-EVENTS_PER_POSTING = 3
+MOST_EVENTS = 3
 
 
 class Kind(NamedTuple):
-    """How postings of one kind ended: as an error type or, without, well; and what the status has beside that."""
+    """How postings of one kind ended: as an error type or, without, well, or not yet at all; and what the status has
+    beside that.
+    """
 
     error_type: str | None = None
     used: int = 0
     wait_ms: int = 0
     given_up: bool = False
+    pending: bool = False
 
 
+PENDING = Kind(pending=True)
 SUCCEEDED = Kind()
 FAILED = (
     Kind("quota_exceeded"),
@@ -55,15 +59,16 @@ MIXED = (SUCCEEDED, SUCCEEDED, SUCCEEDED, SUCCEEDED, *FAILED)
 
 
 def grow(database: Database, postings: int, kinds: Sequence[Kind]) -> None:
-    """Fill an empty, migrated database: so many postings, of these kinds in turn, with three events each."""
+    """Fill an empty, migrated database: so many postings, of these kinds in turn, all with as many events each."""
     with database.write() as connection:
         patterns = _patterns(kinds)
         _store_patterns(connection, patterns)
         numbers = _numbers(postings)
         connection.execute(_insert_postings(numbers))
         connection.execute(_insert_statuses(numbers, len(patterns)))
-        for version in range(1, EVENTS_PER_POSTING + 1):
-            connection.execute(_insert_events(numbers, len(patterns), version))
+        last = len(_events(kinds[0]))
+        for version in range(1, last + 1):
+            connection.execute(_insert_events(numbers, len(patterns), version, last))
         _pattern.drop(connection)
 
 
@@ -72,7 +77,7 @@ _pattern = Table(
     metadata,
     Column("number", Integer, primary_key=True),
     *(Column(column.name, column.type) for column in enrichment_status.c if column.name not in ("stream_id", "job_id")),
-    *(Column(f"{half}_{version}", Text) for half in ("type", "facts") for version in range(1, EVENTS_PER_POSTING + 1)),
+    *(Column(f"{half}_{version}", Text) for half in ("type", "facts") for version in range(1, MOST_EVENTS + 1)),
     schema=OURS,
 )
 metadata.remove(_pattern)  # it is no table of the log's
@@ -106,10 +111,10 @@ def _events(kind: Kind) -> list[Event]:
         "input_hash": "h",
     }
     usage = {"input_tokens": 600, "output_tokens": 120, "cost_microdollars": 162}
-    begun: list[Event] = [
-        EnrichmentRequested(why="new", actor="bench", input_hash="h"),
-        EnrichmentStarted(**attempt, worker="bench", lease_seconds=360),
-    ]
+    requested = EnrichmentRequested(why="new", actor="bench", input_hash="h")
+    if kind.pending:
+        return [requested]
+    begun: list[Event] = [requested, EnrichmentStarted(**attempt, worker="bench", lease_seconds=360)]
     if kind.error_type is None:
         return [*begun, EnrichmentSucceeded(**attempt, **usage, result=None)]
     told = ERROR_TYPES[kind.error_type]
@@ -150,8 +155,8 @@ def _insert_statuses(numbers: Any, patterns: int) -> Any:
     return insert(enrichment_status).from_select(enrichment_status.c.keys(), _joined(columns, numbers, patterns))
 
 
-def _insert_events(numbers: Any, patterns: int, version: int) -> Any:
-    position = (numbers.c.n - 1) * EVENTS_PER_POSTING + version
+def _insert_events(numbers: Any, patterns: int, version: int, last: int) -> Any:
+    position = (numbers.c.n - 1) * last + version
     values = {
         "position": position,
         "event_id": cast(position, Text),
@@ -159,7 +164,7 @@ def _insert_events(numbers: Any, patterns: int, version: int) -> Any:
         "version": literal(version, Integer),
         "part": numbers.c.n % PARTS,
         "type": _pattern.c[f"type_{version}"],
-        "recorded_at": _pattern.c.completed_at,
+        "recorded_at": func.coalesce(_pattern.c.completed_at, _pattern.c.due_at),
         "facts": _pattern.c[f"facts_{version}"],
         "content_digest": literal(b"\0" * 32),
         "hash": literal(b"\0" * 32),
