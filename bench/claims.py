@@ -87,7 +87,10 @@ def _open(url: str, together: threading.Barrier) -> None:
     """In each process: connections of its own for both ways."""
     global _takes, _together
     bare = _kept.enter_context(psycopg.connect(url, autocommit=True))
-    _takes, _together = {"claim": _claiming(Database(url)), "bare": lambda: len(bare.execute(TAKE).fetchall())}, together
+    _takes, _together = (
+        {"claim": _claiming(Database(url)), "bare": lambda: len(bare.execute(TAKE).fetchall())},
+        together,
+    )
 
 
 def _take_for_a_while(way: Way) -> float:

@@ -125,7 +125,7 @@ def _claim(
     limited = room.closed() if breaker.is_free(now) else None
     if not breaker.is_free(now) or limited is not None:
         closed = close_orphans(connection, orphaned(enrichment.name, now), limit)
-        _append(connection, database, closed)
+        _append(connection, database, closed, [])
         is_held = is_any_due(connection, enrichment.name, scope, now, settings.max_attempts)
         held = breaker if is_held and limited is None else None
         return Claims([], scope, held=held, limited=limited if is_held else None, put_aside=len(closed))
@@ -150,9 +150,8 @@ def _claim(
     begun, too_dear = wanted[: len(taken)], wanted[len(taken) :]
     reached = picked[: picked.index(too_dear[0])] if too_dear else picked  # the others have not had their turn
     starts = [event for row, one in zip(begun, taken, strict=True) for event in _begin(scope, row, one.started)]
-    placed = [
-        one.begun_as(start) for one, start in zip(taken, _append(connection, database, closed + starts), strict=True)
-    ]
+    appended = _append(connection, database, closed + starts, begun)
+    placed = [one.begun_as(start) for one, start in zip(taken, appended, strict=True)]
     put_aside = len(closed) + len(reached) - len(begun)
     if not alone and len(picked) < limit and not is_any_anew(connection, enrichment.name, scope, settings.max_attempts):
         scope = replace(scope, basis=None)  # to ask for those again would cost a walk over all that has failed
@@ -242,9 +241,11 @@ def _begin(scope: Scope, row: Row[Any], started: Started) -> list[Proposal]:
     return [Proposal(started.stream_id, event, str(event_id)), start_proposal(started)]
 
 
-def _append(connection: Connection, database: Database, proposals: Sequence[Proposal]) -> list[Appended]:
+def _append(
+    connection: Connection, database: Database, proposals: Sequence[Proposal], picked: Sequence[Row[Any]]
+) -> list[Appended]:
     """Append under the locks that picking took, and return where starts stand; a conflict would be a defect."""
     if not proposals:
         return []
-    acknowledged = append_all(connection, database.dialect, proposals)
+    acknowledged = append_all(connection, database.dialect, proposals, {row.stream_id: row._mapping for row in picked})
     return [one for one in acknowledged if one.type == EnrichmentStarted.__name__]

@@ -5,7 +5,7 @@ Workers claim from it, and its row is the lock of its stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -140,11 +140,11 @@ def insert_missing(connection: Connection, dialect: Dialect, streams: Iterable[s
         connection.execute(dialect.insert(enrichment_status).on_conflict_do_nothing(), rows)
 
 
-def lock(connection: Connection, streams: Iterable[str]) -> dict[str, Status]:
-    """The statuses of these streams, their rows locked in the order of their names."""
+def lock(connection: Connection, streams: Collection[str]) -> dict[str, RowMapping]:
+    """The rows of these streams, locked in the order of their names."""
     query = select(enrichment_status).where(_columns.stream_id.in_(sorted(streams)))
-    found = connection.execute(query.order_by(_columns.stream_id).with_for_update())
-    return {row.stream_id: status_of(row._mapping) for row in found}
+    query = query.order_by(_columns.stream_id).with_for_update()
+    return {row.stream_id: row._mapping for row in connection.execute(query)} if streams else {}
 
 
 def marked(connection: Connection, streams: Iterable[str]) -> set[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, RowMapping, select
 
 from eventlog.database import Database
 from eventlog.dialects import Dialect
@@ -26,20 +27,25 @@ from projections.spanning import advance
 from projections.status import Status
 from projections.status import fold as fold_status
 
+NO_ROWS: Mapping[str, RowMapping] = MappingProxyType({})
+
 
 class InlineReadModels:
     """`enrichment_status`, whose rows are the locks of their streams, `llm_enrichment`, and what spans streams."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+    def __init__(self, dialect: Dialect, locked: Mapping[str, RowMapping] = NO_ROWS) -> None:
+        """`locked`: status rows by stream that the caller's transaction has locked and read already."""
+        self._dialect, self._locked = dialect, locked
 
     def hold(self, connection: Connection, proposals: Sequence[Proposal]) -> HeldStreams:
         """Lock the status rows of all streams concerned, in one order for everybody; begin those that are new."""
         streams = {proposal.stream_id for proposal in proposals if not is_operational(proposal.stream_id)}
-        begun = {p.stream_id for p in proposals if isinstance(p.event, EnrichmentRequested)} & streams
+        free = streams - self._locked.keys()
+        begun = {p.stream_id for p in proposals if isinstance(p.event, EnrichmentRequested)} & free
         status_model.insert_missing(connection, self._dialect, begun)
-        statuses = status_model.lock(connection, streams)
-        marked = status_model.marked(connection, streams)
+        rows = {**self._locked, **status_model.lock(connection, free)}
+        statuses = {stream_id: status_model.status_of(row) for stream_id, row in rows.items()}
+        marked = {stream_id for stream_id, row in rows.items() if row["projection_error"] is not None}
         unshown, trouble = _fold_from_log(connection, marked), outage.before(connection, proposals)
         return HeldStreams(self._dialect, statuses, streams, unshown, trouble)
 
@@ -50,10 +56,12 @@ def append_together(database: Database, proposals: Sequence[Proposal]) -> list[O
         return append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
 
 
-def append_all(connection: Connection, dialect: Dialect, proposals: Sequence[Proposal]) -> list[Appended]:
+def append_all(
+    connection: Connection, dialect: Dialect, proposals: Sequence[Proposal], locked: Mapping[str, RowMapping] = NO_ROWS
+) -> list[Appended]:
     """Append all of them, with the read models, or none. Raises the first `Conflict`: the caller's transaction ends."""
     acknowledged = []
-    for outcome in append(connection, dialect, proposals, InlineReadModels(dialect)):
+    for outcome in append(connection, dialect, proposals, InlineReadModels(dialect, locked)):
         if isinstance(outcome, Conflict):
             raise outcome
         acknowledged.append(outcome)

@@ -132,7 +132,7 @@ def _mend(
         current = _read(connection, streams)  # a new statement: it sees what came before the lock
         here = {one: events for one, events in current.items() if one not in gone}
         rows = {one: row for one, events in here.items() if (row := _folded(projection, one, events)) is not None}
-        lost = [one for one in current if not held[one].version]  # their status rows are new here, and still empty
+        lost = [one for one in current if not held[one]["version"]]  # their status rows are new here, and still empty
         statuses = {one: _folded(enrichment_status.projection, one, current[one]) for one in lost}
         enrichment_status.write(connection, [row for row in statuses.values() if row is not None])
         refused = projection.store(connection, database.dialect, rows)
