@@ -7,9 +7,10 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +30,7 @@ from sqlalchemy import (
     create_engine,
     event,
     make_url,
+    update,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -38,6 +40,7 @@ from eventlog.events import iso
 from eventlog.schema import OURS, events
 
 Clock = Callable[[], datetime]
+Row = Mapping[str, Any]
 EVENT_COLUMNS = tuple(column.name for column in events.columns)
 BUSY_PATIENCE_SECONDS = 30.0
 READ_PATIENCE_MILLISECONDS = 5_000
@@ -52,6 +55,15 @@ VANISHED = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count":
 
 # What is acknowledged has to be on disk, whatever the role, or a pooler's other client, has set; more is left as it is.
 DURABLE = "coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')"
+
+ARRAYS = {
+    "BIGINT": "bigint",
+    "INTEGER": "int",
+    "SMALLINT": "smallint",
+    "TEXT": "text",
+    "BLOB": "bytea",
+    "BOOLEAN": "bool",
+}
 
 
 class Head(NamedTuple):
@@ -88,6 +100,10 @@ class Dialect(Protocol):
         ...
 
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert: ...
+    def update(self, connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]) -> None:
+        """Set these columns of rows that are there, each found by the table's primary key, which is one column."""
+        ...
+
     def wait_briefly(self, connection: Connection) -> None:
         """Have locks be waited for a few seconds only, until the log lock is taken."""
         ...
@@ -185,6 +201,11 @@ class SQLite:
 
     def insert(self, table: Table) -> sqlite.Insert:
         return sqlite.insert(table)
+
+    def update(self, connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]) -> None:
+        (key,) = table.primary_key
+        statement = update(table).where(key == bindparam("_key")).values({name: bindparam(name) for name in names})
+        connection.execute(statement, [{"_key": row[key.name], **{name: row[name] for name in names}} for row in rows])
 
     def wait_briefly(self, connection: Connection) -> None:
         """One writer at a time: there are no locks to wait for."""
@@ -286,8 +307,8 @@ class PostgreSQL:
             f"SELECT position, hash, clock_timestamp() FROM (SELECT 1) one LEFT JOIN ({last}) last ON true"
         )
         # %b: in binary; the text form of an array has every quote in our JSON escaped, which took most of the insert.
-        columns, arrays = ", ".join(EVENT_COLUMNS), ", ".join(f"%b::{kind}[]" for kind in _array_types())
-        self._insert = f"INSERT INTO {self.qualified('events')} ({columns}) SELECT * FROM unnest({arrays})"
+        columns = ", ".join(EVENT_COLUMNS)
+        self._insert = f"INSERT INTO {self.qualified('events')} ({columns}) SELECT * FROM {_unnested(events.columns)}"
 
     def engine(self) -> Engine:
         logging.getLogger("psycopg").addFilter(_is_news)
@@ -343,6 +364,12 @@ class PostgreSQL:
 
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)
+
+    def update(self, connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]) -> None:
+        """All rows in one statement: as many statements would have to be planned one by one."""
+        (key,) = table.primary_key
+        values = tuple([row[name] for row in rows] for name in (key.name, *names))
+        connection.exec_driver_sql(_update(self.qualified(table.name), table, tuple(names)), values)
 
     def wait_briefly(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BRIEF_PATIENCE}'")
@@ -425,9 +452,20 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith("error ignored terminating")
 
 
-def _array_types() -> list[str]:
-    kinds = {"BIGINT": "bigint", "INTEGER": "int", "SMALLINT": "smallint", "TEXT": "text", "BLOB": "bytea"}
-    return [kinds.get(str(column.type), "timestamptz") for column in events.columns]
+@lru_cache(maxsize=64)
+def _update(place: str, table: Table, names: tuple[str, ...]) -> str:
+    """Set columns of many rows, given as one array for each column, that of the key first."""
+    (key,) = table.primary_key
+    columns = [key, *(table.c[name] for name in names)]
+    given = f"{_unnested(columns)} AS given ({', '.join(quoted(column.name) for column in columns)})"
+    assigned = ", ".join(f"{quoted(name)} = given.{quoted(name)}" for name in names)
+    return f"UPDATE {place} kept SET {assigned} FROM {given} WHERE kept.{quoted(key.name)} = given.{quoted(key.name)}"
+
+
+def _unnested(columns: Iterable[Column[Any]]) -> str:
+    """Rows of these columns, of which each is given as one array."""
+    kinds = (ARRAYS.get(str(column.type), "timestamptz") for column in columns)
+    return f"unnest({', '.join(f'%b::{kind}[]' for kind in kinds)})"
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -5,7 +5,7 @@ Workers claim from it, and its row is the lock of its stream.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -171,18 +171,14 @@ def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row]) -> 
     """Write the rows; those that are there already are locked."""
     if rows:
         insert_missing(connection, dialect, rows)
-        write(connection, rows.values())
+        write(connection, dialect, list(rows.values()))
     return {}
 
 
-def write(connection: Connection, rows: Iterable[Row]) -> None:
+def write(connection: Connection, dialect: Dialect, rows: Sequence[Row]) -> None:
     """Write rows that are there already, and locked."""
-    names = ("fold_version", *Status._fields)
-    statement = update(enrichment_status).where(_columns.stream_id == bindparam("_stream_id"))
-    statement = statement.values({name: bindparam(name) for name in names})
-    values = [{"_stream_id": row["stream_id"], **{name: row[name] for name in names}} for row in rows]
-    if values:
-        connection.execute(statement, values)
+    if rows:
+        dialect.update(connection, enrichment_status, ("fold_version", *Status._fields), rows)
 
 
 def mark(connection: Connection, reasons: Mapping[str, str | None]) -> None:

@@ -134,7 +134,7 @@ def _mend(
         rows = {one: row for one, events in here.items() if (row := _folded(projection, one, events)) is not None}
         lost = [one for one in current if not held[one]["version"]]  # their status rows are new here, and still empty
         statuses = {one: _folded(enrichment_status.projection, one, current[one]) for one in lost}
-        enrichment_status.write(connection, [row for row in statuses.values() if row is not None])
+        enrichment_status.write(connection, database.dialect, [row for row in statuses.values() if row is not None])
         refused = projection.store(connection, database.dialect, rows)
         if projection.is_users:
             enrichment_status.mark(connection, {stream_id: refused.get(stream_id) for stream_id in current})
