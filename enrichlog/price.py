@@ -22,6 +22,7 @@ class PricedModel(NamedTuple):
     provider: str | None = None
 
 
+@lru_cache(maxsize=4_096)  # to ask costs 0.1 ms, and many postings are of the same size
 def cost(model: PricedModel, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0) -> int | None:
     """The cost of one call in micro-dollars, rounded up so that a sum never falls short.
 
