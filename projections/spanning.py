@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam, delete, select
 
 from eventlog.database import Database
 from eventlog.dialects import Dialect
@@ -60,8 +61,19 @@ def advance(
 
 def load(connection: Connection, projection: SpanningProjection[S], keys: Iterable[Key]) -> dict[Key, S]:
     """The states of these keys, as far as they have rows."""
-    rows = connection.execute(select(projection.table).where(or_(*(_is(projection, key) for key in keys))))
-    return {_key_of(projection, row): projection.state(row) for row in rows}
+    rows = {key: connection.execute(_row_of(projection.table), _parameters(key)).one_or_none() for key in keys}
+    return {key: projection.state(row) for key, row in rows.items() if row is not None}
+
+
+def _parameters(key: Key) -> dict[str, str]:
+    return {f"key_{place}": value for place, value in enumerate(key)}
+
+
+@lru_cache(maxsize=16)  # to build and recognise a statement costs as much as to run it
+def _row_of(table: Table) -> Select[Any]:
+    """The row whose key the parameters bring, each named for its place."""
+    named = [column == bindparam(f"key_{place}") for place, column in enumerate(table.primary_key)]
+    return select(table).where(*named)
 
 
 def store(connection: Connection, dialect: Dialect, projection: SpanningProjection[S], states: dict[Key, S]) -> None:
