@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -134,7 +134,7 @@ def _claim(
     names = scope.turn(limit)
     branches = scope_branches(enrichment.name, scope, now, settings.max_attempts, names, alone=alone)
     if scope.is_second_round:
-        picked = _pick_patiently(connection, database.dialect, branches[0])
+        picked = _pick_patiently(connection, database.dialect, next(branches))
     else:
         picked = _in_turn(_pick(connection, branches, limit), names)
     met = orphaned(enrichment.name, now, None if scope.job_ids is None else names)
@@ -164,7 +164,7 @@ def lease_seconds(settings: Settings) -> int:
     return round(settings.deadline_seconds) + LEASE_MARGIN_SECONDS
 
 
-def _pick(connection: Connection, branches: Sequence[ColumnElement[bool]], limit: int) -> list[Row[Any]]:
+def _pick(connection: Connection, branches: Iterable[ColumnElement[bool]], limit: int) -> list[Row[Any]]:
     """Lock due rows, never waiting for those that others hold."""
     picked: list[Row[Any]] = []
     for branch in branches if limit > 0 else ():

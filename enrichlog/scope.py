@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -70,9 +70,9 @@ HAS_POSTING = exists(select(job_postings.c.id).where(job_postings.c.id == enrich
 
 def scope_branches(
     enrichment: str, scope: Scope, now: datetime, max_attempts: int, names: tuple[str, ...] = (), *, alone: bool = False
-) -> list[ColumnElement[bool]]:
+) -> Iterator[ColumnElement[bool]]:
     """The conditions of what a run takes, in the order it takes them; each is one range of an index of due rows,
-    but for the last: failures tried anew.
+    but for the last: failures tried anew. Made one by one: mostly the first is enough.
 
     `names` are the named postings whose turn it is. `alone`: only those on which a worker died, else only the others;
     in their second round the named ones are taken one by one anyway.
@@ -84,20 +84,24 @@ def scope_branches(
     pending, due = IS_PENDING, status.due_at <= scope.horizon
     ours = and_(status.enrichment == enrichment, HAS_POSTING)
     if scope.job_ids is not None:
-        return [and_(ours, status.job_id.in_(names), *_may_be_named(scope))]
+        yield and_(ours, status.job_id.in_(names), *_may_be_named(scope))
+        return
     ours = and_(ours, status.deaths > 0 if alone else status.deaths == 0)
     if scope.batch is not None:
-        return [and_(ours, pending, status.batch == scope.batch)]
+        yield and_(ours, pending, status.batch == scope.batch)
+        return
+    yield and_(ours, pending, due)
     failed = and_(ours, IS_FAILED, status.retryable)
     if alone:  # their own end cannot have come before this run's horizon: it is this run that closed them
-        return [and_(ours, pending, due), and_(failed, status.due_at <= now)]
+        yield and_(failed, status.due_at <= now)
+        return
     used = status.budget_used - status.grants
-    granted = and_(failed, due, used < 0, _may_use(0, max_attempts))
-    by_budget = [and_(failed, due, used == budget, _may_use(budget, max_attempts)) for budget in range(max_attempts)]
-    is_raised = and_(status.max_attempts.is_not(None), status.max_attempts > used)
-    raised = and_(failed, due, used >= max_attempts, is_raised)
-    anew = [] if scope.basis is None else [and_(*tried_anew(enrichment, scope.basis, scope.horizon, max_attempts))]
-    return [and_(ours, pending, due), granted, *by_budget, raised, *anew]
+    yield and_(failed, due, used < 0, _may_use(0, max_attempts))
+    for budget in range(max_attempts):
+        yield and_(failed, due, used == budget, _may_use(budget, max_attempts))
+    yield and_(failed, due, used >= max_attempts, status.max_attempts.is_not(None), status.max_attempts > used)
+    if scope.basis is not None:
+        yield and_(*tried_anew(enrichment, scope.basis, scope.horizon, max_attempts))
 
 
 def tried_anew(enrichment: str, basis: str, horizon: datetime, max_attempts: int) -> tuple[ColumnElement[bool], ...]:
@@ -118,7 +122,7 @@ def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: i
         return len(scope.job_ids) - scope.turned
     with database.read() as connection:
         now = database.dialect.clock(connection)
-        branches = scope_branches(enrichment, scope, now, max_attempts)
+        branches = [*scope_branches(enrichment, scope, now, max_attempts)]
         branches += scope_branches(enrichment, scope, now, max_attempts, alone=True)
         branches += [] if scope.batch else [and_(orphaned(enrichment, now), HAS_POSTING)]
         counts = [select(func.count()).select_from(enrichment_status).where(branch) for branch in branches]

@@ -42,14 +42,15 @@ def plan_of_claim(database: Database, where: ColumnElement[bool]) -> str:
 
 def test_each_branch_of_a_claim_is_a_range_of_an_index(grown: Database) -> None:
     everything = Scope(NOON)
-    branches = [*scope_branches("job", everything, NOON, 5), scope_branches("job", everything, NOON, 5, alone=True)[1]]
+    *_, alone = scope_branches("job", everything, NOON, 5, alone=True)
+    branches = [*scope_branches("job", everything, NOON, 5), alone]
     walked = [branch for branch in [*branches, orphaned("job", NOON)] if is_walked(plan_of_claim(grown, branch))]
     assert walked == []
     assert is_walked(plan_of_claim(grown, enrichment_status.c.worker == "w"))  # the control
 
 
 def test_what_is_pending_is_found_in_its_order_without_sorting_all_of_it(grown: Database) -> None:
-    found = plan_of_claim(grown, scope_branches("job", Scope(NOON), NOON, 5)[0])
+    found = plan_of_claim(grown, next(scope_branches("job", Scope(NOON), NOON, 5)))
     assert "enrichment_status_pending" in found
     assert "Sort" not in found
     assert "TEMP B-TREE" not in found
