@@ -71,6 +71,9 @@ class Posting(NamedTuple):
         return hashlib.sha256(canonical.text(read).encode()).hexdigest()
 
 
+_BY_IDS = select(job_postings).where(job_postings.c.id.in_(bindparam("ids", expanding=True)))
+
+
 def posting_of(row: RowMapping) -> Posting:
     """The posting of a row."""
     return Posting(*(row[name] for name in Posting._fields))
@@ -86,7 +89,7 @@ def find_posting(database: Database, job_id: str) -> Posting:
 
 def load_postings(connection: Connection, job_ids: Sequence[str]) -> dict[str, Posting]:
     """The postings of these ids, as far as they are there."""
-    found = connection.execute(select(job_postings).where(job_postings.c.id.in_(job_ids)))
+    found = connection.execute(_BY_IDS, {"ids": job_ids})
     return {row.id: posting_of(row._mapping) for row in found}
 
 
