@@ -175,10 +175,16 @@ def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row]) -> 
     return {}
 
 
-def write(connection: Connection, dialect: Dialect, rows: Sequence[Row]) -> None:
-    """Write rows that are there already, and locked."""
+def write(connection: Connection, dialect: Dialect, rows: Sequence[Row], names: Sequence[str] = Status._fields) -> None:
+    """Write these columns of rows that are there already, and locked."""
     if rows:
-        dialect.update(connection, enrichment_status, ("fold_version", *Status._fields), rows)
+        dialect.update(connection, enrichment_status, ("fold_version", *names), rows)
+
+
+def moved(statuses: Iterable[tuple[Status, Status]]) -> list[str]:
+    """The columns in which any of these statuses, each as it was and as it is, has moved."""
+    places = {place for pair in statuses for place, (old, new) in enumerate(zip(*pair, strict=True)) if old != new}
+    return [Status._fields[place] for place in sorted(places)]
 
 
 def mark(connection: Connection, reasons: Mapping[str, str | None]) -> None:

@@ -116,7 +116,9 @@ class HeldStreams:
         rows = {stream_id: row for stream_id in self._shown if (row := self._changes(stream_id)) is not None}
         parts = [stream_id for stream_id in rows if shown_model.is_part(self._shown[stream_id])]
         refusals = shown_model.store(connection, self._dialect, rows, parts)
-        status_model.write(connection, self._dialect, [status_model.row(one, self._status[one]) for one in self._shown])
+        moved = status_model.moved((self._before[one], self._status[one]) for one in self._shown)
+        rows_of = [status_model.row(one, self._status[one]) for one in self._shown]
+        status_model.write(connection, self._dialect, rows_of, moved)
         status_model.mark(connection, {stream_id: refusals.get(stream_id) for stream_id in rows})
         status_model.discard_empty(connection, self._before.keys() - self._shown.keys())
 
