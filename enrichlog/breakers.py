@@ -133,7 +133,7 @@ def _place(
 def _is_closed(database: Database, place: tuple[str, str, str]) -> bool:
     """Whether any number of calls may go out."""
     with database.read() as connection:
-        now, one = database.dialect.clock(connection), find_breaker(connection, *place)
+        now, one = find_breaker(connection, database.dialect, *place)
     return one.state == "closed" and one.is_free(now)
 
 

@@ -113,14 +113,14 @@ def has_begun(database: Database, claims: Claims) -> bool:
 
 def _find_breaker(database: Database, enrichment: Enrichment) -> Breaker:
     with database.read() as connection:
-        return find_breaker(connection, *enrichment.called)
+        return find_breaker(connection, database.dialect, *enrichment.called)[1]
 
 
 def _claim(
     connection: Connection, database: Database, settings: Settings, enrichment: Enrichment, scope: Scope, worker: str,
     limit: int, money: int | None, *, alone: bool,
 ) -> Claims:  # fmt: skip
-    now, breaker = database.dialect.clock(connection), find_breaker(connection, *enrichment.called)
+    now, breaker = find_breaker(connection, database.dialect, *enrichment.called)
     room = find_room(connection, settings, enrichment, now)
     limited = room.closed() if breaker.is_free(now) else None
     if not breaker.is_free(now) or limited is not None:

@@ -108,7 +108,7 @@ def require_calls(database: Database, called: tuple[str, str, str]) -> None:
     Whatever would be requested for a run then would be left waiting.
     """
     with database.read() as connection:
-        now, breaker = database.dialect.clock(connection), find_breaker(connection, *called)
+        now, breaker = find_breaker(connection, database.dialect, *called)
     if _seconds(breaker, now) > PATIENCE_SECONDS:
         free_at = breaker.free_at(now)
         until = f"before {told_moment(free_at)}" if free_at else "until someone closes it"

@@ -29,6 +29,7 @@ from sqlalchemy import (
     bindparam,
     create_engine,
     event,
+    func,
     make_url,
     update,
 )
@@ -37,7 +38,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 
 from eventlog import errors
 from eventlog.events import iso
-from eventlog.schema import OURS, events
+from eventlog.schema import OURS, UtcDateTime, events
 
 Clock = Callable[[], datetime]
 Row = Mapping[str, Any]
@@ -79,7 +80,10 @@ class Dialect(Protocol):
 
     name: str
     schema: str | None
+    now: ColumnElement[datetime]
+    """What `clock` tells, as a column that a query can bring along."""
 
+    def __hash__(self) -> int: ...
     def engine(self) -> Engine: ...
     def where(self) -> str: ...
     def exists(self) -> bool: ...
@@ -139,6 +143,7 @@ class SQLite:
             raise errors.UnusableDatabaseUrl(where=url, reason="the log needs a file")
         self.path = Path(url.database).absolute()
         self._clock = clock or (lambda: datetime.now(UTC))
+        self.now: ColumnElement[datetime] = _told(self._clock)
 
     def engine(self) -> Engine:
         engine = create_engine(
@@ -290,11 +295,13 @@ class PostgreSQL:
 
     name = "postgresql"
     schema: str | None
+    now: ColumnElement[datetime]
 
     def __init__(self, url: URL, schema: str = "enrichlog", clock: Clock | None = None, pool_size: int = 5) -> None:
         self.url = url.set(drivername="postgresql+psycopg")
         self.schema, self._ours = schema, quoted(schema)
         self._clock = clock
+        self.now = func.clock_timestamp(type_=UtcDateTime) if clock is None else _told(clock)
         self._pool_size = pool_size
         # The users' table has left a shorter wait for locks behind it. Two statements, each with a snapshot of its own,
         # in one round trip: nobody else can append until we have committed.
@@ -435,6 +442,11 @@ def dialect_for(url: str, schema: str = "enrichlog", clock: Clock | None = None)
         return PostgreSQL(parsed, schema, clock)
     where = parsed.set(query={}, password=None)
     raise errors.UnusableDatabaseUrl(where=where, reason=f"{backend} is not supported")
+
+
+def _told(clock: Clock) -> ColumnElement[datetime]:
+    """The time by a clock of this process, as it is when the query is sent."""
+    return bindparam("now", callable_=clock, type_=UtcDateTime)
 
 
 def lock_key(name: str) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import orjson
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, func, select
+from sqlalchemy import Connection, RowMapping, Select, func, select
 
 from eventlog.chain import GENESIS, Sealed, link, seal
 from eventlog.database import Database
@@ -16,6 +16,7 @@ from eventlog.dialects import Dialect, Head
 from eventlog.errors import Conflict
 from eventlog.events import Event
 from eventlog.schema import events
+from eventlog.timed import timed
 from eventlog.upcasting import upcast
 
 PAGE = 1_000
@@ -109,7 +110,7 @@ def append(
     free = [proposal for proposal in proposals if proposal.stream_id not in streams]
     batch = _Batch(connection, dialect)
     if held:
-        batch.decide(streams, held, dialect.clock(connection))  # by their state
+        batch.decide(streams, held)  # by their state
         streams.write(connection)  # 2. their read models
     head = dialect.lock_log(connection)  # 3. the log lock, and where the log ends under it
     if free:
@@ -127,12 +128,13 @@ class _Batch:
         self._decided: dict[str, Decided] = {}
         self.outcomes: dict[str, Outcome] = {}
 
-    def decide(self, streams: Streams, proposals: Sequence[Proposal], now: datetime) -> None:
+    def decide(self, streams: Streams, proposals: Sequence[Proposal], now: datetime | None = None) -> None:
         """Drop what is known already, give the rest its version and time, or a conflict.
 
-        `now` was read under the locks of these streams: within a stream it does not run backwards.
+        The time, unless it is given, is read under the locks of these streams: within one it does not run backwards.
         """
-        self.outcomes |= _find_known(self._connection, self._dialect, [proposal.event_id for proposal in proposals])
+        asked, known = _find_known(self._connection, self._dialect, [proposal.event_id for proposal in proposals])
+        now, self.outcomes = now or asked, self.outcomes | known
         for proposal in proposals:
             if proposal.event_id in self.outcomes or proposal.event_id in self._decided:
                 continue
@@ -186,23 +188,27 @@ class _Lookups(NamedTuple):
 
 
 @lru_cache(maxsize=8)  # to build and recognise a statement costs as much as to run it
-def _lookups(among: Callable[[Column[str], str], ColumnElement[bool]]) -> _Lookups:
+def _lookups(dialect: Dialect) -> _Lookups:
     columns = [events.c[name] for name in ("event_id", *Appended._fields)]
     versions = select(events.c.stream_id, func.max(events.c.version)).group_by(events.c.stream_id)
     return _Lookups(
-        select(*columns).where(among(events.c.event_id, "event_ids")),
-        versions.where(among(events.c.stream_id, "streams")),
+        timed(dialect, columns, dialect.among(events.c.event_id, "event_ids")),
+        versions.where(dialect.among(events.c.stream_id, "streams")),
     )
 
 
-def _find_known(connection: Connection, dialect: Dialect, event_ids: Sequence[str]) -> dict[str, Outcome]:
-    found = connection.execute(_lookups(dialect.among).known, {"event_ids": event_ids})
-    return {row[0]: Appended(*row[1:]) for row in found}
+def _find_known(
+    connection: Connection, dialect: Dialect, event_ids: Sequence[str]
+) -> tuple[datetime, dict[str, Outcome]]:
+    """The time, and what is known of these."""
+    found = connection.execute(_lookups(dialect).known, {"event_ids": event_ids}).all()
+    known: dict[str, Outcome] = {row.event_id: Appended(*row[2:]) for row in found if row.event_id is not None}
+    return found[0].now, known
 
 
 def _find_versions(connection: Connection, dialect: Dialect, proposals: Sequence[Proposal]) -> dict[str, int]:
     names = list({proposal.stream_id for proposal in proposals})
-    versions: dict[str, int] = dict(connection.execute(_lookups(dialect.among).versions, {"streams": names}).all())
+    versions: dict[str, int] = dict(connection.execute(_lookups(dialect).versions, {"streams": names}).all())
     return versions
 
 

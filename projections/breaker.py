@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import orjson
-from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text
+from sqlalchemy import CheckConstraint, Column, Connection, Integer, Select, Table, Text, and_, bindparam
 
+from eventlog.dialects import Dialect
 from eventlog.errors import HeldBack
 from eventlog.events import BreakerSet, EnrichmentFailed, EnrichmentStarted, EnrichmentSucceeded
 from eventlog.log import Recorded
 from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata
+from eventlog.timed import timed
 from projections.projection import Row
-from projections.spanning import SpanningProjection, load
+from projections.spanning import SpanningProjection
 
 State = Literal["closed", "open", "half_open"]
 
@@ -218,10 +221,19 @@ def state_of(row: Any) -> Breaker:
     return Breaker(**values | {"failing": tuple(orjson.loads(row.failing))})
 
 
-def find_breaker(connection: Connection, endpoint: str, request_model: str, credential: str) -> Breaker:
-    """The breaker as it is now; one that nobody has met yet is closed."""
-    name = (endpoint, request_model, credential)
-    return load(connection, projection, [name]).get(name, Breaker())
+@lru_cache(maxsize=8)  # to build and recognise a statement costs as much as to run it
+def _look_up(dialect: Dialect) -> Select[Any]:
+    named = and_(*(column == bindparam(f"of_{column.name}") for column in breaker.primary_key))
+    return timed(dialect, list(breaker.columns), named)
+
+
+def find_breaker(
+    connection: Connection, dialect: Dialect, endpoint: str, request_model: str, credential: str
+) -> tuple[datetime, Breaker]:
+    """The time, and the breaker as it is then; one that nobody has met yet is closed."""
+    of = {"of_endpoint": endpoint, "of_request_model": request_model, "of_credential": credential}
+    row = connection.execute(_look_up(dialect), of).one()
+    return row.now, Breaker() if row.endpoint is None else state_of(row)
 
 
 projection: SpanningProjection[Breaker] = SpanningProjection(

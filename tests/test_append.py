@@ -193,13 +193,13 @@ class _Inline:
 
 def test_an_append_goes_through_its_verbs_in_this_order(database: Database) -> None:
     verbs: list[str] = []
-    dialect: Any = _Watched(database.dialect, verbs, ("clock", "lock_log", "insert_events"))
+    dialect: Any = _Watched(database.dialect, verbs, ("lock_log", "insert_events"))
     event.listen(database.engine, "before_cursor_execute", lambda *call: _note_reads(verbs, call[2]))
     batch = [proposal("$batch-1", CANCELLED), proposal("job-a", requested())]
     with database.write() as connection:
         append(connection, dialect, batch, _Inline(verbs))
     assert [verb for verb in verbs if verb != "version"] == [
-        "hold", "clock", "known?", "decide", "fold", "write",
+        "hold", "known?", "decide", "fold", "write",
         "lock_log", "versions?", "known?", "insert_events", "settle",
     ]  # fmt: skip
 

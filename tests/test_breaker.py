@@ -308,7 +308,7 @@ def open_it(database: Database, settings: Settings, job_id: str = "000", **facts
 
 def breaker_of(database: Database, settings: Settings) -> Breaker:
     with database.read() as connection:
-        return find_breaker(connection, *enrichment_of(settings).called)
+        return find_breaker(connection, database.dialect, *enrichment_of(settings).called)[1]
 
 
 def test_nothing_is_claimed_while_it_is_open_and_one_posting_as_a_probe_after_that(
@@ -382,7 +382,7 @@ def test_a_claim_that_looked_before_it_opened_is_undone(
 ) -> None:
     import_many(database, 3)
     open_it(database, settings)
-    monkeypatch.setattr("enrichlog.claims.find_breaker", lambda *_: Breaker())
+    monkeypatch.setattr("enrichlog.claims.find_breaker", lambda *_: (database.now(), Breaker()))
     before = len(of_type(database, "EnrichmentStarted"))
     assert claims(database, settings).taken == []
     assert len(of_type(database, "EnrichmentStarted")) == before
