@@ -35,6 +35,7 @@ Change = Literal["added", "changed", "unchanged"]
 CHANGES: tuple[Change, ...] = ("added", "unchanged", "changed")
 SYNC_PAGE = 500
 
+
 job_postings = Table(
     "job_postings",
     metadata,
@@ -169,11 +170,26 @@ def _unrequested(enrichment: str, *columns: Any) -> Select[Any]:
 
 
 def _pages(database: Database, query: Select[Any]) -> Iterator[list[Any]]:
-    """The rows of a query over postings in order of their ids, in pages."""
+    """The rows of a query over postings in order of their ids, in pages, of which each is a short read.
+
+    To look among all postings for the few that are new would keep an SQLite file from being written for seconds.
+    """
     query, after = query.order_by(job_postings.c.id).limit(SYNC_PAGE), ""
-    while page := database.page(query.where(job_postings.c.id > after)):
-        yield page
-        after = page[-1].id
+    for last in _bounds(database):
+        within = query if last is None else query.where(job_postings.c.id <= last)
+        while page := database.page(within.where(job_postings.c.id > after)):
+            yield page
+            after = page[-1].id
+        after = last or after
+
+
+def _bounds(database: Database) -> Iterator[str | None]:
+    """The ids up to which postings are looked at in one read, one after the other; None for the end."""
+    ids, together, after = select(job_postings.c.id).order_by(job_postings.c.id), database.dialect.rows_together, ""
+    while together and (found := database.page(ids.where(job_postings.c.id > after).offset(together - 1).limit(1))):
+        after = found[0].id
+        yield after
+    yield None
 
 
 def _hold_streams(connection: Connection, enrichments: Sequence[str], job_ids: Sequence[str]) -> None:

@@ -83,6 +83,9 @@ class Dialect(Protocol):
     now: ColumnElement[datetime]
     """What `clock` tells, as a column that a query can bring along."""
 
+    rows_together: int | None
+    """How many rows one read may go over while others write; None for any number."""
+
     def __hash__(self) -> int: ...
     def engine(self) -> Engine: ...
     def where(self) -> str: ...
@@ -137,6 +140,7 @@ class SQLite:
 
     name = "sqlite"
     schema: str | None = None
+    rows_together: int | None = 25_000  # a tenth of a second: without the write-ahead log nobody commits meanwhile
 
     def __init__(self, url: URL, clock: Clock | None = None) -> None:
         if not url.database or url.database == ":memory:":
@@ -295,6 +299,7 @@ class PostgreSQL:
 
     name = "postgresql"
     schema: str | None
+    rows_together: int | None = None
     now: ColumnElement[datetime]
 
     def __init__(self, url: URL, schema: str = "enrichlog", clock: Clock | None = None, pool_size: int = 5) -> None:

@@ -101,6 +101,17 @@ def test_sync_requests_what_another_program_wrote(database: Database) -> None:
     assert why(database)[-1] == ("job-1", "changed")
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 5, None])
+def test_sync_finds_all_that_is_new_however_few_postings_it_looks_at_together(
+    database: Database, monkeypatch: pytest.MonkeyPatch, together: int | None
+) -> None:
+    monkeypatch.setattr(database.dialect, "rows_together", together)
+    import_postings(database, posting("2"))
+    for job_id in "13456":
+        insert_row(database, posting(job_id))
+    assert (sync(database, "job", "tests"), count_unrequested(database, "job")) == (5, 0)
+
+
 def test_sync_again_requests_nothing(database: Database) -> None:
     insert_row(database, posting("1"))
     assert (sync(database, "job", "tests"), sync(database, "job", "tests")) == (1, 0)
