@@ -29,7 +29,7 @@ def main() -> None:
     with simulator_process() as base_url, fresh_databases() as databases:
         settings = Settings(base_url=base_url, api_key=KEY, prices_of="openai", concurrency=CONCURRENCY)
         enrichment = enrichment_of(settings)
-        sides: dict[str, Side] = {NAIVE: lambda: asyncio.run(_naive(enrichment))}
+        sides: dict[str, Side] = {NAIVE: lambda: asyncio.run(naive(enrichment, POSTINGS))}
         for kind, database in databases.items():
             sides[f"enrichlog, {kind}"] = _walk(database, settings, enrichment)
         targets = [Target(f"enrichlog, {kind}", NAIVE, 1.5) for kind in databases]
@@ -51,7 +51,8 @@ def _walk(database: Database, settings: Settings, enrichment: Enrichment) -> Sid
     return walk
 
 
-async def _naive(enrichment: Enrichment) -> float:
+async def naive(enrichment: Enrichment, postings: int) -> float:
+    """Enrich so many postings as the script would; returns how many a second."""
     room = asyncio.Semaphore(CONCURRENCY)
     started = time.perf_counter()
     async with AsyncOpenAI(base_url=enrichment.server, api_key=KEY) as client:
@@ -66,10 +67,10 @@ async def _naive(enrichment: Enrichment) -> float:
                 )
                 return response.output_parsed
 
-        results = await asyncio.gather(*(ask(posting) for posting in sample_postings("naive", POSTINGS)))
+        results = await asyncio.gather(*(ask(posting) for posting in sample_postings("naive", postings)))
     if not all(results):
         raise SystemExit("the naive script did not succeed")
-    return POSTINGS / (time.perf_counter() - started)
+    return postings / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":
