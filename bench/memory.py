@@ -1,4 +1,8 @@
-"""Memory of `enrich` over 100,000 pending postings: how high, and whether it grows. Takes minutes."""
+"""Memory of `enrich` over 100,000 pending postings, or of a `worker` for some minutes: how high, and whether it grows.
+
+Takes minutes. A worker is fed: so many postings come in each second, as the last minutes can be told from the first only
+while there is something to do.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,17 @@ from statistics import median
 from typing import NamedTuple, get_args
 
 import psutil  # type: ignore[import-untyped, import-not-found, unused-ignore]
+from sqlalchemy import func, select
 
 from bench.databases import KINDS, Kind, fresh_databases
 from bench.service import import_postings, simulator_process
 from eventlog.database import Database
+from projections.enrichment_status import enrichment_status
 
 POSTINGS = 100_000
 PEAK_MIB, GROWTH = 200, 1.1
 """The targets: the peak, and the last quarter of the calls by the second, since the first is still filling pools."""
-EVERY_SECONDS = 0.2
+EVERY_SECONDS, FED_EACH_SECOND = 0.2, 100
 CLI = Path(__file__).parent.parent / "cli.py"
 
 
@@ -30,12 +36,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(get_args(Kind)))
     parser.add_argument("--postings", type=int, default=POSTINGS)
+    parser.add_argument("--minutes", type=float, help="watch a worker for so long; 60 for the hour")
     options = parser.parse_args()
     with simulator_process() as base_url, fresh_databases() as databases:
         for kind in options.kinds or KINDS:
+            if options.minutes is not None:
+                print(f"\nmemory of a worker, {kind}, {options.minutes:g} minutes", flush=True)
+                _report(*_watch_worker(databases[kind], base_url, 60 * options.minutes))
+                continue
             print(f"\nmemory of enrich, {kind}, {options.postings:,} postings: importing them …", flush=True)
             import_postings(databases[kind], "memory", options.postings)
-            _report(*_watch(databases[kind], base_url), options.postings)
+            _report(*_watch(databases[kind], base_url))
 
 
 class Sample(NamedTuple):
@@ -46,24 +57,51 @@ class Sample(NamedTuple):
     calls: bool
 
 
-def _watch(database: Database, base_url: str) -> tuple[list[Sample], float]:
-    """The process over time, and how long it ran, in seconds."""
-    command = [sys.executable, str(CLI), "enrich", "--json", "--concurrency", "100", "--database", database.url]
-    environment = {**os.environ, "ENRICHLOG_BASE_URL": base_url, "ENRICHLOG_PRICES_OF": "openai"}
-    started, samples = time.perf_counter(), []
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        watched = psutil.Process(process.pid)
+def _watch(database: Database, base_url: str) -> tuple[list[Sample], int]:
+    """The process over time until it ends, and how many postings it enriched."""
+    samples = []
+    with _process("enrich", "--json", database=database, base_url=base_url) as process:
+        started, watched = time.perf_counter(), psutil.Process(process.pid)
         while process.poll() is None:
-            size = watched.memory_info().rss / 2**20
-            calls = watched.num_threads() > 1  # the recorder and the claims have threads of their own
-            samples.append(Sample(time.perf_counter() - started, size, calls))
+            samples.append(_sample(watched, started))
             time.sleep(EVERY_SECONDS)
     if process.returncode:
         raise SystemExit(f"enrich ended with {process.returncode}")
-    return samples, time.perf_counter() - started
+    return samples, _enriched(database)
 
 
-def _report(samples: Sequence[Sample], seconds: float, postings: int) -> None:
+def _watch_worker(database: Database, base_url: str, seconds: float) -> tuple[list[Sample], int]:
+    """The same of a worker, to which postings come in until it is told to end."""
+    samples = list[Sample]()
+    with _process("worker", database=database, base_url=base_url) as process:
+        started, watched = time.perf_counter(), psutil.Process(process.pid)
+        while (now := time.perf_counter() - started) < seconds:
+            if process.poll() is not None:
+                raise SystemExit(f"worker ended by itself with {process.returncode}")
+            import_postings(database, f"at-{now:.3f}", round(FED_EACH_SECOND * EVERY_SECONDS))
+            samples.append(_sample(watched, started))
+            time.sleep(EVERY_SECONDS)
+        process.terminate()
+    return samples, _enriched(database)
+
+
+def _process(command: str, *options: str, database: Database, base_url: str) -> subprocess.Popen[bytes]:
+    line = [sys.executable, str(CLI), command, *options, "--concurrency", "100", "--database", database.url]
+    environment = {**os.environ, "ENRICHLOG_BASE_URL": base_url, "ENRICHLOG_PRICES_OF": "openai"}
+    return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL)
+
+
+def _sample(watched: psutil.Process, started: float) -> Sample:
+    calls = watched.num_threads() > 1  # the recorder and the claims have threads of their own
+    return Sample(time.perf_counter() - started, watched.memory_info().rss / 2**20, calls)
+
+
+def _enriched(database: Database) -> int:
+    return database.count(select(func.count()).where(enrichment_status.c.state == "succeeded"))
+
+
+def _report(samples: Sequence[Sample], postings: int) -> None:
+    seconds = samples[-1].seconds
     calling = [sample for sample in samples if sample.calls]
     sizes, quarter = [sample.size for sample in calling], len(calling) // 4
     print(f"  {calling[0].seconds:.0f} s before the first call")
