@@ -1,6 +1,6 @@
 """Memory of `enrich` over 100,000 pending postings, or of a `worker` for some minutes: how high, and whether it grows.
 
-Takes minutes. A worker is fed: so many postings come in each second, as the last minutes can be told from the first only
+Takes minutes. A worker is fed: postings come in each second, as the last minutes can be told from the first only
 while there is something to do.
 """
 

@@ -1,4 +1,4 @@
-"""A fleet: four processes that enrich out of one database, beside one process, and beside as many bare clients."""
+"""Four processes that enrich out of one database, beside one process, and beside as many bare clients."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main() -> None:
         ours, many = f"enrichlog, {_of(1)}", f"enrichlog, {_of(PROCESSES)}"
         targets = [Target(many, ours, 1.5)] if (os.cpu_count() or 1) >= CORES else []
         targets.append(Target(many, f"bare client, {_of(PROCESSES)}", 1.0))
-        compare(f"a fleet, {CONCURRENCY} calls at once in each process", "postings/s", sides, targets, rounds=3)
+        compare(f"enrichment, {CONCURRENCY} calls at once in each process", "postings/s", sides, targets, rounds=3)
 
 
 def _of(processes: int) -> str:
@@ -65,7 +65,7 @@ def _enriching(pool: Pool, database: Database, processes: int) -> Side:
     numbers, run = count(), _side(pool, "enrich", processes)
 
     def enrich() -> float:
-        import_postings(database, f"fleet{processes}-{next(numbers)}", processes * POSTINGS)
+        import_postings(database, f"by{processes}-{next(numbers)}", processes * POSTINGS)
         return run()
 
     return enrich
