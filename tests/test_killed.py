@@ -12,7 +12,7 @@ from eventlog.integrity import verify_log
 from projections.reconcile import PROJECTIONS, reconcile
 from tests.builders import failed, follow, requested, run, started, status, tell
 
-pytestmark = [pytest.mark.pooled, pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
 
 CHECKOUT = Path(__file__).parent.parent
 STATUS, SHOWN = PROJECTIONS.values()

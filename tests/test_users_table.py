@@ -13,8 +13,6 @@ from projections.reconcile import PROJECTIONS, reconcile
 from projections.users_table import NOT_TAKEN
 from tests.builders import appended, failed, offer, proposal, requested, run, shown, started, status, succeeded, tell
 
-pytestmark = pytest.mark.pooled
-
 REFUSED, OTHERS = "job-refused", [f"job-{n}" for n in range(49)]
 
 
