@@ -64,8 +64,8 @@ def process_job_enrichment(job_id: str, force: bool = False) -> Result:
 
     A success has `data`, or `skipped: True` when it was enriched already; a failure has `error` and `error_type`, which
     is None where no attempt was made, such as while another is in flight. A posting that failed for good is not tried
-    again without `force`. Raises `HeldBack` while the breaker is open, and the errors of the settings and the
-    database, `UnknownJob` among them.
+    again without `force`. Raises `HeldBack` while the breaker is open or the money of the day is used up, and the
+    errors of the settings and the database, `UnknownJob` among them.
     """
     job_id, settings = _text(job_id), current_settings()
     database = open_database(settings)

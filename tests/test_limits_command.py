@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from enrichlog.settings import Settings
+from enrichlog.llm_enrichment import process_job_enrichment
+from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
+from eventlog.errors import HeldBack
 from tests.command_line import Command
 from tests.service import import_many, of_type
 
@@ -96,3 +98,17 @@ def test_a_brake_is_told(enrichlog: Command, service: Settings, database: Databa
     assert "requests per minute; braked since " in enrichlog.done("status").out
     (told,) = enrichlog.json("limits", "list")["limits"]
     assert (told["limit"], told["braked_at"] is not None) == (None, True)
+
+
+def test_what_is_asked_for_by_force_or_from_python_begins_nothing_beyond_the_money_of_the_day(
+    enrichlog: Command, service: Settings, database: Database, simulator: Simulator
+) -> None:
+    import_many(database, 2)
+    enrichlog.done("limits", "set", "--dollars-per-day", "0.0027")
+    enrichlog("enrich", "000")
+    calls = len(simulator.journal)
+    configure(database=database.url)
+    with pytest.raises(HeldBack, match=r"The limit of \$0\.0027 per UTC day is used up"):
+        process_job_enrichment("000", force=True)
+    enrichlog("enrich", "--all", "--force", "--yes")
+    assert len(simulator.journal) == calls == 1
