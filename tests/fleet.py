@@ -77,6 +77,11 @@ class Fleet:
         waits = IS_PENDING | IS_RUNNING | (IS_FAILED & enrichment_status.c.due_at.is_not(None))
         return self.database.count(select(func.count()).select_from(enrichment_status).where(waits))
 
+    def holders(self) -> set[str]:
+        """The workers that hold a posting just now."""
+        found = self.database.page(select(enrichment_status.c.worker).where(IS_RUNNING).distinct())
+        return {row.worker for row in found}
+
     def account(self) -> Account:
         """What log, tables, journal and the outputs of all processes say together."""
         acknowledged = {attempt_id for fork in self.forks for attempt_id in fork.acknowledged}
