@@ -75,13 +75,15 @@ def _watch_worker(database: Database, base_url: str, seconds: float) -> tuple[li
     samples = list[Sample]()
     with _process("worker", database=database, base_url=base_url) as process:
         started, watched = time.perf_counter(), psutil.Process(process.pid)
-        while (now := time.perf_counter() - started) < seconds:
-            if process.poll() is not None:
-                raise SystemExit(f"worker ended by itself with {process.returncode}")
-            import_postings(database, f"at-{now:.3f}", round(FED_EACH_SECOND * EVERY_SECONDS))
-            samples.append(_sample(watched, started))
-            time.sleep(EVERY_SECONDS)
-        process.terminate()
+        try:
+            while (now := time.perf_counter() - started) < seconds:
+                if process.poll() is not None:
+                    raise SystemExit(f"worker ended by itself with {process.returncode}")
+                import_postings(database, f"at-{now:.3f}", round(FED_EACH_SECOND * EVERY_SECONDS))
+                samples.append(_sample(watched, started))
+                time.sleep(EVERY_SECONDS)
+        finally:
+            process.terminate()
     return samples, _enriched(database)
 
 
