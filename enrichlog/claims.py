@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Row, select
 
 from enrichlog import attempt
 from enrichlog.actor import actor
@@ -18,18 +17,17 @@ from enrichlog.enrichment import Enrichment, Request, request_for
 from enrichlog.limits import Limited
 from enrichlog.orphans import close_orphans
 from enrichlog.outcome import Outcome
+from enrichlog.picking import pick
 from enrichlog.postings import Posting, load_postings
 from enrichlog.room import Room, find_room
-from enrichlog.scope import Scope, is_any_anew, is_any_due, orphaned, scope_branches
+from enrichlog.scope import Scope, is_any_anew, is_any_due, orphaned
 from enrichlog.settings import Settings
 from eventlog.database import Database
-from eventlog.dialects import Dialect
 from eventlog.errors import DatabaseBusy, DatabaseUnavailable, EnrichlogError, HeldBack, LimitReached
 from eventlog.events import EnrichmentRequested, EnrichmentStarted
 from eventlog.log import Appended, Proposal
 from eventlog.schema import events
 from projections.breaker import Breaker, find_breaker
-from projections.enrichment_status import enrichment_status
 from projections.inline import append_all
 from projections.limits import begin_spending
 from projections.status import RESTS_ON, begins_anew
@@ -122,21 +120,17 @@ def _claim(
 ) -> Claims:  # fmt: skip
     now, breaker = find_breaker(connection, database.dialect, *enrichment.called)
     room = find_room(connection, settings, enrichment, now)
-    limited = room.closed() if breaker.is_free(now) else None
-    if not breaker.is_free(now) or limited is not None:
+    held, limited = (None, room.closed()) if breaker.is_free(now) else (breaker, None)
+    if held is not None or limited is not None:
         closed = close_orphans(connection, orphaned(enrichment.name, now), limit)
         _append(connection, database, closed, [])
-        is_held = is_any_due(connection, enrichment.name, scope, now, settings.max_attempts)
-        held = breaker if is_held and limited is None else None
-        return Claims([], scope, held=held, limited=limited if is_held else None, put_aside=len(closed))
+        if not is_any_due(connection, enrichment.name, scope, now, settings.max_attempts):
+            held = limited = None
+        return Claims([], scope, put_aside=len(closed), held=held, limited=limited)
     probe, enrichment = breaker.state != "closed", room.bounded(enrichment)
     limit = room.requests(1 if probe or alone else limit)
-    names = scope.turn(limit)
-    branches = scope_branches(enrichment.name, scope, now, settings.max_attempts, names, alone=alone)
-    if scope.is_second_round:
-        picked = _pick_patiently(connection, database.dialect, next(branches))
-    else:
-        picked = _in_turn(_pick(connection, branches, limit), names)
+    names, most = scope.turn(limit), settings.max_attempts
+    picked = pick(connection, database.dialect, enrichment.name, scope, now, most, limit, alone=alone)
     met = orphaned(enrichment.name, now, None if scope.job_ids is None else names)
     closed = close_orphans(connection, met, limit - len(picked))
     postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
@@ -153,7 +147,7 @@ def _claim(
     appended = _append(connection, database, closed + starts, begun)
     placed = [one.begun_as(start) for one, start in zip(taken, appended, strict=True)]
     put_aside = len(closed) + len(reached) - len(begun)
-    if not alone and len(picked) < limit and not is_any_anew(connection, enrichment.name, scope, settings.max_attempts):
+    if not alone and len(picked) < limit and not is_any_anew(connection, enrichment.name, scope, most):
         scope = replace(scope, basis=None)  # to ask for those again would cost a walk over all that has failed
     unaffordable = limited is None and bool(too_dear)
     return Claims(placed, _rest(scope, names, reached, too_dear), unaffordable, put_aside, limited=limited)
@@ -164,42 +158,11 @@ def lease_seconds(settings: Settings) -> int:
     return round(settings.deadline_seconds) + LEASE_MARGIN_SECONDS
 
 
-def _pick(connection: Connection, branches: Iterable[ColumnElement[bool]], limit: int) -> list[Row[Any]]:
-    """Lock due rows, never waiting for those that others hold."""
-    picked: list[Row[Any]] = []
-    for branch in branches if limit > 0 else ():
-        query = select(enrichment_status).where(branch).order_by(enrichment_status.c.due_at)
-        query = query.limit(limit - len(picked)).with_for_update(skip_locked=True)
-        picked += connection.execute(query)
-        if len(picked) >= limit:
-            break
-    return picked
-
-
-def _pick_patiently(connection: Connection, dialect: Dialect, named: ColumnElement[bool]) -> list[Row[Any]]:
-    """Lock named rows in the order of all streams, waiting a while for those that others hold."""
-    query = select(enrichment_status).where(named).order_by(enrichment_status.c.stream_id)
-    try:
-        with connection.begin_nested():
-            dialect.wait_briefly(connection)
-            return list(connection.execute(query.with_for_update()))
-    except DBAPIError as error:
-        if not dialect.is_locked(error):
-            raise
-    return list(connection.execute(query.with_for_update(skip_locked=True)))
-
-
 def _rest(scope: Scope, names: tuple[str, ...], reached: Sequence[Row[Any]], too_dear: Sequence[Row[Any]]) -> Scope:
     """The scope of the next claim: the first that was too dear, and all named behind it, have their turn yet."""
     turned = names[: names.index(too_dear[0].job_id)] if names and too_dear else names
     met = {row.job_id for row in reached}
     return scope.rest(len(turned), tuple(job_id for job_id in turned if job_id not in met))
-
-
-def _in_turn(picked: Sequence[Row[Any]], names: Sequence[str]) -> list[Row[Any]]:
-    """Those that are named in the order of their names."""
-    places = {job_id: place for place, job_id in enumerate(names)}
-    return sorted(picked, key=lambda row: places.get(row.job_id, len(places)))
 
 
 def _prepare(

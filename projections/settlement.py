@@ -142,10 +142,6 @@ def _pace(connection: Connection, place: tuple[str, ...], end: Recorded) -> int:
     return pace(begun, first, now)
 
 
-def _facts_of(row: Any) -> Recorded:
-    return Recorded._make((*row[:-1], orjson.loads(row.facts), None))
-
-
 def _let_go(states: dict[Name, Limit], name: Name, now: datetime) -> None:
     """Take the brake off once it allows enough again; a row that was there for its sake alone goes with it."""
     state = states[name]
