@@ -15,10 +15,11 @@ from enrichlog.patience import Patience
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
 from enrichlog.targets import open_scope
+from enrichlog.workers import count_live
 from eventlog.database import Database
 
 SYNC_SHARE = 20
-"""To look for new postings, and for failures to be tried anew, takes no more than such a part of a daemon's time."""
+"""To look for new postings, and for failures to be tried anew, takes no more than such a part of the daemons' time."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def for_ever(database: Database, settings: Settings, enrichment: Enrichment, pol
 class Horizon:
     """The moving horizon of a daemon's scope: now, and again after each `poll_seconds`.
 
-    New and changed postings are looked for on the way, as often as that takes no more than a part of the time: among a
-    million it takes seconds.
+    New and changed postings are looked for on the way, as often as that takes no more than a part of the time, that of
+    all workers together: among a million it takes seconds, of the database too.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class Horizon:
         if began >= self._next_sync:
             scope = open_scope(self._database, self._enrichment.name)
             scope = with_failures_anew(self._database, scope, self._enrichment, self._settings.max_attempts)
-            self._next_sync = self._monotonic() + SYNC_SHARE * (self._monotonic() - began)
+            took, others = self._monotonic() - began, count_live(self._database)
+            self._next_sync = self._monotonic() + SYNC_SHARE * took * max(1, others)
         else:
             scope = Scope(self._database.now(), basis=scope.basis)
         close_overdue(self._database, self._enrichment.name)  # a claim that is always full never comes to it

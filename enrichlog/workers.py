@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import CheckConstraint, Column, Integer, Table, Text, and_, delete, or_, select
+from sqlalchemy import CheckConstraint, Column, Integer, Table, Text, and_, delete, func, or_, select
 
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import NameElsewhere
@@ -148,6 +148,14 @@ def list_workers(database: Database, enrichment: str | None = None) -> list[Seen
         now = database.dialect.clock(connection)
         found = [Seen(row, now) for row in connection.execute(query)]
     return [one for one in found if enrichment in (None, one.row.enrichment)]
+
+
+def count_live(database: Database) -> int:
+    """How many workers were seen just now, of all enrichments."""
+    with database.read() as connection:
+        since = database.dialect.clock(connection) - timedelta(seconds=LIVE_SECONDS)
+        query = select(func.count()).select_from(workers).where(workers.c.last_seen >= since)
+        return int(connection.execute(query).scalar_one())
 
 
 RESTS_ON = {"request_model": "model", "prompt_hash": "prompt", "schema_hash": "schema"}
