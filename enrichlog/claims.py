@@ -104,9 +104,15 @@ def claim(
 
 
 def has_begun(database: Database, claims: Claims) -> bool:
-    """Whether a claim was committed although nobody heard of it: all of its starts stand in the log, or none."""
+    """Whether a claim was committed although nobody heard of it: all of its starts stand in the log, or none.
+
+    Asked under the log lock, which a commit that is still on its way holds.
+    """
     event_id = start_proposal(claims.taken[0].started).event_id
-    return bool(database.page(select(events.c.position).where(events.c.event_id == event_id)))
+    with database.write() as connection:
+        database.dialect.lock_log(connection)
+        found = connection.execute(select(events.c.position).where(events.c.event_id == event_id))
+        return found.first() is not None
 
 
 def _find_breaker(database: Database, enrichment: Enrichment) -> Breaker:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from enrichlog import terminal
 from enrichlog.diary import told_attempts
@@ -36,7 +41,7 @@ def work(
     require_key(settings)
     asked, began = enrichment_of(settings, enrichment), time.monotonic()
     require_price(database, settings, asked, None)
-    with enlisted(settings, database, asked, name) as one:
+    with _ending_at_sigterm(), enlisted(settings, database, asked, name) as one:
         _tell_beginning(one, asked, settings)
         watch = Watch(database, settings, one, logger.info)
         try:
@@ -52,6 +57,19 @@ def work(
             watch.end()
     _tell_end(run, one.worker.name, time.monotonic() - began, as_json=as_json)
     return _exit_code(run)
+
+
+@contextmanager
+def _ending_at_sigterm() -> Iterator[None]:
+    """Have SIGTERM end the process in good order until the walk listens itself: there is nothing to drain before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell_unless_told_not_to(settings: Settings) -> None:

@@ -36,10 +36,17 @@ def enlisted(settings: Settings, database: Database, asked: Enrichment, name: st
     try:
         closed = close_own(database, worker.name) if registered.came_back else 0
         yield Enlisted(worker, registered.since, closed)
-        with suppress(EnrichlogError):  # it is away, and will show that we were not seen since
-            leave(database, worker)
+        _leave(database, worker)
+    except SystemExit:  # told to end before it has begun
+        _leave(database, worker)
+        raise
     finally:
         held.release()
+
+
+def _leave(database: Database, worker: Registration) -> None:
+    with suppress(EnrichlogError):  # it is away, and will show that we were not seen since
+        leave(database, worker)
 
 
 def _enlist(

@@ -42,6 +42,7 @@ class Intake:
 
     async def take(self, *, alone: bool = False) -> Claims:
         """Claim as many postings as calls can begin, and begin them; or one, beside which nothing else may run."""
+        await self.settle_unsure()
         scope, free = self.scope, self._calls.free
         limit = free if self.left is None else min(free, self.left)
         alone = alone or scope.is_second_round

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from enrichlog import attempt
 from enrichlog.attempt import Started
@@ -22,6 +23,7 @@ from projections.inline import append_all
 LEASE_RAN_OUT = "The worker {worker} did not come back before its lease ran out"
 DIED = "The worker {worker} died before the answer came, and was started again"
 PAGE = 100
+HELD_LOOKS, HELD_LOOK_SECONDS = 20, 0.25
 
 
 def close_orphans(connection: Connection, which: ColumnElement[bool], limit: int) -> list[Proposal]:
@@ -32,9 +34,18 @@ def close_orphans(connection: Connection, which: ColumnElement[bool], limit: int
 def close_own(database: Database, worker: str) -> int:
     """Close all that a worker of this name had begun: it is known to be dead. Returns how many attempts that were.
 
-    Whoever calls this holds the name, so that nobody else can be working under it.
+    Whoever calls this holds the name, so that nobody else can be working under it. Rows that the session of the dead
+    one still holds on a server are waited for a little.
     """
-    return _close_all(database, lambda now: and_(IS_RUNNING, enrichment_status.c.worker == worker), DIED)
+    which = and_(IS_RUNNING, enrichment_status.c.worker == worker)
+    left = select(func.count()).select_from(enrichment_status).where(which)
+    closed = _close_all(database, lambda now: which, DIED)
+    for _ in range(HELD_LOOKS):
+        if not database.count(left):
+            break
+        time.sleep(HELD_LOOK_SECONDS)
+        closed += _close_all(database, lambda now: which, DIED)
+    return closed
 
 
 def close_overdue(database: Database, enrichment: str) -> int:

@@ -12,7 +12,7 @@ from enrichlog.exceptions import NothingRequested
 from enrichlog.limits import Limited
 from enrichlog.moments import told_moment
 from eventlog.database import Database
-from eventlog.errors import EnrichlogError
+from eventlog.errors import DatabaseReadOnly, EnrichlogError
 from projections.breaker import Breaker, find_breaker
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,10 @@ class Patience:
     def seconds_away(self, away: EnrichlogError, now: float) -> float:
         """How long to wait before the database is asked again. Raises that error when it has been away for too long.
 
-        `now` is steady time. Each absence is told once.
+        `now` is steady time. Each absence is told once. A run does not wait for a database that nobody may write to.
         """
+        if isinstance(away, DatabaseReadOnly) and not self._is_endless:
+            raise away
         seconds = random.uniform(0.5, 1.0)
         if self._away_since is None:
             self._away_since = now

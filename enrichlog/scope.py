@@ -46,9 +46,11 @@ class Scope:
 
     def rest(self, turned: int, missed: tuple[str, ...] = ()) -> Scope:
         """What is left once so many more of those that are named have had their turn, some of them in vain."""
+        if self.job_ids is None:
+            return self
         again, lost = ((), missed) if self.is_second_round else (missed, ())
-        names = None if self.job_ids is None else self.job_ids + again
-        return replace(self, job_ids=names, second=self._second, turned=self.turned + turned, missed=self.missed + lost)
+        names, turned = self.job_ids + again, self.turned + turned
+        return replace(self, job_ids=names, second=self._second, turned=turned, missed=self.missed + lost)
 
     @property
     def is_second_round(self) -> bool:

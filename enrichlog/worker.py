@@ -7,9 +7,9 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from enrichlog.breakers import why_held
 from enrichlog.calls import Asks, Calls, steady_seconds
@@ -44,7 +44,7 @@ GRACE_SECONDS = 10.0
 HOLDING_LOOK_SECONDS = 0.5
 
 DRAIN_SECONDS, HURRY_SECONDS = 10.0, 2.0
-"""How long a daemon that drains holds what a database that is away cannot take; and after a second signal."""
+"""How long, after its grace, a daemon that ends holds what a database that is away cannot take; and hurried."""
 
 
 State = Literal["idle", "working", "waiting", "away", "draining"]
@@ -113,19 +113,22 @@ class Worker:
 
     def abandon(self) -> None:
         """Close what runs as interrupted, without a grace, and hold it not for long should the database be away."""
-        self._recorder.have_patience(HURRY_SECONDS)
+        self._recorder.hurry(HURRY_SECONDS)
         self._calls.abandon()
 
     async def work(self, scope: Scope) -> Run:
         """Take everything in the scope, then return what was done. Raises what the database raises."""
         self._intake.scope = scope
-        with self._recorder:
+        self._recorder.start()
+        try:
+            while not self._stopping() and await self._step():
+                pass
+        finally:
+            self.run.missed += self._intake.scope.missed
             try:
-                while not self._stopping() and await self._step():
-                    pass
-            finally:
-                self.run.missed += self._intake.scope.missed
                 await self._finish()
+            finally:
+                await _whole(asyncio.to_thread(self._recorder.close))  # beside the loop, where signals are heard
         if self._calls.error is not None:
             raise self._calls.error
         return self.run
@@ -146,7 +149,7 @@ class Worker:
                 not self._calls.in_flight,
             )  # now: what ends meanwhile may make room, free money
             claims = await self._intake.take()
-            if idle and claims == Claims([], before):  # nothing else is left, and nothing runs
+            if idle and claims == Claims([], before) and not self._stopping():  # nothing else is left, nothing runs
                 claims = await self._intake.take(alone=True)
             if claims.away is None:
                 self._course.patience.is_back()
@@ -243,10 +246,22 @@ class Worker:
         def is_told() -> bool:
             told = self.run.signal is not None or (ours is not None and ours.cancelling() > 0)
             if told and self._course.is_endless:
-                self._recorder.have_patience(DRAIN_SECONDS)
+                self._recorder.hurry(self.grace_seconds + DRAIN_SECONDS)
             return told
 
         await self._calls.finish(is_told, self.grace_seconds)
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for the end of something though this task is cancelled meanwhile; that is raised after it."""
+    task, cancelled = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def _name_of_run() -> str:

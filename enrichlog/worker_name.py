@@ -56,6 +56,9 @@ class WorkerName:
         os.close(self._file)
 
 
+INSCRIPTION_BYTES = 512
+
+
 def host_name() -> str:
     """The name of this machine."""
     return socket.gethostname()
@@ -103,12 +106,14 @@ def _is_ours(file: int) -> bool:
 
 
 def _inscribe(file: int) -> str:
-    """Write who holds the lock; returns the file's id, which stays the same."""
+    """Write who holds the lock; returns the file's id, which stays the same.
+
+    In one write over what stands there: whoever is killed meanwhile must not take the id along.
+    """
     place = _read(file).get("place") or str(uuid.uuid4())
     holder = {"place": place, "pid": os.getpid(), "since": iso(datetime.now(UTC))}
     os.lseek(file, 0, os.SEEK_SET)
-    os.ftruncate(file, 0)
-    os.write(file, json.dumps(holder).encode())
+    os.write(file, json.dumps(holder).encode().ljust(INSCRIPTION_BYTES))
     os.fsync(file)
     return str(place)
 

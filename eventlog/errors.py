@@ -43,7 +43,7 @@ class DatabaseBusy(EnrichlogError):
     """The database {where} is busy: {reason}. Another program holds it; try again when that has ended."""
 
 
-class DatabaseReadOnly(EnrichlogError):
+class DatabaseReadOnly(DatabaseUnavailable):
     """The database {where} is read-only. {remedy}."""
 
 

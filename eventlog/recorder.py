@@ -35,23 +35,32 @@ class Recorder:
     """Appends what many producers submit, and acknowledges each once it is durable.
 
     A conflict, or a refusal by the database, reaches only the producer whose event it is. While the database is away
-    submissions are held and tried again for `patience` seconds; what was written before the connection broke is
-    recognised by its event id. Use it as a context manager: leaving it waits for all that was submitted.
+    submissions are held and tried again for `patience` seconds, which may be endless; what was written before the
+    connection broke is recognised by its event id. Use it as a context manager: leaving it waits for all that was
+    submitted.
     """
 
     def __init__(self, database: Database, inline: Inline | None = None, patience: float = PATIENCE_SECONDS) -> None:
         self._database, self._inline, self._patience = database, inline, patience
-        self._holding, self._changed = threading.Event(), threading.Event()
+        self._holding, self._changed, self._until = threading.Event(), threading.Event(), math.inf
         self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
         self._closing, self._closed = threading.Lock(), False
         self._told: type[Exception] | None = None
         self._thread = threading.Thread(target=self._run, name="enrichlog-recorder", daemon=True)
 
     def __enter__(self) -> Recorder:
-        self._thread.start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Begin to append."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take nothing more, and wait until all that was submitted is recorded, or has failed."""
         with self._closing:
             self._closed = True
             self._waiting.put(None)
@@ -62,9 +71,9 @@ class Recorder:
         """Whether the database was away at the last try, so that something is held that is not recorded yet."""
         return self._holding.is_set()
 
-    def have_patience(self, seconds: float) -> None:
-        """Bear a database that is away for so long, from when what is held was first tried; endless is `math.inf`."""
-        self._patience = seconds
+    def hurry(self, seconds: float) -> None:
+        """From now on, bear a database that is away for no longer than this in all."""
+        self._until = min(self._until, time.monotonic() + seconds)
         self._changed.set()
 
     def submit(self, proposal: Proposal) -> Future[Appended]:
@@ -138,10 +147,11 @@ class Recorder:
                     with self._database.write() as connection:
                         outcomes = append(connection, self._database.dialect, proposals, self._inline)
                 except _AWAY as away:
-                    if time.monotonic() + pause > began + self._patience:
+                    left = min(began + self._patience, self._until) - time.monotonic()
+                    if left <= 0:
                         raise
                     self._tell(away)
-                    self._wait(pause * random.uniform(0.5, 1.0))
+                    self._wait(min(pause * random.uniform(0.5, 1.0), left))
                     pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
                 else:
                     self._told = None
@@ -150,7 +160,7 @@ class Recorder:
             self._holding.clear()
 
     def _wait(self, seconds: float) -> None:
-        """Wait with what is held, unless the patience is another by now."""
+        """Wait with what is held, unless there is less time by now."""
         self._holding.set()
         if self._changed.wait(seconds):
             self._changed.clear()
