@@ -622,8 +622,11 @@ def limits_clear(settings: Settings, database: Database, as_json: bool, enrichme
     """Take limits away again: those named, else all, where this folder's settings would call."""
     from enrichlog import limits, limits_screen
     from enrichlog.enrichment import enrichment_of
+    from enrichlog.runs import require_key
 
     units = [unit for unit in limits.SETTINGS if chosen[unit] or not any(chosen.values())]
+    if units != ["microdollars"]:  # a rate is that of a key
+        require_key(settings)
     cleared = limits.clear_limits(database, enrichment_of(settings, enrichment).called, units)
     limits_screen.cleared(cleared, as_json=as_json)
 

@@ -74,8 +74,8 @@ class Horizon:
         if began >= self._next_sync:
             scope = open_scope(self._database, self._enrichment.name)
             scope = with_failures_anew(self._database, scope, self._enrichment, self._settings.max_attempts)
-            took, others = self._monotonic() - began, count_live(self._database)
-            self._next_sync = self._monotonic() + SYNC_SHARE * took * max(1, others)
+            took, live = self._monotonic() - began, count_live(self._database)
+            self._next_sync = self._monotonic() + SYNC_SHARE * took * max(1, live)
         else:
             scope = Scope(self._database.now(), basis=scope.basis)
         close_overdue(self._database, self._enrichment.name)  # a claim that is always full never comes to it

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from enrichlog.breakers import why_held
 from enrichlog.calls import Asks, Calls, steady_seconds
 from enrichlog.claims import Claims
 from enrichlog.course import Course, to_the_end
 from enrichlog.enrichment import Enrichment
 from enrichlog.intake import Intake
-from enrichlog.limits import Limited
 from enrichlog.progress import Notice, Run
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
+from enrichlog.waiting import Waiting
 from eventlog.database import Database
 from eventlog.errors import DatabaseBusy, DatabaseUnavailable, EnrichlogError
 from eventlog.recorder import Recorder
 from eventlog.redaction import redact
-from projections.breaker import Breaker
 from projections.inline import InlineReadModels
 
 logger = logging.getLogger(__name__)
@@ -92,7 +89,7 @@ class Worker:
         )
         self._looks = 0
         self._suspects_at: float | None = None
-        self._why: str | None = None
+        self._waiting = Waiting(database, self._calls, self._course.patience, self.stop, monotonic)
 
     @property
     def standing(self) -> Standing:
@@ -101,9 +98,9 @@ class Worker:
         if self._stopping():
             return Standing("draining", in_flight, self.run.stopped)
         if self._course.patience.is_away or self._recorder.is_holding:
-            return Standing("away", in_flight, self._why or "The database is away.")
-        if self._why is not None:
-            return Standing("waiting", in_flight, self._why)
+            return Standing("away", in_flight, self._waiting.why or "The database is away.")
+        if self._waiting.why is not None:
+            return Standing("waiting", in_flight, self._waiting.why)
         return Standing("working" if in_flight else "idle", in_flight)
 
     def stop(self, why: str) -> None:
@@ -144,10 +141,8 @@ class Worker:
             if self._course.is_endless:
                 self._intake.scope = await asyncio.to_thread(self._course.renewed, self._intake.scope)
                 await self._give_suspects_a_turn()
-            before, idle = (
-                self._intake.scope,
-                not self._calls.in_flight,
-            )  # now: what ends meanwhile may make room, free money
+            before = self._intake.scope
+            idle = not self._calls.in_flight  # before the claim: what ends during it may make room, and free money
             claims = await self._intake.take()
             if idle and claims == Claims([], before) and not self._stopping():  # nothing else is left, nothing runs
                 claims = await self._intake.take(alone=True)
@@ -157,16 +152,16 @@ class Worker:
             away = claims.away
         except (DatabaseBusy, DatabaseUnavailable) as error:
             away = error
-        await self._bear(away)
+        await self._waiting.bear(away)
         return True
 
     async def _goes_on(self, claims: Claims, before: Scope, *, idle: bool) -> bool:
         """Wait for what keeps more from beginning; False where nothing is left."""
-        self._why = None
+        self._waiting.why = None
         if claims.held is not None:
-            await self._wait_for(claims.held)
+            await self._waiting.for_breaker(claims.held)
         elif claims.limited is not None:
-            await self._wait_under(claims.limited)
+            await self._waiting.under(claims.limited)
         elif claims.found or claims.rest != before:
             self._looks = 0
         elif self._course.poll_seconds is not None:
@@ -188,37 +183,8 @@ class Worker:
             self.stop("another program holds what is due.")
             return True
         self._looks += 1
-        await self._sleep(LOOK_SECONDS)
+        await self._waiting.sleep(LOOK_SECONDS)
         return False
-
-    async def _wait_for(self, breaker: Breaker) -> None:
-        """Wait until it is worth to look again whether a call may go out; stop where that is not to be waited for."""
-        now = await asyncio.to_thread(self._database.now)
-        self._why, seconds = why_held(breaker, now), self._course.patience.seconds(breaker, now)
-        if seconds is None and not self._calls.in_flight:
-            self.stop(self._why)
-        else:  # of what runs, one may be the probe
-            await self._sleep(seconds)
-
-    async def _sleep(self, seconds: float | None) -> None:
-        """Wait so long, and no longer than until something ends or the worker is to stop."""
-        await self._calls.change(seconds)
-
-    async def _wait_under(self, limit: Limited) -> None:
-        """Wait until more may begin; stop where that is not to be waited for."""
-        now = await asyncio.to_thread(self._database.now)
-        self._why, seconds = limit.why, self._course.patience.seconds_under(limit, now)
-        if seconds is None and not self._calls.in_flight:
-            self.stop(self._why)
-        elif seconds is None:  # what ends may give money back
-            await self._calls.change()
-        else:
-            await self._calls.pause(seconds * random.uniform(1.0, 1.2))  # or all workers would come at once
-
-    async def _bear(self, away: EnrichlogError) -> None:
-        """Wait a little for a database that is away. Raises that error when it has been away for too long."""
-        self._why = str(away)
-        await self._calls.pause(self._course.patience.seconds_away(away, self._monotonic()))
 
     async def _give_suspects_a_turn(self) -> None:
         """Have those on which a worker died run alone now and then, also in a worker that is never idle."""

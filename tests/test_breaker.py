@@ -572,7 +572,7 @@ def patient_run(database: Database, settings: Settings, client: Any, clock: Stop
         waited.append(seconds)
         clock.advance(seconds=seconds)
 
-    worker._sleep = sleep  # type: ignore[method-assign]
+    worker._waiting.sleep = sleep  # type: ignore[method-assign]
     return asyncio.run(worker.work(Scope(database.now()))), waited
 
 

@@ -30,6 +30,7 @@ from enrichlog.scope import Scope
 from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target, open_scope, request
+from enrichlog.waiting import Waiting
 from enrichlog.worker import Worker
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
@@ -205,11 +206,11 @@ def test_what_another_program_holds_just_then_is_waited_for(
         assert (held.done, held.stopped) == (0, "another program holds what is due.")
         looks: list[float | None] = []
 
-        async def let_go(_: Worker, seconds: float | None) -> None:
+        async def let_go(_: Waiting, seconds: float | None) -> None:
             looks.append(seconds)
             holder.rollback()
 
-        monkeypatch.setattr(Worker, "_sleep", let_go)
+        monkeypatch.setattr(Waiting, "sleep", let_go)
         assert (enrich(postgresql, service).succeeded, looks) == (2, [0.01])
 
 
