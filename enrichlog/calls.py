@@ -138,6 +138,7 @@ class Calls:
             recorded = await asyncio.wrap_future(self._recorder.submit(end_proposal(claimed.started, end)))
         except EnrichlogError as error:  # the outcome could not be recorded: go no further
             self.error = self.error or error
+            self._run.unrecorded += 1
             self._stop(str(error))
             return
         self._settle(claimed, end)

@@ -27,6 +27,7 @@ from eventlog.errors import EnrichlogError
 logger = logging.getLogger(__name__)
 
 DONE, STOPPED = 0, 1
+UNRECORDED = "open until the next worker of this name starts on this machine, or its lease runs out"
 
 
 def work(
@@ -50,7 +51,7 @@ def work(
                 grace_seconds=grace_seconds, watch=watch.begin, signals=True,
             )  # fmt: skip
         except EnrichlogError:
-            if watch.run.done:
+            if watch.run.done or watch.run.unrecorded:
                 _tell_end(watch.run, one.worker.name, time.monotonic() - began, as_json=as_json)
             raise
         finally:
@@ -93,6 +94,9 @@ def _tell_end(run: Run, name: str, seconds: float, *, as_json: bool) -> None:
         terminal.print_json({"worker": name, **done, "done": run.done, "seconds": round(seconds, 3)})
         return
     terminal.say(f"{told_attempts(run, seconds)}. {run.stopped or ''}".rstrip())
+    if run.unrecorded:
+        one = counted(run.unrecorded, "more attempt")
+        terminal.say(f"{one} ended and could not be recorded: {UNRECORDED}")
     if run.simulated:
         terminal.say(SIMULATED)
 

@@ -67,9 +67,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 _QUOTA = "Wait until the quota resets, raise the plan's limit or add credit, then: enrichlog retry --error-type quota"
 _FINAL = "Trying again brings the same. It is tried again when the posting, the prompt, the schema or the model changes"
-_AGAIN = "The next enrichlog enrich after the wait takes it"
+_AGAIN = "The next enrichlog enrich, or a worker, takes it after the wait"
 _PROVIDER = f"The provider had trouble, not the posting. {_AGAIN}"
-_NOT_THE_API = f"That was not the API, or it broke off. {_AGAIN}; if it lasts, check --base-url"
+_NOT_THE_API = f"No answer of the API. {_AGAIN}; if it lasts, check --base-url"
 _CHECK_OUTPUT = "Look at the reply with: enrichlog history JOB_ID. Often a clearer prompt or another model helps"
 
 _ENTRIES = (
@@ -126,7 +126,7 @@ _ENTRIES = (
     _provider("invalid_response_body", _NOT_THE_API, broken=("too_large", "packed"), statuses=(1, 2)),
     ErrorType(
         "interrupted", "Interrupted", "ours", True, True,
-        "The worker stopped in the middle. The next enrichlog enrich takes it", "none", cap=3,
+        "The worker stopped in the middle. The next enrichlog enrich, or a worker, takes it", "none", cap=3,
     ),
     ErrorType(
         "timeout", "Timeout", "provider", True, True, "Raise deadline_seconds, or shorten what is asked for",

@@ -44,7 +44,7 @@ class Patience:
         self._waits_for_probe, self._is_endless = waits_for_probe, is_endless
         self.away_seconds = math.inf if is_endless else AWAY_SECONDS
         self._away_since: float | None = None
-        self._told: object = None
+        self._told: dict[str, object] = {}
         self._waited: tuple[datetime | None, datetime | None] | None = None
 
     def seconds(self, breaker: Breaker, now: datetime) -> float | None:
@@ -56,7 +56,7 @@ class Patience:
         is_borne = seconds <= PATIENCE_SECONDS and (breaker.state == "closed" or self._bears(breaker))
         if not is_borne and not self._is_endless:
             return None
-        return self._told_once(free_at, seconds, why_held(breaker, now))
+        return self._told_once("breaker", free_at, seconds, f"{why_held(breaker, now)} Waiting.")
 
     def seconds_under(self, limit: Limited, now: datetime) -> float | None:
         """The same for a limit: that of a rate passes, and is told once; that of money ends a run."""
@@ -64,7 +64,8 @@ class Patience:
         if is_money and not self._is_endless:
             return None
         seconds = max(0.0, (limit.until - now).total_seconds())
-        return self._told_once(limit.until if is_money else (limit.unit, limit.amount), seconds, limit.why)
+        mark = limit.until if is_money else limit.amount
+        return self._told_once(limit.unit, mark, seconds, f"Waiting: {limit.why}")
 
     @property
     def is_away(self) -> bool:
@@ -90,10 +91,11 @@ class Patience:
         """The database has answered."""
         self._away_since = None
 
-    def _told_once(self, what: object, seconds: float, why: str) -> float:
-        if self._told != what and seconds >= TOLD_FROM_SECONDS:
-            logger.warning("%s Waiting.", why)
-        self._told = what
+    def _told_once(self, what: str, mark: object, seconds: float, told: str) -> float:
+        """The seconds, told unless that was done for this mark of it already."""
+        if self._told.get(what) != mark and seconds >= TOLD_FROM_SECONDS:
+            logger.warning("%s", told)
+        self._told[what] = mark
         return min(seconds, LOOK_SECONDS) if self._is_endless else seconds
 
     def _bears(self, breaker: Breaker) -> bool:

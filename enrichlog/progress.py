@@ -23,6 +23,7 @@ class Run:
     succeeded: int = 0
     failed: int = 0
     late: int = 0
+    unrecorded: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     input_tokens: int = 0
     output_tokens: int = 0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enrichlog.breakers import why_held
 from enrichlog.calls import Calls
 from enrichlog.limits import Limited
-from enrichlog.patience import Patience
+from enrichlog.patience import LOOK_SECONDS, Patience
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
 from projections.breaker import Breaker
@@ -36,13 +36,19 @@ class Waiting:
             await self.sleep(seconds)
 
     async def under(self, limit: Limited) -> None:
-        """Wait until more may begin; stop where that is not to be waited for."""
+        """Wait until more may begin; stop where that is not to be waited for.
+
+        What is in flight may give money or tokens back as it ends: then it is worth to look again.
+        """
+        if limit.unit == "microdollars" and self._calls.in_flight:
+            await self.sleep(LOOK_SECONDS)
+            return
         now = await asyncio.to_thread(self._database.now)
         self.why, seconds = limit.why, self._patience.seconds_under(limit, now)
-        if seconds is None and not self._calls.in_flight:
+        if seconds is None:
             self._stop(self.why)
-        elif seconds is None:  # what ends may give money back
-            await self.sleep(None)
+        elif limit.unit == "tokens":
+            await self.sleep(seconds)
         else:
             await self._calls.pause(seconds * random.uniform(1.0, 1.2))  # or all workers would come at once
 

@@ -25,8 +25,9 @@ def show(found: Sequence[Seen]) -> None:
 def _cells(one: Seen) -> tuple[object, ...]:
     row, why = one.row, one.why_unready
     state = row.state if one.is_live else "not seen"
-    times = (told_moment(row.since), told_moment(row.last_seen))
-    return row.name, one_line(row.host), state, row.in_flight, *times, f"no: {why}" if why else "yes"
+    seen = f"{max(0, round((one.now - row.last_seen).total_seconds()))} s ago" if one.is_live else "long ago"
+    ready = f"no: {why}" if why else "yes"
+    return row.name, one_line(row.host), state, row.in_flight, told_moment(row.since), seen, ready
 
 
 def _value(column: str, value: str) -> str:

@@ -15,7 +15,7 @@ from tests.service import import_postings, posting
 
 RUN = {
     "succeeded", "failed", "late", "errors", "input_tokens", "output_tokens", "cost_microdollars", "unpriced_calls",
-    "simulated", "stopped", "signal", "hurried", "done", "seconds", "left", "projection_failed",
+    "simulated", "stopped", "signal", "hurried", "unrecorded", "done", "seconds", "left", "projection_failed",
 }  # fmt: skip
 PLAN = {
     "position", "selection", "max_attempts", "max_retries", "default_max_attempts", "will_try", "left_for_later",

@@ -44,7 +44,7 @@ TABLE = {
     "input_too_large": ("Rejected", "posting", False, True, "backoff", None, None, False),
     "input_error": ("Rejected", "posting", False, True, "backoff", None, None, False),
     "bad_request": ("Rejected", "posting", False, True, "backoff", None, None, False),
-    "budget_exceeded": ("Budget", "ours", True, False, "none", None, None, True),
+    "budget_exceeded": ("Budget", "ours", True, False, "none", None, None, False),
     "storage_error": ("Storage", "ours", True, False, "none", None, None, True),
     "other": ("Other", "ours", True, True, "backoff", 2, None, False),
 }
@@ -163,7 +163,7 @@ def test_advice_names_only_commands_options_and_settings_that_exist() -> None:
 def test_advice_is_a_sentence_that_people_can_act_on() -> None:
     assert all(kind.advice[0].isupper() and " " in kind.advice and len(kind.advice) <= 120 for kind in KINDS)
     put_off = [kind for kind in KINDS if kind.fault == "provider" and kind.max_deferrals]
-    assert all("The next enrichlog enrich after the wait takes it" in kind.advice for kind in put_off)
+    assert all("The next enrichlog enrich, or a worker, takes it after the wait" in kind.advice for kind in put_off)
 
 
 @pytest.mark.parametrize(("error", "name"), RECOGNISED)

@@ -1,5 +1,7 @@
 """What `status` shows of workers, and of what they differ in."""
 
+import re
+
 from enrichlog.workers import Registration, beat, register
 from eventlog.database import Database
 from tests.builders import NOON
@@ -33,11 +35,9 @@ def test_status_lists_the_workers_of_the_enrichment_and_says_which_are_ready(
     header, killed, live = lines(enrichlog)
     assert header == "Worker Host State In flight Since Last seen Ready"
     assert killed == (
-        "killed host not seen 9 2024-01-01 12:00:00 UTC 2024-01-01 12:00:00 UTC no: it was last seen"
-        " 2024-01-01 12:00:00 UTC"
+        "killed host not seen 9 2024-01-01 12:00:00 UTC long ago no: it was last seen 2024-01-01 12:00:00 UTC"
     )
-    assert live.startswith("live host working 3 2")
-    assert live.endswith(" UTC yes")
+    assert re.fullmatch(r"live host working 3 2.* UTC \d+ s ago yes", live)
     told = enrichlog.json("status")["workers"]
     assert [(one["name"], one["live"], one["ready"]) for one in told] == [
         ("killed", False, False),
