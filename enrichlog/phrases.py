@@ -120,7 +120,8 @@ PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
         "error decoding response body",
     )),
     ("interrupted", (
-        "did not come back before its lease", "the run was stopped", "too little of the lease", "interrupted",
+        "did not come back before its lease", "died before the answer came",
+        "the run was stopped", "too little of the lease", "interrupted",
         "keyboardinterrupt", "sigterm", "sigkill", "sigint", "signal 9", "signal 15", "exit code 137", "exit code 143",
         "killed", "aborted", "aborting", "shutting down", "shut down", "shutdown", "worker died", "worker exited",
         "worker lost", "worker was lost", "lease expired", "lease ran out", "worker crashed", "process terminated",

@@ -295,5 +295,5 @@ def test_a_daemon_that_met_a_fault_of_the_setup_goes_on_once_a_person_closes_the
     with Daemon(database, configure(concurrency=1)) as daemon:
         daemon.until(daemon.is_waiting)
         close_breaker(database, service)
-        daemon.until(lambda: succeeded(database) == 2)
-    assert len(simulator.journal) == 3
+        daemon.until(lambda: succeeded(database) == 3)
+    assert len(simulator.journal) == 4

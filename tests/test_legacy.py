@@ -30,7 +30,7 @@ BY_US = {
     calls.NOT_BEGUN: "interrupted",
     calls.TOO_LATE: "interrupted",
     orphans.LEASE_RAN_OUT.format(worker="timeout-429"): "interrupted",
-    orphans.DIED.format(worker="quota-401"): "interrupted",
+    orphans.DIED.format(worker="timeout-429"): "interrupted",
     outcome.NOT_EXTRACTED.format(why="no text"): "empty_output",
     outcome.NOT_EXTRACTED.format(why="nothing within the fence"): "empty_output",
     outcome.NOT_EXTRACTED.format(why="the model refused: I was timed out by error 500"): "refusal",
