@@ -15,7 +15,9 @@ from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.events import iso
 from projections import limits as rows
-from projections.limits import MONEY, UNITS, Limit, Name, Unit, load
+from projections.limit import MONEY, UNITS, Limit, Name, Unit
+from projections.limits import load
+from projections.rate import MINUTE
 
 SETTINGS: dict[Unit, str] = {
     "requests": "requests_per_minute", "tokens": "tokens_per_minute", "microdollars": "dollars_per_day",
@@ -32,7 +34,7 @@ class Limited(NamedTuple):
 
 
 class NamedLimit(NamedTuple):
-    """A limit and whom it is for: endpoint, model and credential, which are empty for money."""
+    """A limit and whom it is for: endpoint, model and credential, which are empty for money, and whose setting."""
 
     name: Name
     limit: Limit
@@ -40,15 +42,13 @@ class NamedLimit(NamedTuple):
     @property
     def unit(self) -> str:
         """What it limits: requests, tokens or microdollars."""
-        return self.name[3]
+        return self.name.unit
 
     def document(self, now: datetime) -> dict[str, Any]:
         """The limit for scripts: of a rate with what is in force now, of money with what is used today."""
         one, is_money = self.limit, self.unit == "microdollars"
-        places = dict(
-            zip(("endpoint", "request_model", "credential"), (part or None for part in self.name), strict=False)
-        )
-        told = {"unit": self.unit, "limit": one.amount, **places}
+        places = {name: getattr(self.name, name) or None for name in ("endpoint", "request_model", "credential")}
+        told = {"unit": self.unit, "limit": one.amount, "is_setting": self.name.own > 0, **places}
         if is_money:
             today = one.spending(now)
             return {**told, "used_today": today.used, "day_ends_at": iso(today.ends_at)}
@@ -56,6 +56,7 @@ class NamedLimit(NamedTuple):
         return {
             **told,
             "in_force": one.in_force(now),
+            **({"used_this_minute": one.minute.tokens(now)} if self.unit == "tokens" else {}),
             "braked_at": iso(one.braked_at) if is_braked and one.braked_at else None,
         }
 
@@ -66,12 +67,12 @@ def microdollars(dollars: float | None) -> int | None:
 
 
 def names_of(place: tuple[str, str, str]) -> dict[Unit, Name]:
-    """The limits that calls to a place are under."""
-    return {unit: MONEY if unit == "microdollars" else (*place, unit) for unit in UNITS}
+    """The limits for all that calls to a place are under."""
+    return {unit: MONEY if unit == "microdollars" else Name(*place, unit) for unit in UNITS}
 
 
 def list_limits(database: Database) -> tuple[list[NamedLimit], datetime]:
-    """Every limit that anybody has set or met, and every brake; and the database's time."""
+    """Every limit that is set for all, or is a setting that was met within a minute, and every brake; and the time."""
     with database.read() as connection:
         now, found = database.dialect.clock(connection), load(connection)
     named = [NamedLimit(name, found[name]) for name in sorted(found)]
@@ -122,12 +123,14 @@ def why_limited(unit: Unit, amount: int, until: datetime, *, is_own: bool) -> st
     """Why nothing more begins, until when, and what changes that."""
     name = SETTINGS[unit]
     change = f"enrichlog limits set --{name.replace('_', '-')} N"
-    change = f"That is this process's own setting {name}" if is_own else f"To change it: {change}"
+    shared = "" if unit == "microdollars" else ", which all that have the same share"
+    change = f"That is this process's own setting {name}{shared}" if is_own else f"To change it: {change}"
     if unit == "microdollars":
         said = f"The limit of {told(unit, amount)} is used up or reserved: no call begins before"
     else:
         said = f"The limit of {told(unit, amount)} is reached: the next call may begin at"
-    return f"{said} {told_moment(until)}. {change}"
+    sooner = ", or when one that runs takes less than it might" if unit == "tokens" else ""
+    return f"{said} {told_moment(until)}{sooner}. {change}"
 
 
 def why_braked(amount: int, until: datetime) -> str:
@@ -139,5 +142,6 @@ def why_braked(amount: int, until: datetime) -> str:
 
 
 def _says_something(one: NamedLimit, now: datetime) -> bool:
-    is_money = one.unit == "microdollars"
-    return is_money or one.limit.in_force(now) is not None
+    if one.name.own:
+        return not one.limit.is_unused(now - MINUTE)
+    return one.unit == "microdollars" or one.limit.in_force(now) is not None

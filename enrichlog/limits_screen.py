@@ -59,7 +59,7 @@ def cleared(units: Sequence[str], *, as_json: bool) -> None:
 
 
 def _line(one: NamedLimit, now: datetime) -> str:
-    limit, (endpoint, model, credential, unit) = one.limit, one.name
+    limit, (endpoint, model, credential, unit, own) = one.limit, one.name
     if unit == "microdollars":
         today = limit.spending(now)
         most = "no limit for all workers" if limit.amount is None else told(unit, limit.amount)
@@ -67,7 +67,9 @@ def _line(one: NamedLimit, now: datetime) -> str:
     place = one_line(f"{model} at {endpoint}, key {credential}")
     braked = limit.braked_to_now(now)
     if braked is None:
-        return f"{place}: {told(unit, limit.amount or 0)}"
+        used = f"; {limit.minute.tokens(now):,} used or reserved in the last one" if unit == "tokens" else ""
+        whose = " for all processes with this setting" if own else ""
+        return f"{place}: {told(unit, limit.amount or 0)}{whose}{used}"
     usual = "" if limit.amount is None else f" instead of {limit.amount:,}"
     since = f"braked since {told_moment(limit.braked_at)}, the provider refused calls for their rate"
     return f"{place}: {told(unit, braked)}{usual}; {since}"

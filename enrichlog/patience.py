@@ -30,6 +30,9 @@ TOLD_FROM_SECONDS = 5.0
 """Shorter waits are not worth a word."""
 
 
+TOKENS_LOOK_SECONDS = 1.0
+"""How often it is looked whether tokens are free again: each call that ends, anywhere, may free some."""
+
 LOOK_SECONDS = 5.0
 """How often a daemon looks whether it may go on: a person may close the breaker, or raise a limit, at any time."""
 
@@ -65,7 +68,8 @@ class Patience:
             return None
         seconds = max(0.0, (limit.until - now).total_seconds())
         mark = limit.until if is_money else limit.amount
-        return self._told_once(limit.unit, mark, seconds, f"Waiting: {limit.why}")
+        seconds = self._told_once(limit.unit, mark, seconds, f"Waiting: {limit.why}")
+        return min(seconds, TOKENS_LOOK_SECONDS) if limit.unit == "tokens" else seconds
 
     @property
     def is_away(self) -> bool:

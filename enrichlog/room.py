@@ -1,9 +1,9 @@
-"""How much the limits allow to begin at a moment: the lower of those for all workers and of a process's own."""
+"""How much may begin at a moment under the limits for all workers and those of a process's own settings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,19 +11,22 @@ from sqlalchemy import Connection
 
 from enrichlog.enrichment import Enrichment
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.limits import Limited, microdollars, names_of, why_braked, why_limited
+from enrichlog.limits import Limited, microdollars, why_braked, why_limited
 from enrichlog.outcome import Failed, Outcome
 from enrichlog.price import money
 from enrichlog.settings import Settings
 from eventlog.events import EnrichmentStarted
 from projections import rate
-from projections.limits import UNITS, Limit, Name, Unit, load, lower
+from projections.limit import MONEY, Limit, Name, Unit, binding, lower
+from projections.limits import load
+
+RATES: tuple[Unit, ...] = ("requests", "tokens")
 
 TOO_DEAR = "One call may cost {needed} at the most, which is more than the limit of {limit} per day"
 
 
 def own_limits(settings: Settings) -> dict[Unit, int | None]:
-    """The limits that bind this process alone, money in micro-dollars."""
+    """The limits that the settings of this process say, money in micro-dollars."""
     return {
         "requests": settings.requests_per_minute,
         "tokens": settings.tokens_per_minute,
@@ -43,35 +46,38 @@ class Room:
         self, rows: dict[Name, Limit], own: dict[Unit, int | None], place: tuple[str, str, str], now: datetime
     ) -> None:
         self._now, self._own = now, own
-        self._rows = {unit: rows.get(name, Limit()) for unit, name in names_of(place).items()}
-        self._set = {unit: lower(row.amount, own[unit]) for unit, row in self._rows.items()}
-        self._in_force = {unit: row.in_force(now, own[unit]) for unit, row in self._rows.items()}
-        self._full_at = {unit: row.full_at or now for unit, row in self._rows.items()}
-        self._spent = self._rows["microdollars"].spending(now)
+        self._rates = {
+            name: one for unit in RATES for name, one in binding(rows, Name(*place, unit), own[unit]).items()
+        }
+        money = rows.get(MONEY, Limit())
+        self._money, self._spent = lower(money.amount, own["microdollars"]), money.spending(now)
 
     @property
     def facts(self) -> dict[str, int | None]:
-        """The limits that a start says it began under."""
-        requests, tokens, microdollars = (self._set[unit] for unit in UNITS)
+        """What a start says of limits: the settings of its process, and the money of a day that it began under."""
         return {
-            "requests_per_minute": requests, "tokens_per_minute": tokens, "microdollars_per_day": microdollars,
+            "requests_per_minute": self._own["requests"], "tokens_per_minute": self._own["tokens"],
+            "microdollars_per_day": self._money,
         }  # fmt: skip
 
     def bounded(self, enrichment: Enrichment) -> Enrichment:
         """The enrichment, under a limit of money with a cap on its answers. Raises `UnknownPrice`."""
-        return enrichment if self._set["microdollars"] is None else enrichment.with_bounded_cost()
+        return enrichment if self._money is None else enrichment.with_bounded_cost()
 
     def requests(self, most: int) -> int:
         """How many requests, of at most so many, may begin."""
-        per_minute = self._in_force["requests"]
-        return most if per_minute is None else rate.count(self._full_at["requests"], self._now, per_minute, most)
+        for name, one in self._rates.items():
+            per_minute = one.in_force(self._now)
+            if name.unit == "requests" and per_minute is not None:
+                most = rate.count(one.full_at or self._now, self._now, per_minute, most)
+        return most
 
     def closed(self) -> Limited | None:
         """The limit that lets nothing at all begin."""
-        if not self.requests(1):
-            return self._limited("requests", 1)
-        limit = self._set["microdollars"]
-        return None if limit is None or self._spent.used < limit else self._limited("microdollars", 0)
+        limited = self._limiting(self._rates, {"requests": 1, "tokens": 1})
+        if limited is not None or self._money is None or self._spent.used < self._money:
+            return limited
+        return self._out_of_money(self._money)
 
     def weighed(self, start: EnrichmentStarted, outcome: Outcome | None) -> tuple[EnrichmentStarted, Outcome | None]:
         """A start as it counts, and its outcome where no call follows: then it counts nothing.
@@ -84,27 +90,21 @@ class Room:
 
     def fitting(self, starts: Sequence[EnrichmentStarted]) -> tuple[int, Limited | None]:
         """How many of the first starts may begin together, and the limit that keeps the next from it."""
-        full_at, used = dict(self._full_at), self._spent.used
+        rates, used = dict(self._rates), self._spent.used
         for number, start in enumerate(starts):
             if start.reserved_tokens == 0:  # no call follows
                 continue
             needs: dict[Unit, int] = {"requests": 1, "tokens": start.reserved_tokens or 0}
-            for unit, need in needs.items():
-                per_minute = self._in_force[unit]
-                if per_minute is None:
-                    continue
-                begun = rate.begin(full_at[unit], self._now, need, per_minute)
-                if begun is None:
-                    return number, self._limited(unit, need, full_at[unit])
-                full_at[unit] = begun
+            if (limited := self._limiting(rates, needs)) is not None:
+                return number, limited
+            rates = {name: one.begin(name.unit, needs[name.unit], self._now) or one for name, one in rates.items()}
             used += start.reserved_microdollars or 0
-            limit = self._set["microdollars"]
-            if limit is not None and used > limit:
-                return number, self._limited("microdollars", start.reserved_microdollars or 0)
+            if self._money is not None and used > self._money:
+                return number, self._out_of_money(self._money)
         return len(starts), None
 
     def _too_dear(self, start: EnrichmentStarted) -> Outcome | None:
-        limit, needed = self._set["microdollars"], start.reserved_microdollars or 0
+        limit, needed = self._money, start.reserved_microdollars or 0
         if limit is None or needed <= limit:
             return None
         wait = math.ceil((self._spent.ends_at - self._now).total_seconds() * 1000)
@@ -112,13 +112,17 @@ class Room:
         failed = Failed(ERROR_TYPES["budget_exceeded"], message, wait_ms=wait)
         return Outcome(failed=failed, called=False, sent=False)
 
-    def _limited(self, unit: Unit, need: int, full_at: datetime | None = None) -> Limited:
-        amount = self._in_force[unit] or 0
-        if unit == "microdollars":
-            until = self._spent.ends_at
-        else:
-            until = rate.may_begin_at(full_at or self._full_at[unit], need, amount)
-        is_own = self._own[unit] is not None and self._own[unit] == self._set[unit]
-        if amount != self._set[unit]:
-            return Limited(unit, amount, until, why_braked(amount, until))
-        return Limited(unit, amount, until, why_limited(unit, amount, until, is_own=is_own))
+    def _limiting(self, rates: Mapping[Name, Limit], needs: Mapping[Unit, int]) -> Limited | None:
+        """The rate that keeps these needs from beginning now, for the longest where several do."""
+        moments = {name: one.may_begin_at(name.unit, needs[name.unit], self._now) for name, one in rates.items()}
+        name = max(moments, key=moments.__getitem__, default=None)
+        if name is None or moments[name] <= self._now:
+            return None
+        until, amount = moments[name], rates[name].in_force(self._now) or 0
+        is_braked = amount != rates[name].amount
+        why = why_braked(amount, until) if is_braked else why_limited(name.unit, amount, until, is_own=name.own > 0)
+        return Limited(name.unit, amount, until, why)
+
+    def _out_of_money(self, amount: int) -> Limited:
+        until, is_own = self._spent.ends_at, self._own["microdollars"] == amount
+        return Limited("microdollars", amount, until, why_limited("microdollars", amount, until, is_own=is_own))

@@ -76,8 +76,8 @@ class Counted(BaseModel):
 
     reserved_microdollars: int | None = Field(None, description="what the call may cost at the most; 0 without a call")
     reserved_tokens: int | None = Field(None, description="tokens, in and out, that it may take; 0 without a call")
-    requests_per_minute: int | None = Field(None, description="the limit that it began under")
-    tokens_per_minute: int | None = Field(None, description="the limit that it began under")
+    requests_per_minute: int | None = Field(None, description="the setting of its process, if it has one")
+    tokens_per_minute: int | None = Field(None, description="the setting of its process, if it has one")
     microdollars_per_day: int | None = Field(None, description="the limit that it began under")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -11,17 +11,21 @@ from sqlalchemy import Connection, select
 
 from eventlog.dialects import Dialect
 from eventlog.errors import LimitReached
-from eventlog.events import EnrichmentFailed
+from eventlog.events import EnrichmentFailed, moment
 from eventlog.log import PAGE, Recorded
 from eventlog.schema import events
-from projections import breaker, rate, spending
+from projections import breaker, spending
 from projections.brake import braked, pace
-from projections.limits import MONEY, Limit, Name, forget, load, lower, store
+from projections.limit import MONEY, Limit, Name, binding, lower
+from projections.limits import forget, load, store
 from projections.rate import MINUTE
 from projections.spending import START, TYPES
 
 MOST_COUNTED = 20 * PAGE
 """How many starts are looked at, at the most."""
+
+FORGOTTEN_AFTER = timedelta(hours=1)
+"""The limit of a setting is forgotten when for so long nothing has begun under it."""
 
 
 def settle(connection: Connection, dialect: Dialect, recorded: Sequence[Recorded]) -> None:
@@ -39,8 +43,9 @@ def settle(connection: Connection, dialect: Dialect, recorded: Sequence[Recorded
             _begin(after, event)
         else:
             _end(connection, after, event)
-    for name in {(*place, "requests") for event in told if (place := breaker.key(event)) is not None} & before.keys():
-        _let_go(after, name, told[-1].recorded_at)
+    for place in {place for event in told if (place := breaker.key(event)) is not None}:
+        _let_go(after, Name(*place, "requests"), told[-1].recorded_at)
+    _forget_unused(after, told[-1].recorded_at)
     store(connection, dialect, {name: one for name, one in after.items() if before.get(name) != one})
     forget(connection, before.keys() - after.keys())
 
@@ -50,20 +55,19 @@ def _begin(states: dict[Name, Limit], start: Recorded) -> None:
     if not spending.is_counted(start):
         return
     if place is not None:
-        _take(states, (*place, "requests"), start, 1, facts.get("requests_per_minute"))
-        _take(states, (*place, "tokens"), start, facts.get("reserved_tokens") or 0, facts.get("tokens_per_minute"))
+        _take(states, Name(*place, "requests"), start, 1, facts.get("requests_per_minute"))
+        _take(states, Name(*place, "tokens"), start, facts.get("reserved_tokens") or 0, facts.get("tokens_per_minute"))
     _reserve(states, start, facts.get("microdollars_per_day"), facts.get("reserved_microdollars"))
 
 
 def _take(states: dict[Name, Limit], name: Name, start: Recorded, need: int, own: int | None) -> None:
-    now, state = start.recorded_at, states.get(name, Limit())
-    per_minute = state.in_force(now, own)
-    if per_minute is None or not need:
-        return
-    full_at = rate.begin(state.full_at or now, now, need, per_minute)
-    if full_at is None:
-        raise LimitReached(reason=f"the limit of {per_minute:,} {name[3]} per minute is reached")
-    states[name] = state._replace(full_at=full_at)
+    for each, state in binding(states, name, own).items() if need else ():
+        begun = state.begin(name.unit, need, start.recorded_at)
+        if begun is None:
+            amount = state.in_force(start.recorded_at) or 0
+            raise LimitReached(reason=f"the limit of {amount:,} {name.unit} per minute is reached")
+        if begun is not state:
+            states[each] = begun
 
 
 def _reserve(states: dict[Name, Limit], start: Recorded, own: int | None, reserved: int | None) -> None:
@@ -85,24 +89,20 @@ def _end(connection: Connection, states: dict[Name, Limit], end: Recorded) -> No
     reserved = facts.get("reserved_tokens")
     if place is None or reserved == 0:
         return
-    if not facts["called"]:
-        _give_back(states, (*place, "requests"), end, 1, facts.get("requests_per_minute"))
     if reserved is not None:
-        _give_back(states, (*place, "tokens"), end, reserved - _tokens(facts), facts.get("tokens_per_minute"))
+        _settle_tokens(states, Name(*place, "tokens"), end, _tokens(facts) - reserved)
     if end.type == EnrichmentFailed.__name__ and facts["error_type"] == "rate_limited" and facts["called"]:
-        _slow_down(connection, states, (*place, "requests"), end)
+        _slow_down(connection, states, Name(*place, "requests"), end)
 
 
-def _give_back(states: dict[Name, Limit], name: Name, end: Recorded, unused: int, per_minute: int | None) -> None:
-    """Settle what was taken, by the limit that it was taken under; `unused` is negative when it took even more."""
-    state, now = states.get(name), end.recorded_at
-    if state is None or per_minute is None:
+def _settle_tokens(states: dict[Name, Limit], name: Name, end: Recorded, change: int) -> None:
+    """Put what a call took in the place of what it might have taken, as long as the second it began in counts."""
+    began_at = end.facts.get("started_at")
+    if began_at is None or not change:
         return
-    full_at = state.full_at or now
-    if unused > 0:
-        states[name] = state._replace(full_at=rate.give_back(full_at, now, unused, per_minute))
-    elif unused < 0:
-        states[name] = state._replace(full_at=rate.take(full_at, now, -unused, per_minute))
+    for each in binding(states, name, end.facts.get("tokens_per_minute")).keys() & states.keys():
+        settled = states[each].minute.settled(end.recorded_at, moment(began_at), change)
+        states[each] = states[each]._replace(minute=settled)
 
 
 def _tokens(facts: dict[str, Any]) -> int:
@@ -119,8 +119,7 @@ def _slow_down(connection: Connection, states: dict[Name, Limit], name: Name, en
     state, now = states.get(name, Limit()), end.recorded_at
     if (end.facts.get("started_position") or 0) <= state.braked_position:
         return
-    limit = lower(state.amount, end.facts.get("requests_per_minute"))
-    brake = braked(now, end.position, _pace(connection, name[:3], end), limit)
+    brake = braked(now, end.position, _pace(connection, name[:3], end), state.amount)
     states[name] = state._replace(braked_at=brake.at, braked_to=brake.to, braked_position=brake.position)
 
 
@@ -143,11 +142,12 @@ def _pace(connection: Connection, place: tuple[str, ...], end: Recorded) -> int:
 
 
 def _let_go(states: dict[Name, Limit], name: Name, now: datetime) -> None:
-    """Take the brake off once it allows enough again; a row that was there for its sake alone goes with it."""
-    state = states[name]
-    if state.braked_at is None or state.amount is not None or state.braked_to_now(now) is not None:
-        return
-    if state.full_at is None or state.full_at <= now:
+    """Take a row away that was there for the sake of its brake alone, once that allows enough again."""
+    state = states.get(name)
+    if state is not None and state.amount is None and state.braked_to_now(now) is None:
         del states[name]
-    else:
-        states[name] = state._replace(braked_at=None, braked_to=None, braked_position=0)
+
+
+def _forget_unused(states: dict[Name, Limit], now: datetime) -> None:
+    for name in [name for name, state in states.items() if name.own and state.is_unused(now - FORGOTTEN_AFTER)]:
+        del states[name]

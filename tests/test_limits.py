@@ -1,6 +1,7 @@
 """Limits over all workers: what a claim may begin, what ends give back, the money of a day, and the brake."""
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from enrichlog.claims import Claim, Claims, claim, lease_seconds
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownPrice
-from enrichlog.limits import clear_limits, list_limits, names_of, set_limits
+from enrichlog.limits import Limited, clear_limits, list_limits, names_of, set_limits
 from enrichlog.outcome import Failed, Outcome
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings, configure
@@ -23,7 +24,8 @@ from enrichlog.targets import Target, scope_of
 from eventlog.database import Database
 from eventlog.errors import LimitReached
 from projections import spending
-from projections.limits import MONEY, Limit, load, set_amounts
+from projections.limit import MONEY, Limit
+from projections.limits import load, set_amounts
 from tests.builders import NOON, StoppedClock, offer, proposal, requested, started, status, tell
 from tests.service import import_many, import_postings, of_type, posting
 
@@ -96,23 +98,42 @@ def test_a_claim_takes_as_many_as_may_begin_and_says_when_the_next_may(
     assert len(claims(timed, settings).taken) == 1
 
 
-def test_a_limit_of_tokens_takes_what_calls_may_take_and_the_end_gives_back_what_they_did_not(
+def test_a_limit_of_tokens_takes_what_calls_may_take_and_the_end_puts_what_they_took_in_its_place(
     timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment
 ) -> None:
-    import_many(timed, 5)
-    set_limits(timed, asked, None, 100_000, None)  # the bucket holds 5,000 of them, a call may take more than 4,096
-    (one,) = claims(timed, settings).taken
-    reserved = one.started.event.reserved_tokens or 0
+    import_many(timed, 20)
+    set_limits(timed, asked, None, 20_000, None)
+    running = claims(timed, settings).taken
+    reserved = running[0].started.event.reserved_tokens or 0
+    assert reserved > 4_096
+    assert len(running) == 20_000 // reserved
+    clock.advance(seconds=5)
     limited = claims(timed, settings).limited
     assert limited is not None
-    assert limited.unit == "tokens"
-    record(timed, settings, one, ANSWERED)
-    left = row(timed, settings, "tokens").full_at
-    assert left is not None
-    assert abs(left - NOON - 120 * timedelta(minutes=1) / 100_000) < timedelta(microseconds=2)
-    assert reserved > 4_096
-    clock.advance(minutes=1)
-    assert len(claims(timed, settings).taken) == 1
+    assert (limited.unit, limited.amount, limited.until) == ("tokens", 20_000, NOON + timedelta(seconds=61))
+    assert "begin at 2024-01-01 12:01:01 UTC, or when one that runs takes less than it might. To ch" in limited.why
+    record(timed, settings, running[0], ANSWERED)
+    assert row(timed, settings, "tokens").minute.tokens(clock.now) == (len(running) - 1) * reserved + 120
+    (more,) = claims(timed, settings).taken
+    clock.advance(seconds=56)  # what began first has left, however it ends now
+    record(timed, settings, running[1], ANSWERED)
+    assert row(timed, settings, "tokens").minute.tokens(clock.now) == reserved
+    assert len(claims(timed, settings).taken) == len(running) - 1
+    record(timed, settings, more, ANSWERED)
+    assert row(timed, settings, "tokens").minute.tokens(clock.now) == (len(running) - 1) * reserved + 120
+
+
+def test_a_late_result_puts_the_tokens_it_took_in_the_place_of_what_its_interruption_kept(
+    timed: Database, settings: Settings, asked: Enrichment
+) -> None:
+    import_many(timed, 1)
+    set_limits(timed, asked, None, 20_000, None)
+    (one,) = claims(timed, settings).taken
+    offer(timed, end_proposal(one.started, interrupted(one.started, "died", worker_died=True)))
+    assert row(timed, settings, "tokens").minute.tokens(NOON) == one.started.event.reserved_tokens
+    late = end_proposal(one.started, end(asked, one.started, ANSWERED))
+    offer(timed, late._replace(event_id=str(uuid.uuid4())))
+    assert row(timed, settings, "tokens").minute.tokens(NOON) == 120
 
 
 @pytest.mark.parametrize(("outcome", "is_free"), [(REFUSED, True), (UNKNOWN, False)], ids=["refused", "unknown"])
@@ -123,21 +144,24 @@ def test_a_refused_call_gives_all_tokens_back_and_one_of_which_nobody_knows_none
     set_limits(timed, asked, None, 100_000, None)
     (one,) = claims(timed, settings).taken
     record(timed, settings, one, outcome)
-    assert (row(timed, settings, "tokens").full_at == NOON) == is_free
+    assert (row(timed, settings, "tokens").minute.tokens(NOON) == 0) == is_free
 
 
-def test_a_call_that_never_went_out_gives_its_request_back_and_a_posting_without_text_takes_none(
+def test_a_posting_without_text_takes_no_request_and_a_call_that_never_went_out_gives_back_tokens_alone(
     timed: Database, settings: Settings, asked: Enrichment
 ) -> None:
     import_postings(timed, posting("0", description=" "), *(posting(str(number)) for number in range(1, 9)))
-    set_limits(timed, asked, 60, None, None)
+    set_limits(timed, asked, 60, 20_000, None)
     taken = claims(timed, settings, 3).taken
     assert [one.outcome is None for one in taken] == [False, True, True]
     (more,) = claims(timed, settings).taken
     record(timed, settings, taken[0], taken[0].outcome or ANSWERED)
-    assert claims(timed, settings).taken == []
+    before = row(timed, settings, "tokens").minute.tokens(NOON)
     offer(timed, end_proposal(more.started, interrupted(more.started, "not begun", called=False)))
-    assert len(claims(timed, settings).taken) == 1
+    assert before - row(timed, settings, "tokens").minute.tokens(NOON) == more.started.event.reserved_tokens
+    limited = claims(timed, settings).limited
+    assert limited is not None
+    assert limited.unit == "requests"  # or in a later minute that one would begin beside all its own
 
 
 @pytest.mark.pooled
@@ -177,13 +201,100 @@ def test_what_others_have_begun_since_a_claim_looked_is_not_begun_again(timed: D
     offer(timed, starts[2])
 
 
-def test_the_lower_of_a_process_own_limit_and_that_of_all_applies(
+# -- settings of a process's own --------------------------------------------------------------------------------------
+
+
+def with_own(settings: Settings, **limits: int) -> Settings:
+    return settings.model_copy(update=limits)
+
+
+def begun_each_second(
+    timed: Database, clock: StoppedClock, settings: Settings, seconds: int, *numbers: int
+) -> list[int]:
+    """How many calls processes with these settings of their own have begun after so many seconds of trying."""
+    counts = [0] * len(numbers)
+    for _ in range(seconds):
+        for place, number in enumerate(numbers):
+            counts[place] += len(claims(timed, with_own(settings, requests_per_minute=number), 5).taken)
+        clock.advance(seconds=1)
+    return counts
+
+
+def test_a_process_with_a_low_setting_of_its_own_is_not_starved_by_one_with_a_high_setting(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    import_many(timed, 200)
+    assert begun_each_second(timed, clock, settings, 16, 300, 12) == [5 * 16, 4]
+
+
+def test_processes_with_the_same_setting_share_it(timed: Database, clock: StoppedClock, settings: Settings) -> None:
+    import_many(timed, 100)
+    found = begun_each_second(timed, clock, settings, 10, *[120] * 8)
+    assert sum(found) == 6 + 2 * 9
+
+
+@pytest.mark.parametrize(("for_all", "begun"), [(60, [3 + 9, 0]), (1_200, [5 * 10, 2])], ids=["lower", "higher"])
+def test_the_limit_for_all_binds_beside_what_processes_have_set(
+    timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment, for_all: int, begun: list[int]
+) -> None:
+    import_many(timed, 100)
+    set_limits(timed, asked, for_all, None, None)
+    assert begun_each_second(timed, clock, settings, 10, 300, 12) == begun
+
+
+def seconds_of(limited: Limited | None) -> tuple[str, int, float]:
+    assert limited is not None
+    return limited.unit, limited.amount, (limited.until - NOON).total_seconds()
+
+
+def test_until_the_longer_of_two_waits_nothing_begins_and_that_limit_is_told(
+    timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment
+) -> None:
+    import_many(timed, 10)
+    set_limits(timed, asked, 60, None, None)
+    own = with_own(settings, requests_per_minute=10)
+    assert [len(claims(timed, one).taken) for one in (own, settings)] == [1, 2]
+    limited = claims(timed, own).limited
+    assert seconds_of(limited) == ("requests", 10, 6)
+    assert limited is not None
+    assert limited.why.endswith(
+        " That is this process's own setting requests_per_minute, which all that have the same share"
+    )
+    assert seconds_of(claims(timed, settings).limited) == ("requests", 60, 1)
+
+
+def test_tokens_are_settled_in_each_limit_that_they_were_taken_from(
     timed: Database, settings: Settings, asked: Enrichment
 ) -> None:
-    import_many(timed, 40)
-    set_limits(timed, asked, 600, None, None)
-    assert len(claims(timed, configure(requests_per_minute=60)).taken) == 3
-    assert len(claims(timed, configure(requests_per_minute=6_000)).taken) == 0  # those three were three seconds
+    import_many(timed, 10)
+    set_limits(timed, asked, None, 50_000, None)
+    others, ours = (claims(timed, with_own(settings, tokens_per_minute=most)).taken for most in (11_000, 8_000))
+    reserved = others[0].started.event.reserved_tokens or 0
+    assert (len(others), len(ours)) == (2, 1)
+    record(timed, settings, ours[0], ANSWERED)
+    with timed.read() as connection:
+        found = {name.own: each.minute.tokens(NOON) for name, each in load(connection).items()}
+    assert found == {0: 2 * reserved + 120, 11_000: 2 * reserved, 8_000: 120}
+
+
+def test_a_setting_is_listed_while_it_is_used_and_forgotten_after_an_hour(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    import_many(timed, 20)
+    claims(timed, with_own(settings, requests_per_minute=60, tokens_per_minute=20_000), 1)
+    listed, now = list_limits(timed)
+    assert [(one.unit, one.document(now)["limit"], one.document(now)["is_setting"]) for one in listed] == [
+        ("requests", 60, True), ("tokens", 20_000, True),
+    ]  # fmt: skip
+    clock.advance(minutes=2, seconds=2)
+    assert list_limits(timed)[0] == []
+    claims(timed, with_own(settings, requests_per_minute=61), 1)
+    with timed.read() as connection:
+        assert sorted(name.own for name in load(connection)) == [60, 61, 20_000]
+    clock.advance(hours=1)
+    claims(timed, with_own(settings, requests_per_minute=61), 1)
+    with timed.read() as connection:
+        assert [name.own for name in load(connection)] == [61]
 
 
 def test_without_a_limit_there_are_no_rows(timed: Database, settings: Settings) -> None:

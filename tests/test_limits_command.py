@@ -21,7 +21,9 @@ def test_limits_are_set_listed_and_cleared(enrichlog: Command, database: Databas
     )
     lines = enrichlog.done("limits", "set", *ALL).out.splitlines()
     assert lines[0].startswith("all calls: $12.5000 per UTC day; $0.0000 used or reserved until ")
-    assert [line.rpartition(": ")[2] for line in lines[1:]] == ["600 requests per minute", "200,000 tokens per minute"]
+    assert [line.rpartition(": ")[2] for line in lines[1:]] == [
+        "600 requests per minute", "200,000 tokens per minute; 0 used or reserved in the last one",
+    ]  # fmt: skip
     assert enrichlog.done("limits", "set", "--requests-per-minute", "300").out.count("\n") == 3
     told = enrichlog.json("status")["limits"]
     assert [(one["unit"], one["limit"]) for one in told] == [
@@ -71,6 +73,16 @@ def test_a_rate_is_that_of_a_key(user: Command, sqlite: Database, monkeypatch: p
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.delenv("OPENAI_BASE_URL")
     assert "There is no API key." in user("limits", "set", "--requests-per-minute", "5").error
+
+
+def test_the_setting_of_a_process_is_listed_as_one_that_all_with_the_same_share(
+    enrichlog: Command, service: Settings, database: Database
+) -> None:
+    import_many(database, 1)
+    enrichlog.done("enrich", "--requests-per-minute", "600")
+    told = enrichlog.done("limits", "list").out
+    assert told.endswith(": 600 requests per minute for all processes with this setting\n")
+    assert enrichlog.json("status")["limits"][0]["is_setting"] is True
 
 
 def test_a_run_ends_when_the_money_of_the_day_is_used_up_and_says_until_when(

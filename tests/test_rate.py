@@ -1,7 +1,5 @@
-"""The arithmetic of limits: what may begin in any minute, what is given back, how a brake lets go, a day's money."""
+"""The arithmetic of limits: how many requests may begin in any minute, how a brake lets go, and the money of a day."""
 
-import random
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,46 +14,29 @@ from projections import rate
 from projections.brake import Brake, braked, pace
 from projections.spending import Spending, nothing_spent
 from tests.builders import NOON
+from tests.minutes import most_in_a_minute
 
 MINUTE = timedelta(minutes=1)
 MIDNIGHT = NOON.replace(hour=0) + timedelta(days=1)
 pauses = st.lists(st.tuples(st.integers(0, 30_000), st.integers(1, 80)), min_size=1, max_size=40)
 
 
-def begun(arrivals: list[tuple[int, int]], needs: Iterator[int], per_minute: int) -> list[tuple[datetime, int]]:
-    """What begins when bursts of calls arrive after pauses (ms), each call trying until it may begin."""
+def begun(arrivals: list[tuple[int, int]], per_minute: int) -> list[datetime]:
+    """When requests begin that arrive in bursts after pauses (ms), each trying until it may."""
     now = full_at = NOON
     found = []
     for pause, burst in arrivals:
         now += timedelta(milliseconds=pause)
         for _ in range(burst):
-            need = next(needs)
-            now = max(now, rate.may_begin_at(full_at, need, per_minute))
-            after = rate.begin(full_at, now, need, per_minute)
+            now = max(now, rate.may_begin_at(full_at, now, per_minute))
+            after = rate.begin(full_at, now, per_minute)
             assert after is not None
             full_at = after
-            found.append((now, need))
+            found.append(now)
     return found
 
 
-def most_in_a_minute(found: list[tuple[datetime, int]]) -> int:
-    """The most that began within any 60 seconds."""
-    most = first = within = 0
-    for at, need in found:
-        within += need
-        while found[first][0] <= at - MINUTE:
-            within -= found[first][1]
-            first += 1
-        most = max(most, within)
-    return most
-
-
-def forever(one: int) -> Iterator[int]:
-    while True:
-        yield one
-
-
-# -- rates ------------------------------------------------------------------------------------------------------------
+# -- requests ---------------------------------------------------------------------------------------------------------
 
 
 @examples(max_examples=60)
@@ -63,45 +44,27 @@ def forever(one: int) -> Iterator[int]:
 def test_in_no_minute_more_requests_begin_than_the_limit_and_a_twentieth(
     arrivals: list[tuple[int, int]], per_minute: int
 ) -> None:
-    assert most_in_a_minute(begun(arrivals, forever(1), per_minute)) <= per_minute * 1.05
-
-
-@examples(max_examples=60)
-@given(pauses, st.integers(100, 100_000), st.integers(1, 20_000), st.randoms(use_true_random=False))
-def test_in_no_minute_more_tokens_begin_than_the_limit_and_a_twentieth_or_one_larger_need(
-    arrivals: list[tuple[int, int]], per_minute: int, largest: int, source: random.Random
-) -> None:
-    needs = iter(lambda: source.randint(1, largest), None)
-    assert most_in_a_minute(begun(arrivals, needs, per_minute)) <= per_minute + max(per_minute / 20, largest)
+    assert most_in_a_minute([(at, 1) for at in begun(arrivals, per_minute)]) <= per_minute * 1.05
 
 
 def test_with_a_bucket_of_a_whole_minute_twice_the_limit_would_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert most_in_a_minute(begun([(0, 1300)], forever(1), 600)) <= 630  # as it is: the control
+    assert most_in_a_minute([(at, 1) for at in begun([(0, 1300)], 600)]) <= 630  # as it is: the control
     monkeypatch.setattr(rate, "BUCKET", MINUTE)
-    assert most_in_a_minute(begun([(0, 1300)], forever(1), 600)) == 1199
+    assert most_in_a_minute([(at, 1) for at in begun([(0, 1300)], 600)]) == 1199
 
 
 def test_what_is_asked_for_all_the_time_begins_as_often_as_the_limit_says() -> None:
-    found = begun([(0, 6000)], forever(1), 600)
-    assert found[-1][0] - found[0][0] == timedelta(seconds=(6000 - 30) / 10)
+    found = begun([(0, 6000)], 600)
+    assert found[-1] - found[0] == timedelta(seconds=(6000 - 30) / 10)
 
 
-def test_a_need_that_is_larger_than_the_bucket_begins_once_all_is_free_and_takes_its_time() -> None:
-    after = rate.begin(NOON, NOON, 2_000, 1_000)
-    assert after == NOON + 2 * MINUTE
-    assert rate.begin(after, after - timedelta(microseconds=1), 2_000, 1_000) is None
-    assert rate.begin(after, after, 2_000, 1_000) == NOON + 4 * MINUTE
-
-
-@given(st.integers(0, 100_000), st.integers(0, 200_000), st.integers(1, 10_000), st.integers(0, 10_000))
-def test_what_is_given_back_frees_no_more_than_was_taken_and_nothing_of_the_past(
-    taken: int, unused: int, per_minute: int, milliseconds: int
+@given(st.integers(1, 2_000), st.integers(1, 10_000))
+def test_a_clock_that_was_set_back_and_a_limit_that_was_lower_hold_back_no_longer_than_a_full_bucket(
+    per_minute: int, hours: int
 ) -> None:
-    now = NOON + timedelta(milliseconds=milliseconds)
-    full_at = rate.take(NOON, NOON, taken, per_minute)
-    after = rate.give_back(full_at, now, min(unused, taken), per_minute)
-    assert min(full_at, now) <= after <= full_at
-    assert rate.take(after, now, unused, per_minute) >= max(full_at, now) if unused <= taken else True
+    ahead = NOON + timedelta(hours=hours)
+    assert rate.may_begin_at(ahead, NOON, per_minute) <= NOON + MINUTE / min(per_minute, 20)
+    assert rate.begin(ahead, NOON, per_minute) is None
 
 
 def test_how_many_may_begin_is_as_many_as_then_can() -> None:

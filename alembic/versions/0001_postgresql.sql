@@ -146,13 +146,15 @@ CREATE TABLE {ours}limits (
     request_model TEXT COLLATE "C" NOT NULL,
     credential TEXT COLLATE "C" NOT NULL,
     unit TEXT COLLATE "C" NOT NULL,
+    own BIGINT NOT NULL,
     amount BIGINT,
     used BIGINT NOT NULL,
     full_at TIMESTAMP WITH TIME ZONE,
+    minute TEXT,
     braked_at TIMESTAMP WITH TIME ZONE,
     braked_to INTEGER,
     braked_position BIGINT NOT NULL,
-    PRIMARY KEY (endpoint, request_model, credential, unit),
+    PRIMARY KEY (endpoint, request_model, credential, unit, own),
     CONSTRAINT limits_unit CHECK (unit IN ('requests', 'tokens', 'microdollars')),
     CONSTRAINT limits_amount CHECK (amount > 0)
 );

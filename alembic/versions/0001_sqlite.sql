@@ -146,13 +146,15 @@ CREATE TABLE limits (
     request_model TEXT NOT NULL,
     credential TEXT NOT NULL,
     unit TEXT NOT NULL,
+    own INTEGER NOT NULL,
     amount INTEGER,
     used INTEGER NOT NULL,
     full_at TEXT,
+    minute TEXT,
     braked_at TEXT,
     braked_to INTEGER,
     braked_position INTEGER NOT NULL,
-    PRIMARY KEY (endpoint, request_model, credential, unit),
+    PRIMARY KEY (endpoint, request_model, credential, unit, own),
     CONSTRAINT limits_unit CHECK (unit IN ('requests', 'tokens', 'microdollars')),
     CONSTRAINT limits_amount CHECK (amount > 0)
 );
