@@ -15,17 +15,16 @@ BUCKET = MINUTE / 20
 
 def may_begin_at(full_at: datetime, now: datetime, per_minute: int) -> datetime:
     """From when on the next may begin: once the bucket has room for it."""
-    share = _share(per_minute)
-    most = max(BUCKET, share)  # it is emptier than empty after a clock was set back, or the limit raised
-    return min(full_at, now + most) - (most - share)
+    if full_at > now + MINUTE:  # no bucket takes so long: the clock has been set back since
+        return now
+    return full_at - max(timedelta(0), BUCKET - _share(per_minute))
 
 
 def begin(full_at: datetime, now: datetime, per_minute: int) -> datetime | None:
     """When the bucket will be full again after one has begun now; None when it may not begin now."""
-    share = _share(per_minute)
-    if (at := may_begin_at(full_at, now, per_minute)) > now:
+    if may_begin_at(full_at, now, per_minute) > now:
         return None
-    return max(at + max(BUCKET, share), now + share)
+    return (now if full_at > now + MINUTE else max(full_at, now)) + _share(per_minute)
 
 
 def count(full_at: datetime, now: datetime, per_minute: int, most: int) -> int:
