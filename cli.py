@@ -211,7 +211,7 @@ def called_options(function: Callable[..., Any], model: str = "--model") -> Call
 
 
 def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The limits: for all workers where they are set, else for the one process."""
+    """Limits as settings of a process: beside those for all, and shared by all that have the same number."""
     for name, kind, metavar, what in (
         ("--dollars-per-day", Money(0, 1_000_000, min_open=True), "USD", "Spend at most so much per UTC day."),
         ("--tokens-per-minute", LIMIT, "N", "Take at most so many tokens, in and out, per minute."),

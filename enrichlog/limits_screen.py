@@ -27,7 +27,9 @@ def listed(database: Database, settings: Settings, *, as_json: bool) -> None:
     for unit, amount in own_limits(settings).items():
         if amount is not None:
             source = settings.sources[SETTINGS[unit]]
-            paragraph(f"A process with these settings keeps to {told(unit, amount)} ({SETTINGS[unit]}, from {source}).")
+            shared = "" if unit == "microdollars" else " with all that have the same"
+            keeps = f"A process with these settings keeps{shared} to {told(unit, amount)}"
+            paragraph(f"{keeps} ({SETTINGS[unit]}, from {source}).")
     if not found and not any(own.values()):
         say(advise("There is no limit. Set one with: enrichlog limits set --requests-per-minute 600"))
 

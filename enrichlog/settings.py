@@ -106,8 +106,12 @@ class Settings(BaseSettings):
         DEFAULT_MAX_ATTEMPTS, ge=1, le=100, description="counted attempts of a posting, the first included"
     )
     backoff_base_seconds: float = Field(BACKOFF_BASE_SECONDS, gt=0, description="wait after the first failure")
-    requests_per_minute: int | None = Field(None, gt=0, le=MOST, description="limit of calls for this process")
-    tokens_per_minute: int | None = Field(None, gt=0, le=MOST, description="limit of tokens for this process")
+    requests_per_minute: int | None = Field(
+        None, gt=0, le=MOST, description="limit of calls, shared by all that set the same"
+    )
+    tokens_per_minute: int | None = Field(
+        None, gt=0, le=MOST, description="limit of tokens, shared by all that set the same"
+    )
     dollars_per_day: float | None = Field(
         None, gt=0, le=MOST, allow_inf_nan=False, description="limit of money, counting all that is spent"
     )
