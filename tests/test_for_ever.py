@@ -1,8 +1,6 @@
 """A worker that never ends: it takes what is new or due again, and bears a provider and a database that are away."""
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,67 +14,18 @@ from enrichlog.course import Horizon
 from enrichlog.enrichment import enrichment_of
 from enrichlog.orphans import close_own
 from enrichlog.postings import store_postings
-from enrichlog.runs import perform, serve
+from enrichlog.runs import perform
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.targets import Target, scope_of
-from enrichlog.worker import Worker
 from eventlog.database import Database
 from eventlog.errors import DatabaseUnavailable
 from eventlog.integrity import verify_log
 from projections.catalogue import NAMES, reconcile_named
-from tests.builders import BOUND, StoppedClock, failed, requested, started, status, tell
+from tests.builders import StoppedClock, failed, requested, started, status, tell
+from tests.daemon import Daemon, Flaky
 from tests.service import close_breaker, ends_of, enrich, import_many, import_postings, of_type, posting
-
-
-class Daemon:
-    """A worker for ever, in a thread of its own, while the `with` lasts."""
-
-    def __init__(self, database: Database, settings: Settings, name: str = "daemon") -> None:
-        self._arguments = database, settings, enrichment_of(settings)
-        self._name = name
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._serve)
-        self.worker: Worker | None = None
-        self.failure: BaseException | None = None
-
-    def __enter__(self) -> "Daemon":
-        self._thread.start()
-        self.until(lambda: self.worker is not None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._loop is not None and self.worker is not None:
-            self._loop.call_soon_threadsafe(self.worker.stop, "the test is over")
-        self._thread.join(BOUND)
-        assert not self._thread.is_alive()
-
-    def until(self, is_so: Callable[[], bool]) -> None:
-        """Wait until something is so."""
-        for _ in range(round(BOUND / 0.005)):
-            if is_so():
-                return
-            assert self.failure is None, self.failure
-            threading.Event().wait(0.005)
-        raise AssertionError(f"it did not happen: {self.worker and self.worker.standing}")
-
-    def is_idle(self) -> bool:
-        """Whether it has nothing to do."""
-        return self.worker is not None and self.worker.standing.state == "idle"
-
-    def is_waiting(self) -> bool:
-        """Whether there is something to do that nobody may begin."""
-        return self.worker is not None and self.worker.standing.state == "waiting"
-
-    def _serve(self) -> None:
-        def watch(worker: Worker) -> None:
-            self.worker, self._loop = worker, asyncio.get_running_loop()
-
-        try:
-            serve(*self._arguments, name=self._name, poll_seconds=0.01, watch=watch)
-        except BaseException as error:
-            self.failure = error
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +98,7 @@ def test_nothing_is_claimed_while_the_database_is_away_and_it_goes_on_when_that_
     database: Database, simulator: Simulator, service: Settings
 ) -> None:
     import_many(database, 4)
-    flaky = _Flaky(database.url)
+    flaky = Flaky(database.url)
     flaky.is_away = True
     with Daemon(flaky, service) as daemon:
         daemon.until(lambda: daemon.worker is not None and daemon.worker.standing.state == "away")
@@ -158,23 +107,6 @@ def test_nothing_is_claimed_while_the_database_is_away_and_it_goes_on_when_that_
         daemon.until(lambda: succeeded(database) == 4)
     assert len(simulator.journal) == 4
     flaky.close()
-
-
-class _Flaky(Database):
-    """A database that is away for as long as a test says; looking at the clock needs none."""
-
-    is_away = False
-
-    @contextmanager
-    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        if self.is_away and threading.current_thread() is not threading.main_thread():
-            raise DatabaseUnavailable(where="nowhere", reason="connection refused")
-        with super()._transaction(writes=writes) as connection:
-            yield connection
-
-    def now(self) -> Any:
-        with super()._transaction(writes=False) as connection:
-            return self.dialect.clock(connection)
 
 
 class _LosesAnswers(Database):
