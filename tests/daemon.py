@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from enrichlog.enrichment import enrichment_of
 from enrichlog.runs import serve
 from enrichlog.settings import Settings
-from enrichlog.worker import Worker
+from enrichlog.worker import GRACE_SECONDS, Worker
 from eventlog.database import Database
 from eventlog.errors import DatabaseUnavailable
 from tests.builders import BOUND
@@ -20,9 +20,11 @@ from tests.builders import BOUND
 class Daemon:
     """A worker for ever, in a thread of its own, while the `with` lasts."""
 
-    def __init__(self, database: Database, settings: Settings, name: str = "daemon") -> None:
+    def __init__(
+        self, database: Database, settings: Settings, name: str = "daemon", grace_seconds: float = GRACE_SECONDS
+    ) -> None:
         self._arguments = database, settings, enrichment_of(settings)
-        self._name = name
+        self._name, self._grace_seconds = name, grace_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve)
         self.worker: Worker | None = None
@@ -53,6 +55,10 @@ class Daemon:
             threading.Event().wait(0.005)
         raise AssertionError(f"it did not happen: {self.worker and self.worker.standing}")
 
+    def has_ended(self) -> bool:
+        """Whether nothing of it is left."""
+        return not self._thread.is_alive()
+
     def is_idle(self) -> bool:
         """Whether it has nothing to do."""
         return self.worker is not None and self.worker.standing.state == "idle"
@@ -66,7 +72,9 @@ class Daemon:
             self.worker, self._loop = worker, asyncio.get_running_loop()
 
         try:
-            serve(*self._arguments, name=self._name, poll_seconds=0.01, watch=watch)
+            serve(
+                *self._arguments, name=self._name, poll_seconds=0.01, grace_seconds=self._grace_seconds, watch=watch
+            )  # fmt: skip
         except BaseException as error:
             self.failure = error
 
