@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
 from enrichlog import course as course_module
-from enrichlog import patience
+from enrichlog import intake, orphans, patience
 from enrichlog import worker as worker_module
+from enrichlog.calls import Calls
+from enrichlog.claims import Claims, claim
 from enrichlog.course import Horizon
 from enrichlog.enrichment import enrichment_of
-from enrichlog.orphans import close_own
+from enrichlog.orphans import HELD_LOOKS, close_own
 from enrichlog.postings import store_postings
 from enrichlog.runs import perform
 from enrichlog.scope import Scope
@@ -23,7 +26,7 @@ from eventlog.database import Database
 from eventlog.errors import DatabaseUnavailable
 from eventlog.integrity import verify_log
 from projections.catalogue import NAMES, reconcile_named
-from tests.builders import StoppedClock, failed, requested, started, status, tell
+from tests.builders import StoppedClock, failed, requested, sessions, started, status, tell
 from tests.daemon import Daemon, Flaky
 from tests.service import close_breaker, ends_of, enrich, import_many, import_postings, of_type, posting
 
@@ -94,6 +97,28 @@ def test_it_waits_while_the_quota_is_used_up_and_finishes_by_itself_when_that_is
     check_that_all_is_sound(timed)
 
 
+def test_one_that_finds_nothing_pauses_before_it_looks_again(
+    sqlite: Database, simulator: Simulator, service: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[str] = []
+
+    def claims(*arguments: Any, alone: bool) -> Claims:
+        did.extend([] if alone else ["claim"])
+        return claim(*arguments, alone=alone)
+
+    async def pauses(calls: Calls, seconds: float) -> None:
+        did.append("pause")
+        await pause(calls, seconds)
+
+    pause = Calls.pause
+    monkeypatch.setattr(intake, "claim", claims)
+    monkeypatch.setattr(Calls, "pause", pauses)
+    with Daemon(sqlite, service) as daemon:
+        daemon.until(lambda: len(did) >= 8)
+        daemon.until(daemon.is_idle)
+    assert did[:8] == ["claim", "pause"] * 4
+
+
 def test_nothing_is_claimed_while_the_database_is_away_and_it_goes_on_when_that_is_back(
     database: Database, simulator: Simulator, service: Settings
 ) -> None:
@@ -158,6 +183,26 @@ def test_what_a_dead_worker_had_begun_is_closed_by_its_next_start_and_nobody_els
     states = [status(database, name) for name in ("job-1", "job-2", "job-3")]
     assert [row["state"] for row in states] == ["failed", "running", "failed"]
     assert [row["deaths"] for row in states] == [1, 0, 1]
+
+
+@pytest.mark.parametrize("looks", [1, HELD_LOOKS])
+def test_what_the_session_of_a_dead_worker_still_holds_is_waited_for_a_little(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    for name in ("job-1", "job-2"):
+        tell(postgresql, name, requested(), started(worker="w1", attempt_id=_attempt_id(name)))
+    waits: list[float] = []
+    with sessions(postgresql, 1) as [dead]:
+        dead.execute("SELECT 1 FROM enrichlog.enrichment_status WHERE stream_id = 'job-1' FOR UPDATE")
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == looks:
+                dead.rollback()
+
+        monkeypatch.setattr(orphans, "time", SimpleNamespace(sleep=sleep))
+        assert close_own(postgresql, "w1") == 2
+    assert len(waits) == looks
 
 
 def _attempt_id(name: str) -> str:
