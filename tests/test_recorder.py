@@ -1,5 +1,6 @@
 """The recorder: what concurrent producers submit is committed together, and each gets its own answer."""
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -289,6 +290,38 @@ def test_a_batch_that_is_tried_one_by_one_has_no_other_patience(
         assert {type(future.exception(BOUND)) for future in waiting} == {DatabaseUnavailable}
     assert 50.0 < hours.now <= 60.0
     assert away.tried < 50  # and once it has run out the rest are not tried
+
+
+class _HurriesItself(_Away):
+    """A database that is away; the one that is to record there is told to hurry at some try."""
+
+    recorder: Recorder
+    hours: _Hours
+    hurried_at = 0.0
+
+    def write(self) -> Any:
+        if self.tried == 30:
+            self.hurried_at = self.hours.now
+            self.recorder.hurry(7.0)
+            self.recorder.hurry(70.0)  # no longer than it was told first
+        return super().write()
+
+
+@pytest.mark.parametrize("patience", [math.inf, 200.0])
+def test_who_is_to_hurry_bears_a_database_that_is_away_for_so_long_from_then_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    hours = _Hours()
+    monkeypatch.setattr(eventlog.recorder, "time", hours)
+    monkeypatch.setattr(Recorder, "_wait", lambda _, seconds: hours.wait(seconds))
+    away = _HurriesItself(database.url)
+    away.hours = hours
+    away.recorder = Recorder(away, patience=patience)
+    waiting = [away.recorder.submit(one) for one in requests(3)]
+    with away.recorder:
+        assert {type(future.exception(BOUND)) for future in waiting} == {DatabaseUnavailable}
+    assert away.hurried_at > 60.0
+    assert hours.now == pytest.approx(away.hurried_at + 7.0)
 
 
 def test_what_is_submitted_after_the_recorder_has_ended_is_refused(recorder: Recorder) -> None:
