@@ -308,6 +308,7 @@ def test_a_read_only_server_is_told_as_such(
     said = user("enrich", "000", "--database", postgresql.url)
     assert said.code == 1
     assert f"{postgresql.dialect.where()} is read-only. Connect to a server" in said.err.splitlines()[-1]
+    assert "Nothing begins until it is back" not in said.err  # at once: it is not waited for
 
 
 def test_a_refused_connection_is_told_with_its_place(user: Command) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from enrichlog.patience import Patience
+from eventlog.errors import DatabaseReadOnly, DatabaseUnavailable
 from projections.breaker import Breaker
 from tests.builders import NOON
 
@@ -54,3 +55,12 @@ def test_each_longer_wait_is_told_once_and_short_ones_are_not(caplog: pytest.Log
     assert [record.getMessage().split("before ")[1] for record in caplog.records] == [
         f"2024-01-01 12:{time} UTC. Waiting." for time in ("00:20", "00:05", "01:00")
     ]
+
+
+def test_a_run_does_not_wait_for_a_database_that_nobody_may_write_to_and_a_daemon_does() -> None:
+    read_only = DatabaseReadOnly(where="there", remedy="Connect elsewhere")
+    away = DatabaseUnavailable(where="there", reason="connection refused")
+    run, daemon = Patience(waits_for_probe=True), Patience(waits_for_probe=True, is_endless=True)
+    with pytest.raises(DatabaseReadOnly):
+        run.seconds_away(read_only, 0.0)
+    assert min(run.seconds_away(away, 0.0), daemon.seconds_away(read_only, 0.0)) > 0
