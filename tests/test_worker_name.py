@@ -82,6 +82,31 @@ def test_of_workers_that_begin_together_each_has_a_name_of_its_own(state: Settin
         one.release()
 
 
+class _Killed(BaseException):
+    """What stands for a kill: nobody handles it."""
+
+
+@pytest.mark.parametrize("written", [0, 1, 100])
+def test_a_name_keeps_its_place_when_its_holder_is_killed_as_it_writes(
+    state: Settings, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    held = hold(state, "jobs.db", "a")
+    held.release()
+    write = os.write
+
+    def is_cut(file: int, text: bytes) -> int:
+        write(file, text[:written])
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", is_cut)
+        with pytest.raises(_Killed):
+            hold(state, "jobs.db", "a")
+    again = hold(state, "jobs.db", "a")
+    assert again.place == held.place
+    again.release()
+
+
 def test_a_file_that_was_cut_off_is_a_new_place(state: Settings) -> None:
     held = hold(state, "jobs.db", "a")
     held.release()
