@@ -16,14 +16,16 @@ import pytest
 
 from enrichlog import daemon
 from enrichlog.progress import Run
+from enrichlog.settings import configure
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from enrichlog.worker import Standing
-from enrichlog.worker_name import host_name
+from enrichlog.worker_name import hold, host_name
 from enrichlog.workers import beat, list_workers, register
 from eventlog.database import Database
 from eventlog.errors import DatabaseUnavailable
 from tests.builders import BOUND, NOON, run
 from tests.command_line import Command, start
+from tests.fleet import Fleet
 from tests.service import ends_of, import_many, import_postings, of_type, posting, whole_log, worker
 
 HANG = Script(rules=[Rule("Work number", (Fault.HANG,))])
@@ -124,6 +126,18 @@ def test_a_second_signal_cuts_open_calls_off_at_once_and_is_the_exit_code(
     ends = [end.facts for ends in ends_of(sqlite).values() for end in ends]
     assert [(end["error_type"], end["counts"]) for end in ends] == [("interrupted", False)] * 2
     assert list_workers(sqlite) == []
+
+
+@posix
+@pytest.mark.parametrize("where", ["enrichlog.enlisting close_own", "enrichlog.daemon serve"])
+def test_a_worker_that_is_told_to_end_before_it_has_begun_ends_well_and_leaves_no_row(fleet: Fleet, where: str) -> None:
+    held = hold(configure(state_folder=fleet.folder), f"{fleet.database.dialect.where()} enrichlog", "a")
+    held.release()
+    register(fleet.database, worker("a", host=host_name(), place=held.place))  # of one that died here
+    told = fleet.worker("a", before=f"tests.crash_points:terminate_at {where}")
+    assert told.wait() == 0, told.said
+    assert list_workers(fleet.database) == []
+    assert "Traceback" not in told.said
 
 
 @posix
