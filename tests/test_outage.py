@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from enrichlog.simulator import Script, Simulator
@@ -15,13 +16,17 @@ from eventlog.log import Recorded
 from tests.builders import run
 from tests.fleet import Fleet
 from tests.forks import Forks, wait_until
-from tests.postgres import Server
+from tests.postgres import Server, database_name
 from tests.service import import_many, whole_log
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals there")
 
 WORKERS, CONCURRENCY, POSTINGS = ("anna", "bert"), 3, 15
 IN_FLIGHT = len(WORKERS) * CONCURRENCY
+CUT_OFF = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +76,42 @@ def test_postgresql_crashes_while_calls_are_in_flight(stoppable: Fleet, own_serv
         assert kinds == [True] * CONCURRENCY + [False] * CONCURRENCY  # what was held came before new claims
 
 
+def test_postgresql_turns_read_only_while_calls_are_in_flight(postgresql_fleet: Fleet) -> None:
+    fleet = postgresql_fleet
+    import_many(fleet.database, 4)
+    fleet.simulator.play(Script(latency=0.4))
+    worker = fleet.worker("anna", concurrency=2)
+    fleet.called(2)
+    set_read_only(fleet.database, "SET default_transaction_read_only = on")
+    wait_until(lambda: all(call.completed for call in fleet.simulator.journal), "no answer was sent")
+    wait_until(lambda: "is read-only" in worker.said, "it did not notice")
+    assert (worker.code(), len(fleet.simulator.journal)) == (None, 2)
+    set_read_only(fleet.database, "RESET default_transaction_read_only")
+    fleet.finish(worker)
+    account = fleet.check()
+    assert account.calls == 4
+    assert account.unfinished == []
+    assert account.died == account.extra_calls == account.late_results == 0
+
+
+def set_read_only(database: Database, words: str) -> None:
+    """Change what its transactions may do by default, also of those who are connected: they are cut off."""
+    name = database_name(database.url)
+    with psycopg.connect(database.url, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+        connection.execute(f'ALTER DATABASE "{name}" {words}'.encode())
+        connection.execute(CUT_OFF)
+    database.close()  # the connections that it had
+
+
 @pytest.mark.pooled
 def test_all_connections_are_cut_again_and_again(postgresql_fleet: Fleet) -> None:
     fleet = postgresql_fleet
     import_many(fleet.database, POSTINGS)
     fleet.simulator.play(Script(latency=0.05))
     workers = [fleet.worker(name, concurrency=CONCURRENCY) for name in WORKERS]
-    others = "pid <> pg_backend_pid() AND datname = current_database()"
     for number in range(1, POSTINGS, 2):
         fleet.called(number)
-        run(fleet.database, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        run(fleet.database, CUT_OFF)
     fleet.finish(*workers)
     account = fleet.check()
     assert account.calls == POSTINGS
