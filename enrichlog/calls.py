@@ -124,7 +124,8 @@ class Calls:
         """Wait for all that runs; once it `is_told` to end only for the grace, then close the rest as interrupted."""
         while self._running:
             if is_told():
-                _, unfinished = await asyncio.wait(self._running, timeout=grace_seconds)
+                timeout = None if self._abandoned else grace_seconds
+                _, unfinished = await asyncio.wait(self._running, timeout=timeout)
                 if unfinished:
                     self.abandon()
             else:  # woken by each end, and by a signal that comes only now

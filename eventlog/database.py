@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, RootTransaction, Select
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.dialects import Clock, Dialect, dialect_for
+from eventlog.errors import DatabaseReadOnly
 
 
 class Database:
@@ -66,7 +67,10 @@ class Database:
             with transaction.connection as connection, transaction:
                 yield connection
         except DBAPIError as error:
-            raise self.dialect.translate(error) from error
+            translated = self.dialect.translate(error)
+            if isinstance(translated, DatabaseReadOnly):
+                self.engine.dispose()  # sessions keep the default that they began with, also when it is taken back
+            raise translated from error
 
     def _begin(self, writes: bool) -> RootTransaction:
         """A transaction, on another connection if the one in the pool had broken while nobody used it.

@@ -68,7 +68,7 @@ class Recorder:
 
     @property
     def is_holding(self) -> bool:
-        """Whether the database was away at the last try, so that something is held that is not recorded yet."""
+        """Whether the database was away, and not all that came meanwhile is recorded yet."""
         return self._holding.is_set()
 
     def hurry(self, seconds: float) -> None:
@@ -95,6 +95,8 @@ class Recorder:
             batch, open_ = self._gather()
             if batch:
                 self._commit(batch)
+            if self._waiting.empty():  # what came while the database was away is not recorded before
+                self._holding.clear()
 
     def _gather(self) -> tuple[list[_Submission], bool]:
         """All that waits, at most a batch; and whether more can come."""
@@ -141,23 +143,20 @@ class Recorder:
     def _append(self, batch: Sequence[_Submission], began: float) -> list[Outcome]:
         """Append in one transaction; a database that is busy or away is tried again with a jittered wait."""
         proposals, pause = [one.proposal for one in batch], 0.05
-        try:
-            while True:
-                try:
-                    with self._database.write() as connection:
-                        outcomes = append(connection, self._database.dialect, proposals, self._inline)
-                except _AWAY as away:
-                    left = min(began + self._patience, self._until) - time.monotonic()
-                    if left <= 0:
-                        raise
-                    self._tell(away)
-                    self._wait(min(pause * random.uniform(0.5, 1.0), left))
-                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                else:
-                    self._told = None
-                    return outcomes
-        finally:
-            self._holding.clear()
+        while True:
+            try:
+                with self._database.write() as connection:
+                    outcomes = append(connection, self._database.dialect, proposals, self._inline)
+            except _AWAY as away:
+                left = min(began + self._patience, self._until) - time.monotonic()
+                if left <= 0:
+                    raise
+                self._tell(away)
+                self._wait(min(pause * random.uniform(0.5, 1.0), left))
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            else:
+                self._told = None
+                return outcomes
 
     def _wait(self, seconds: float) -> None:
         """Wait with what is held, unless there is less time by now."""
