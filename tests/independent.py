@@ -44,6 +44,8 @@ class Fold:
         attempt_id, stream = facts["attempt_id"], event["stream_id"]
         if posting["open"] or facts["attempt"] != posting["attempts"] + 1 or attempt_id in self.attempts:
             self.faults.append(f"{stream}: attempt {facts['attempt']} began beside another")
+        if posting["state"] == "succeeded":
+            self.faults.append(f"{stream}: attempt {facts['attempt']} began after a success, and nobody requested it")
         beside, is_suspect = self._running.setdefault(facts["worker"], {}), posting["deaths"] > 0
         if beside and (is_suspect or any(beside.values())):
             self.faults.append(f"{stream}: attempt {facts['attempt']} began beside one on which a worker had died")

@@ -79,6 +79,7 @@ def test_nothing_is_wrong_with_a_sound_one() -> None:
         ("job-1 has version 4", lambda: account([requested(1), started(2, 2), succeeded(3, 4)])),
         ("is there 2 times", lambda: account([*SOUND[:2], SOUND[2] | {"event_id": "1"}])),
         ("began beside another", lambda: account([*SOUND[:2], started(3, 3, 2), succeeded(4, 4, 2)])),
+        ("began after a success", lambda: account([*SOUND, started(4, 4, 2), succeeded(5, 5, 2)])),
         ("was not the open one", lambda: account([*SOUND, succeeded(4, 4)])),
         ("had not been closed", lambda: account([*SOUND[:2], late(3, 3, used=True)])),
         ("is used: True", lambda: account([*SOUND, late(4, 4, used=True)])),
