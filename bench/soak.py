@@ -4,7 +4,7 @@
     python -m bench.soak sqlite --kills 100 --seed 7
 
 Now and then one is frozen past its leases instead, or stopped in order; each is started again under its own name. Ends
-with 1 when anything was lost, paid twice without a crash, or shown wrongly.
+with 1 when anything was lost, paid twice without a crash, or shown wrongly, and when there was no time for all kills.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.service import import_postings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog import dialects
 from eventlog.errors import DatabaseBusy
-from tests.fleet import Fleet
+from tests.fleet import IN_ORDER, Fleet
 from tests.forks import Fork, Forks
 
 WORKERS: dict[Kind, int] = {"postgresql": 8, "sqlite": 4}
@@ -102,6 +102,8 @@ class Soak:
             self._feed()
             time.sleep(self._random.expovariate(1 / self._options.every))
             self._befall(self._victim())
+        if (missing := self._options.kills - self._kills) > 0:
+            self._faults.append(f"{missing:,} kills are missing: give it more --minutes than {self._options.minutes:g}")
         self._finish()
         self._tell(time.monotonic() - began)
         return self._faults
@@ -133,7 +135,7 @@ class Soak:
             return
         elif drawn < FREEZE + DRAIN:
             worker.send(signal.SIGTERM)
-            self._expect(name, worker, 0, -signal.SIGTERM)  # the latter before it has begun to work
+            self._expect(name, worker, *IN_ORDER)
             self._drains += 1
         else:
             worker.send(signal.SIGKILL)
@@ -166,7 +168,7 @@ class Soak:
             self._faults.append(f"{undone} postings are not done with after {QUIET_SECONDS:.0f} s of quiet")
         for name, worker in self._workers.items():
             worker.send(signal.SIGTERM)
-            self._expect(name, worker, 0)
+            self._expect(name, worker, *IN_ORDER)
 
     def _tell(self, seconds: float) -> None:
         account = self._fleet.account()

@@ -19,6 +19,8 @@ from tests.service import KEY
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
+IN_ORDER = (0, -signal.SIGTERM)
+"""How a worker ends that is told to; the latter before it has begun to work."""
 
 UNSEEN = ("database is locked", "Traceback", "defect")
 
@@ -70,7 +72,7 @@ class Fleet:
         wait_until(lambda: not self.undone(), "something is left undone")
         for worker in workers:
             worker.send(signal.SIGTERM)
-        assert {worker.wait() for worker in workers} <= {0, -signal.SIGTERM}  # the latter before it has begun to work
+        assert {worker.wait() for worker in workers} <= set(IN_ORDER)
 
     def undone(self) -> int:
         """How many postings are waiting, running or due again at some time."""
