@@ -9,7 +9,8 @@ Row = dict[str, Any]
 Read = Callable[[str], list[Row]]
 """Runs one SELECT and gives its rows; `{ours}` in it is the schema of our tables."""
 
-BASIS = ("request_model", "prompt_hash", "schema_hash", "input_hash")
+BASIS = ("request_model", "prompt_hash", "schema_hash")
+MOST_BASES = 32
 PAID = ("cost_microdollars", "input_tokens", "output_tokens")
 COUNTED = ("state", "attempts", "budget_used", "deaths", "successes", *PAID)
 
@@ -36,8 +37,9 @@ class Fold:
                 steps[event["type"]](posting, event, event["facts"])
 
     def _request(self, posting: Row, _event: Row, facts: Row) -> None:
+        posting["input"] = facts.get("input_hash") or posting["input"]
         if facts["why"] in ("new", "changed", "force"):
-            posting |= {"budget_used": 0, "deaths": 0}
+            _begin_anew(posting)
         posting |= {"rerun": True} if posting["open"] else {"state": "pending"}
 
     def _start(self, posting: Row, event: Row, facts: Row) -> None:
@@ -53,10 +55,8 @@ class Fold:
         self.attempts[attempt_id] = {
             "stream": stream, "worker": facts["worker"], "ends": 0, "late": 0, "outcomes": [], "died": False,
         }  # fmt: skip
-        basis = {name: facts[name] for name in BASIS if name in facts}
-        if any(posting.get(name, value) != value for name, value in basis.items()):
-            posting |= {"budget_used": 0, "deaths": 0}
-        posting |= basis | {"state": "running", "attempts": posting["attempts"] + 1, "open": attempt_id}
+        _rest_on(posting, facts)
+        posting |= {"state": "running", "attempts": posting["attempts"] + 1, "open": attempt_id}
 
     def _end(self, posting: Row, event: Row, facts: Row) -> None:
         attempt, succeeded = self.attempts[facts["attempt_id"]], event["type"] == "EnrichmentSucceeded"
@@ -68,9 +68,9 @@ class Fold:
         if succeeded or facts["error_type"] != "interrupted":
             attempt["outcomes"].append(facts)
         _pay(posting, facts)
+        posting["open"] = None
         _succeed(posting, event) if succeeded else _fail(posting, event)
-        state = "succeeded" if succeeded else "failed"
-        posting |= {"open": None, "state": "pending" if posting["rerun"] else state, "rerun": False}
+        posting |= {"state": "pending" if posting["rerun"] else "succeeded" if succeeded else "failed", "rerun": False}
 
     def _come_late(self, posting: Row, event: Row, facts: Row) -> None:
         """Its cost counts, its result when nothing else has succeeded; whoever holds the posting goes on holding it."""
@@ -89,7 +89,8 @@ class Fold:
 
 def _new() -> Row:
     nothing: Row = dict.fromkeys(COUNTED, 0)
-    return nothing | {"state": "pending", "open": None, "rerun": False, "result": None, "error": None, "ended": None}
+    nothing |= {"state": "pending", "open": None, "rerun": False, "result": None, "error": None, "ended": None}
+    return nothing | {"input": None, "basis": None, "tried": set()}
 
 
 def _event(row: Row) -> Row:
@@ -113,8 +114,27 @@ def _pay(posting: Row, facts: Row) -> None:
         posting[name] += facts.get(name) or 0
 
 
+def _begin_anew(posting: Row) -> None:
+    """A new budget; of what the posting was tried with only that is known which an open attempt rests on."""
+    posting |= {"budget_used": 0, "deaths": 0, "tried": {posting["basis"]} - {None} if posting["open"] else set()}
+
+
+def _rest_on(posting: Row, facts: Row) -> None:
+    """Another input begins anew, and so does what the posting was not tried with since; to change back does not."""
+    basis = tuple(facts[name] for name in BASIS if facts.get(name))
+    wanted = {basis} if len(basis) == len(BASIS) else set()  # one that was made elsewhere does not say
+    if None not in (posting["input"], facts.get("input_hash")) and posting["input"] != facts["input_hash"]:
+        _begin_anew(posting)
+    elif posting["tried"] and wanted - posting["tried"] and len(posting["tried"]) < MOST_BASES:
+        posting |= {"budget_used": 0, "deaths": 0}
+    tried = posting["tried"] | wanted if len(posting["tried"]) < MOST_BASES else posting["tried"]
+    posting |= {"tried": tried, "basis": basis if wanted else posting["basis"]}
+    posting["input"] = facts.get("input_hash") or posting["input"]
+
+
 def _succeed(posting: Row, event: Row) -> None:
-    posting |= {"successes": posting["successes"] + 1, "budget_used": 0, "deaths": 0, "error": None}
+    _begin_anew(posting)
+    posting |= {"successes": posting["successes"] + 1, "error": None}
     posting |= {"result": event["content"].get("result"), "ended": event["facts"]["occurred_at"]}
 
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from enrichlog.simulator import Call
+from projections.status import Status, fold
 from tests.account import Account, take_account
 from tests.independent import Row
 
@@ -26,13 +28,13 @@ def requested(position: int, stream: str = "job-1") -> Row:
     return event(position, "EnrichmentRequested", 1, stream=stream, why="new", grant=0)
 
 
-def started(position: int, version: int, attempt: int = 1, stream: str = "job-1") -> Row:
-    return event(position, "EnrichmentStarted", version, attempt, stream=stream, worker="anna")
+def started(position: int, version: int, attempt: int = 1, stream: str = "job-1", **facts: Any) -> Row:
+    return event(position, "EnrichmentStarted", version, attempt, stream=stream, worker="anna", **facts)
 
 
-def died(position: int, version: int, attempt: int = 1) -> Row:
-    facts: Row = {"error_type": "interrupted", "worker_died": True, "counts": True, "message": "gone"}
-    return event(position, "EnrichmentFailed", version, attempt, **facts)
+def died(position: int, version: int, attempt: int = 1, **facts: Any) -> Row:
+    usual: Row = {"error_type": "interrupted", "worker_died": True, "counts": True, "message": "gone"}
+    return event(position, "EnrichmentFailed", version, attempt, **usual | facts)
 
 
 def succeeded(position: int, version: int, attempt: int = 1, stream: str = "job-1", **facts: Any) -> Row:
@@ -118,3 +120,32 @@ def test_a_posting_on_which_too_many_workers_died_is_given_up_and_any_other_is_u
         assert account(deaths).unfinished == ["job-1"]
         deaths += [started(2 * attempt, 2 * attempt, attempt), died(2 * attempt + 1, 2 * attempt + 1, attempt)]
     assert (account(deaths).given_up, account(deaths).unfinished) == (["job-1"], [])
+
+
+@pytest.mark.parametrize(
+    ("tried", "used"),
+    [("A", 1), ("AA", 2), ("AB", 1), ("ABA", 2), ("ABABA", 4), ("ABCAB", 3), ("ABaba", 2), ("AB!BA", 1), ("AB!AB", 1)],
+)
+def test_to_change_back_to_what_a_posting_was_tried_with_is_no_new_budget(tried: str, used: int) -> None:
+    """Letters are prompts, small ones with another input; at a mark it is requested by force."""
+    events = [requested(1)]
+    for letter in tried:
+        at, attempt = len(events) + 1, sum(one["type"] == "EnrichmentStarted" for one in events) + 1
+        if letter == "!":
+            events.append(event(at, "EnrichmentRequested", at, why="force", grant=0))
+            continue
+        rests_on = {"request_model": "m", "prompt_hash": letter.upper(), "schema_hash": "s"}
+        events.append(started(at, at, attempt, input_hash=f"{letter.islower()}", **rests_on))
+        events.append(died(at + 1, at + 1, attempt, error_type="schema_mismatch", worker_died=False))
+    assert account(events).postings["job-1"]["budget_used"] == used
+    assert folded(events).budget_used == used
+
+
+def folded(events: list[Row]) -> Status:
+    """The same by the product's own fold, which is to mean the same."""
+    lacking: Row = {"lease_seconds": 10, "retryable": True, "called": True}
+    status = Status()
+    for one in events:
+        facts = lacking | json.loads(one["facts"])
+        status = fold(status, SimpleNamespace(type=one["type"], facts=facts, version=one["version"]))
+    return status
