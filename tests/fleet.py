@@ -70,6 +70,10 @@ class Fleet:
     def finish(self, *workers: Fork) -> None:
         """Once nothing is left that anybody could do, have these workers end, in order."""
         wait_until(lambda: not self.undone(), "something is left undone")
+        self.end(*workers)
+
+    def end(self, *workers: Fork) -> None:
+        """Have these workers end, in order."""
         for worker in workers:
             worker.send(signal.SIGTERM)
         assert {worker.wait() for worker in workers} <= set(IN_ORDER)

@@ -2,13 +2,15 @@
 
 import signal
 import sys
+from typing import Any
 
 import pytest
 
+from enrichlog.prompt import DEFAULT
 from enrichlog.simulator import Fault, Rule, Script
-from tests.builders import status
+from tests.builders import run, status
 from tests.fleet import Fleet
-from tests.forks import Fork
+from tests.forks import Fork, wait_until
 from tests.service import import_many, import_postings, of_type, posting
 from tests.test_poison import POISON
 
@@ -45,6 +47,25 @@ def test_a_rolling_restart_counts_for_nobody(fleet: Fleet) -> None:
     assert account.unfinished == account.succeeded_again == []
     assert account.calls == POSTINGS
     assert account.died == account.extra_calls == account.late_results == 0
+
+
+def test_two_prompts_over_postings_that_fail_come_to_an_end_by_themselves(postgresql_fleet: Fleet) -> None:
+    fleet = postgresql_fleet
+    import_many(fleet.database, 3)
+    fleet.simulator.play(Script(rules=[Rule("", (Fault.INVALID_JSON,))]))
+    (fleet.folder / "terse.md").write_text(DEFAULT.read_text().replace("Use only", "Be terse. Use only"))
+    anna: dict[str, Any] = {"ENRICHLOG_BACKOFF_BASE_SECONDS": "0.05"}
+    bert = anna | {"ENRICHLOG_PROMPT": "terse.md"}
+    workers = fleet.worker("anna", **anna), fleet.worker("bert", **bert)
+    is_done = "state = 'failed' AND budget_used = 2 AND length(bases) = 17"  # of two words
+    left = f"SELECT 1 FROM {{ours}}enrichment_status WHERE NOT ({is_done})"
+    wait_until(lambda: not run(fleet.database, left), "they are not done with")
+    fleet.end(*workers)
+    calls = len(fleet.simulator.journal)
+    assert fleet.enrich(**anna).wait() == fleet.enrich(**bert).wait() == 0
+    account = fleet.check()
+    assert account.calls == calls
+    assert {one["attempts"] for one in account.postings.values()} <= {3, 4}  # two of one, and one or two of the other
 
 
 def test_a_posting_that_kills_its_worker_is_given_up_alone_among_many_at_once(postgresql_fleet: Fleet) -> None:
