@@ -16,6 +16,7 @@ from enrichlog.attempt import end, end_proposal
 from enrichlog.claims import Claim, Claims, claim, lease_seconds
 from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
+from enrichlog.orphans import close_overdue
 from enrichlog.outcome import Failed, Outcome
 from enrichlog.postings import Posting, job_postings, load_postings
 from enrichlog.retry import allowance, verdict
@@ -363,6 +364,15 @@ def claim_after_death(database: Database, settings: Settings, **options: Any) ->
 
 
 @pytest.mark.pooled
+def test_an_orphan_that_somebody_holds_is_left_to_them_and_the_others_are_closed(postgresql: Database) -> None:
+    for name in ("job-1", "job-2"):
+        tell(postgresql, name, requested(), started(attempt_id=str(uuid.uuid4()), lease_seconds=0))
+    with sessions(postgresql, 1) as (holder,):
+        holder.execute("SELECT FROM enrichlog.enrichment_status WHERE stream_id = 'job-1' FOR UPDATE")
+        assert close_overdue(postgresql, "job") == 1
+    assert [status(postgresql, name)["state"] for name in ("job-1", "job-2")] == ["running", "failed"]
+
+
 def test_an_attempt_whose_lease_ran_out_gets_its_own_end_before_the_next_begins(
     timed: Database, dead: Claim, settings: Settings
 ) -> None:
