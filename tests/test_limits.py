@@ -16,7 +16,7 @@ from enrichlog.claims import Claim, Claims, claim, lease_seconds
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import UnknownPrice
-from enrichlog.limits import Limited, clear_limits, list_limits, names_of, set_limits
+from enrichlog.limits import Limited, clear_limits, list_limits, names_of, require_price, set_limits
 from enrichlog.outcome import Failed, Outcome
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings, configure
@@ -24,7 +24,7 @@ from enrichlog.targets import Target, scope_of
 from eventlog.database import Database
 from eventlog.errors import LimitReached
 from projections import spending
-from projections.limit import MONEY, Limit
+from projections.limit import MONEY, Limit, Name
 from projections.limits import load, set_amounts
 from tests.builders import NOON, StoppedClock, offer, proposal, requested, started, status, tell
 from tests.service import import_many, import_postings, of_type, posting
@@ -53,8 +53,12 @@ def record(database: Database, settings: Settings, one: Claim, outcome: Outcome)
 
 
 def row(database: Database, settings: Settings, unit: Any = "requests") -> Limit:
+    return all_limits(database).get(names_of(enrichment_of(settings).called)[unit], Limit())
+
+
+def all_limits(database: Database) -> dict[Name, Limit]:
     with database.read() as connection:
-        return load(connection).get(names_of(enrichment_of(settings).called)[unit], Limit())
+        return load(connection)
 
 
 def reservation(one: Claim) -> int:
@@ -327,17 +331,34 @@ def test_a_call_refused_for_its_rate_halves_the_pace_of_all_and_earlier_ones_do_
     assert len(claims(timed, settings).taken) == 2  # of 59 in a minute
     clock.advance(minutes=0.1)
     assert len(claims(timed, settings).taken) > 40
-    assert list_limits(timed)[0] == []
+    assert all_limits(timed) == {}
 
 
-def test_setting_a_limit_takes_the_brake_off(timed: Database, settings: Settings, asked: Enrichment) -> None:
+def test_what_begins_at_another_place_is_no_part_of_the_pace(
+    timed: Database, clock: StoppedClock, settings: Settings
+) -> None:
+    import_many(timed, 50)
+    elsewhere = settings.model_copy(update={"base_url": "http://127.0.0.1:2/v1"})
+    claims(timed, elsewhere, 30)
+    first = claims(timed, settings, 20).taken
+    clock.advance(seconds=59)
+    record(timed, settings, first[0], REFUSED)
+    assert row(timed, settings).braked_to == 10
+    assert row(timed, elsewhere) == Limit()
+
+
+def test_setting_a_limit_takes_the_brake_off(
+    timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment
+) -> None:
     import_many(timed, 10)
-    first, second = claims(timed, settings, 2).taken
+    first, _ = claims(timed, settings, 2).taken
+    clock.advance(seconds=59)
     record(timed, settings, first, REFUSED)
+    assert row(timed, settings).in_force(clock.now) == 1
+    (second,) = claims(timed, settings).taken
     set_limits(timed, asked, 600, None, None)
     record(timed, settings, second, REFUSED)  # it began before that
-    (found,), now = list_limits(timed)
-    assert found.document(now)["in_force"] == 600
+    assert row(timed, settings).in_force(clock.now) == 600
 
 
 # -- money ------------------------------------------------------------------------------------------------------------
@@ -360,6 +381,16 @@ def test_a_call_begins_only_while_the_money_of_the_day_covers_all_that_running_c
     assert len(claims(timed, settings).taken) == 1
     clock.advance(hours=12)
     assert len(claims(timed, settings).taken) == 2
+
+
+def test_a_call_that_a_claim_took_before_money_was_limited_does_not_begin_after_it(timed: Database) -> None:
+    tell(timed, "job-1", requested())
+    start = started(reserved_microdollars=5)
+    set_amounts(timed, {MONEY: 1_000})
+    with pytest.raises(LimitReached):
+        offer(timed, proposal("job-1", start))
+    offer(timed, proposal("job-1", start.model_copy(update={"microdollars_per_day": 1_000})))
+    assert all_limits(timed)[MONEY].used == 5
 
 
 def test_force_does_not_get_round_the_money_of_the_day(timed: Database, settings: Settings, asked: Enrichment) -> None:
@@ -446,7 +477,10 @@ def test_under_a_limit_of_money_answers_are_bounded_and_an_unknown_price_is_refu
         claims(timed, unknown)
     with pytest.raises(UnknownPrice):
         set_limits(timed, enrichment_of(unknown), None, None, 5)
+    with pytest.raises(UnknownPrice):  # before a run or a worker begins
+        require_price(timed, unknown, enrichment_of(unknown), None)
     clear_limits(timed, asked.called, ["microdollars"])
+    require_price(timed, unknown, enrichment_of(unknown), None)
     assert len(claims(timed, unknown).taken) == 1
 
 
