@@ -1,4 +1,4 @@
-"""Every measurement that takes seconds; `bench.memory` and `bench.reports` take minutes, and are run by themselves."""
+"""Every measurement that takes seconds; the README beside this names those that take minutes, and run by themselves."""
 
 from __future__ import annotations
 

@@ -84,6 +84,8 @@ def _watch_worker(database: Database, base_url: str, seconds: float) -> tuple[li
                 time.sleep(EVERY_SECONDS)
         finally:
             process.terminate()
+    if process.returncode:
+        raise SystemExit(f"worker was told to end, and ended with {process.returncode}")
     return samples, _enriched(database)
 
 

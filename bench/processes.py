@@ -53,7 +53,6 @@ def main() -> None:
             sides[f"bare client, {_of(processes)}"] = _side(pool, "bare", processes)
         ours, many = f"enrichlog, {_of(1)}", f"enrichlog, {_of(PROCESSES)}"
         targets = [Target(many, ours, 1.5)] if (os.cpu_count() or 1) >= CORES else []
-        targets.append(Target(many, f"bare client, {_of(PROCESSES)}", 1.0))
         compare(f"enrichment, {CONCURRENCY} calls at once in each process", "postings/s", sides, targets, rounds=3)
 
 
