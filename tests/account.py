@@ -1,7 +1,7 @@
 """The account of a fleet at rest: its log, folded a second time, beside its tables and the journal of the calls."""
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from enrichlog.simulator import Call
 from tests.independent import COUNTED, Fold, Read, Row
 
-MOST_DEATHS = 3
+MOST_DEATHS, MINUTE_MS = 3, 60_000
 
 
 class Account(NamedTuple):
     """What was done; `faults` are sentences that should not be true.
 
     An extra call is one that was made, and whose outcome nobody recorded: when its posting is called again it has been
-    paid twice.
+    paid twice. `spent` is the cost of each UTC day, in micro-dollars.
     """
 
     postings: dict[str, Row]
@@ -24,6 +24,7 @@ class Account(NamedTuple):
     extra_calls: int
     late_results: int
     died: int
+    spent: dict[str, int]
     faults: list[str]
 
     @property
@@ -54,7 +55,18 @@ def take_account(read: Read, journal: Sequence[Call], acknowledged: Collection[s
     called = {call.client_request_id or "" for call in journal} & attempts.keys()
     extra = sum(not attempts[attempt_id]["outcomes"] for attempt_id in called)
     late, died = (sum(one[name] for one in attempts.values()) for name in ("late", "died"))
-    return Account(fold.postings, len(journal), extra, late, died, faults)
+    return Account(fold.postings, len(journal), extra, late, died, fold.spent, faults)
+
+
+def most_in_a_minute(journal: Sequence[Call]) -> int:
+    """The most calls that were received within 60 seconds, wherever these begin."""
+    most, window = 0, deque[int]()
+    for received in sorted(call.received_ms for call in journal):
+        window.append(received)
+        while window[0] <= received - MINUTE_MS:
+            window.popleft()
+        most = max(most, len(window))
+    return most
 
 
 def _not_at_rest(attempts: dict[str, Row]) -> Iterator[str]:

@@ -18,12 +18,14 @@ COUNTED = ("state", "attempts", "budget_used", "deaths", "successes", *PAID)
 class Fold:
     """The log, folded: `postings` by stream, `attempts` by id, and `faults`, which are events that cannot stand there.
 
-    An attempt's `outcomes` are what came of its call, in time or late; that nobody came back is none.
+    An attempt's `outcomes` are what came of its call, in time or late; that nobody came back is none. `spent` is what
+    the calls of each UTC day cost, in micro-dollars: a call belongs to the day that it began on.
     """
 
     def __init__(self, read: Read) -> None:
         self.postings: dict[str, Row] = {}
         self.attempts: dict[str, Row] = {}
+        self.spent: Counter[str] = Counter()
         self._running: dict[str, dict[str, bool]] = {}  # of each worker its open attempts, and which are suspect
         events = [_event(row) for row in read("SELECT * FROM {ours}events ORDER BY position")]
         self.faults = list(_misnumbered(events))
@@ -54,6 +56,7 @@ class Fold:
         beside[attempt_id] = is_suspect
         self.attempts[attempt_id] = {
             "stream": stream, "worker": facts["worker"], "ends": 0, "late": 0, "outcomes": [], "died": False,
+            "day": facts["occurred_at"][:10],
         }  # fmt: skip
         _rest_on(posting, facts)
         posting |= {"state": "running", "attempts": posting["attempts"] + 1, "open": attempt_id}
@@ -67,6 +70,7 @@ class Fold:
         attempt["died"] |= facts.get("worker_died", False)
         if succeeded or facts["error_type"] != "interrupted":
             attempt["outcomes"].append(facts)
+        self.spent[attempt["day"]] += facts.get("cost_microdollars") or 0
         _pay(posting, facts)
         posting["open"] = None
         _succeed(posting, event) if succeeded else _fail(posting, event)
@@ -81,6 +85,7 @@ class Fold:
             self.faults.append(f"{event['stream_id']}: attempt {number} came late and is used: {facts['used']}")
         attempt["late"] += 1
         attempt["outcomes"].append(facts)
+        self.spent[attempt["day"]] += facts.get("cost_microdollars") or 0
         _pay(posting, facts)
         if facts["used"]:
             _succeed(posting, event)

@@ -9,7 +9,7 @@ import pytest
 
 from enrichlog.simulator import Call
 from projections.status import Status, fold
-from tests.account import Account, take_account
+from tests.account import Account, most_in_a_minute, take_account
 from tests.independent import Row
 
 THEN = "2024-01-01T12:00:00.000000Z"
@@ -112,6 +112,14 @@ def test_a_call_whose_outcome_nobody_recorded_is_an_extra_one() -> None:
     found = account(events, (call(), call(2)), STATUS | {"attempts": 2}, acknowledged=())
     assert found.faults == []
     assert (found.calls, found.extra_calls, found.died) == (2, 1, 1)
+    assert found.spent == {THEN[:10]: 5}
+
+
+@pytest.mark.parametrize(
+    ("received", "most"), [([], 0), ([0], 1), ([0, 59_999], 2), ([0, 60_000], 1), ([0, 50_000, 70_000, 100_000], 3)]
+)
+def test_the_most_calls_of_a_minute_are_those_of_any_60_seconds(received: list[int], most: int) -> None:
+    assert most_in_a_minute([call()._replace(received_ms=one) for one in received]) == most
 
 
 def test_a_posting_on_which_too_many_workers_died_is_given_up_and_any_other_is_unfinished() -> None:
