@@ -17,6 +17,10 @@ LET_GO = 3
 """Where no limit is set, the brake is off once it allows so many times as much as at first."""
 
 
+FLOOR = 30
+"""Where no limit is set, no refusal brakes to fewer requests per minute: rare calls say little of the provider."""
+
+
 class Brake(NamedTuple):
     """Since when, to how many requests per minute, and by which event."""
 
@@ -40,4 +44,4 @@ def pace(begun: int, since: datetime, now: datetime) -> int:
 
 def braked(now: datetime, position: int, begun: int, limit: int | None) -> Brake:
     """The brake after a refusal: to half of what has begun per minute, or of the limit where that is less."""
-    return Brake(now, max(1, min(begun, limit or begun) // 2), position)
+    return Brake(now, max(1 if limit else FLOOR, min(begun, limit or begun) // 2), position)

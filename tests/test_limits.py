@@ -23,7 +23,7 @@ from enrichlog.settings import Settings, configure
 from enrichlog.targets import Target, scope_of
 from eventlog.database import Database
 from eventlog.errors import LimitReached
-from projections import spending
+from projections import brake, spending
 from projections.limit import MONEY, Limit, Name
 from projections.limits import load, set_amounts
 from tests.builders import NOON, StoppedClock, offer, proposal, requested, started, status, tell
@@ -311,8 +311,14 @@ def test_without_a_limit_there_are_no_rows(timed: Database, settings: Settings) 
 # -- the brake --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def no_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few calls are enough to see how the brake works."""
+    monkeypatch.setattr(brake, "FLOOR", 1)
+
+
 def test_a_call_refused_for_its_rate_halves_the_pace_of_all_and_earlier_ones_do_not_halve_it_again(
-    timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment
+    timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment, no_floor: None
 ) -> None:
     import_many(timed, 100)
     first = claims(timed, settings, 40).taken
@@ -335,7 +341,7 @@ def test_a_call_refused_for_its_rate_halves_the_pace_of_all_and_earlier_ones_do_
 
 
 def test_what_begins_at_another_place_is_no_part_of_the_pace(
-    timed: Database, clock: StoppedClock, settings: Settings
+    timed: Database, clock: StoppedClock, settings: Settings, no_floor: None
 ) -> None:
     import_many(timed, 50)
     elsewhere = settings.model_copy(update={"base_url": "http://127.0.0.1:2/v1"})
@@ -348,7 +354,7 @@ def test_what_begins_at_another_place_is_no_part_of_the_pace(
 
 
 def test_setting_a_limit_takes_the_brake_off(
-    timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment
+    timed: Database, clock: StoppedClock, settings: Settings, asked: Enrichment, no_floor: None
 ) -> None:
     import_many(timed, 10)
     first, _ = claims(timed, settings, 2).taken

@@ -77,7 +77,8 @@ def test_how_many_may_begin_is_as_many_as_then_can() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begun_", "limit", "to"), [(600, None, 300), (600, 1000, 300), (600, 400, 200), (1, None, 1), (0, 5, 1), (3, 3, 1)]
+    ("begun_", "limit", "to"),
+    [(600, None, 300), (600, 1000, 300), (600, 400, 200), (1, None, 30), (60, None, 30), (0, 5, 1), (3, 3, 1)],
 )
 def test_a_refusal_halves_what_has_begun_or_the_limit_where_that_is_less(
     begun_: int, limit: int | None, to: int
