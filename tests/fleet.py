@@ -76,7 +76,8 @@ class Fleet:
         """Have these workers end, in order."""
         for worker in workers:
             worker.send(signal.SIGTERM)
-        assert {worker.wait() for worker in workers} <= set(IN_ORDER)
+        codes = [worker.wait() for worker in workers]
+        assert set(codes) <= set(IN_ORDER), [worker.said[-1_000:] for worker in workers]
 
     def undone(self) -> int:
         """How many postings are waiting, running or due again at some time."""
