@@ -107,9 +107,10 @@ def set_read_only(database: Database, words: str) -> None:
 @pytest.mark.pooled
 def test_all_connections_are_cut_again_and_again(postgresql_fleet: Fleet) -> None:
     fleet = postgresql_fleet
-    import_many(fleet.database, POSTINGS)
     fleet.simulator.play(Script(latency=0.05))
     workers = [fleet.worker(name, concurrency=CONCURRENCY) for name in WORKERS]
+    wait_until(lambda: all(" asks " in one.said for one in workers), "they do not begin")  # who cannot, rightly ends
+    import_many(fleet.database, POSTINGS)
     for number in range(1, POSTINGS, 2):
         fleet.called(number)
         run(fleet.database, CUT_OFF)
