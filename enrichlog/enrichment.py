@@ -64,10 +64,10 @@ class Enrichment(NamedTuple):
         """Whom its calls go to, with which model and credential: what a breaker stands for."""
         return self.endpoint, self.model, self.credential
 
-    def require_price(self) -> None:
-        """Raises `UnknownPrice` when what a call costs is not known."""
+    def require_price(self, limit: type[UnknownPrice] = UnknownPrice) -> None:
+        """Raises `UnknownPrice`, that of the `limit` of money in question, when what a call costs is not known."""
         if not is_known(self.priced):
-            raise UnknownPrice(model=self.model, server=self.endpoint)
+            raise limit(model=self.model, server=self.endpoint)
 
     @property
     def output_cap(self) -> int | None:

@@ -104,7 +104,19 @@ class NameElsewhere(EnrichlogError):
 
 
 class UnknownPrice(UsageError):
-    """The price of {model} at {server} is not known, so a limit of money cannot be kept. Leave --max-cost or dollars_per_day out, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
+    """The price of {model} at {server} is not known, so the limit of money of this run cannot be kept. Leave --max-cost out, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
+
+
+class UnknownPriceInProcess(UnknownPrice):
+    """The price of {model} at {server} is not known, so this process's own limit of money cannot be kept. Leave dollars_per_day out, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
+
+
+class UnknownPriceInAll(UnknownPrice):
+    """The price of {model} at {server} is not known, so the limit of money for all calls cannot be kept. Say whose prices apply, for example ENRICHLOG_PRICES_OF=openai, or take the limit away: enrichlog limits clear --dollars-per-day"""
+
+
+class UnknownPriceInNew(UnknownPrice):
+    """The price of {model} at {server} is not known, so a limit of money could not be kept. Set none, or say whose prices apply, for example: ENRICHLOG_PRICES_OF=openai"""
 
 
 class Declined(EnrichlogError):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from enrichlog.enrichment import Enrichment
-from enrichlog.exceptions import UsageError
+from enrichlog.exceptions import UnknownPrice, UnknownPriceInAll, UnknownPriceInNew, UnknownPriceInProcess, UsageError
 from enrichlog.moments import told_moment
 from enrichlog.price import MICRODOLLARS, money
 from enrichlog.settings import Settings
@@ -93,7 +93,7 @@ def set_limits(
         options = ", ".join(f"--{name.replace('_', '-')}" for name in SETTINGS.values())
         raise UsageError(reason=f"Say which limit: {options}. See what is set with: enrichlog limits list")
     if MONEY in chosen:
-        enrichment.require_price()
+        enrichment.require_price(UnknownPriceInNew)
     rows.set_amounts(database, chosen)
 
 
@@ -110,8 +110,10 @@ def require_price(database: Database, settings: Settings, enrichment: Enrichment
     """Raises `UnknownPrice` where money is limited, for a run, a process or all workers, and no price is known."""
     with database.read() as connection:
         for_all = load(connection).get(MONEY, Limit()).amount
-    if (max_cost, settings.dollars_per_day, for_all) != (None, None, None):
-        enrichment.require_price()
+    own = settings.dollars_per_day
+    for amount, limit in ((max_cost, UnknownPrice), (own, UnknownPriceInProcess), (for_all, UnknownPriceInAll)):
+        if amount is not None:
+            enrichment.require_price(limit)
 
 
 def told(unit: str, amount: int) -> str:

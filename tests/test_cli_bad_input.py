@@ -167,7 +167,7 @@ def test_a_limit_of_money_at_an_unknown_price_begins_nothing(
     monkeypatch.delenv("ENRICHLOG_PRICES_OF")
     before = contents(shared)
     said = enrichlog("enrich", "000", "--force", "--max-cost", "1")
-    assert "is not known, so a limit of money cannot be kept. Leave --max-cost or dollars_per_day out, or" in said.error
+    assert "is not known, so the limit of money of this run cannot be kept. Leave --max-cost out, or" in said.error
     assert (said.code, contents(shared)) == (2, before)
 
 

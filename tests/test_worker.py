@@ -290,7 +290,7 @@ def test_a_limit_of_money_without_a_known_price_is_refused_before_anything_start
     sqlite: Database, simulator: Simulator, service: Settings
 ) -> None:
     import_many(sqlite, 2)
-    with pytest.raises(UnknownPrice, match=r"The price of our-own-model at .* is not known"):
+    with pytest.raises(UnknownPrice, match=r"The price of our-own-model at .* is not known.* Leave --max-cost out"):
         enrich(sqlite, configure(model="our-own-model"), max_cost=1_000_000)
     assert ends_of(sqlite) == {}
 

@@ -216,10 +216,15 @@ def test_without_a_key_or_a_place_for_its_name_no_worker_begins(
 def test_under_a_limit_of_money_and_without_a_price_no_worker_begins(
     user: Command, sqlite: Database, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    words = ("worker", "--database", sqlite.url)
+    user.done("limits", "set", "--dollars-per-day", "1", *words[1:])
     monkeypatch.delenv("ENRICHLOG_PRICES_OF")
-    said = user("worker", "--database", sqlite.url, "--dollars-per-day", "1")
-    assert "is not known, so a limit of money cannot be kept" in said.error
-    assert (said.code, list_workers(sqlite), state.exists()) == (2, [], False)
+    own = user(*words, "--dollars-per-day", "1")
+    assert "is not known, so this process's own limit of money cannot be kept. Leave dollars_per_day out" in own.error
+    for_all = user(*words)
+    assert "the limit of money for all calls cannot be kept. Say whose" in for_all.error
+    assert for_all.error.endswith(f"limits clear --dollars-per-day --database {sqlite.url}")
+    assert (own.code, for_all.code, list_workers(sqlite), state.exists()) == (2, 2, [], False)
 
 
 @pytest.mark.parametrize(("revision", "next_step"), [("0000", "with: enrichlog init"), ("9999", "Upgrade enrichlog.")])
