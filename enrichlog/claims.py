@@ -126,7 +126,7 @@ def _claim(
 ) -> Claims:  # fmt: skip
     now, breaker = find_breaker(connection, database.dialect, *enrichment.called)
     room = find_room(connection, settings, enrichment, now)
-    held, limited = (None, room.closed()) if breaker.is_free(now) else (breaker, None)
+    held, limited = (None, room.unpriced(enrichment) or room.closed()) if breaker.is_free(now) else (breaker, None)
     if held is not None or limited is not None:
         closed = close_orphans(connection, orphaned(enrichment.name, now), limit)
         _append(connection, database, closed, [])

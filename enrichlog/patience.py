@@ -67,7 +67,7 @@ class Patience:
         if is_money and not self._is_endless:
             return None
         seconds = max(0.0, (limit.until - now).total_seconds())
-        mark = limit.until if is_money else limit.amount
+        mark = limit.why if is_money else limit.amount
         seconds = self._told_once(limit.unit, mark, seconds, f"Waiting: {limit.why}")
         return min(seconds, TOKENS_LOOK_SECONDS) if limit.unit == "tokens" else seconds
 

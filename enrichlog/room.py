@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from enrichlog.enrichment import Enrichment
 from enrichlog.errors import ERROR_TYPES
+from enrichlog.exceptions import UnknownPrice, UnknownPriceInAll, UnknownPriceInProcess
 from enrichlog.limits import Limited, microdollars, why_braked, why_limited
 from enrichlog.outcome import Failed, Outcome
 from enrichlog.price import money
@@ -63,6 +64,16 @@ class Room:
     def bounded(self, enrichment: Enrichment) -> Enrichment:
         """The enrichment, under a limit of money with a cap on its answers. Raises `UnknownPrice`."""
         return enrichment if self._money is None else enrichment.with_bounded_cost()
+
+    def unpriced(self, enrichment: Enrichment) -> Limited | None:
+        """The limit of money where it cannot be kept for want of a price: until somebody takes it away."""
+        is_own = self._own["microdollars"] is not None
+        try:
+            if self._money is not None:
+                enrichment.require_price(UnknownPriceInProcess if is_own else UnknownPriceInAll)
+        except UnknownPrice as unknown:
+            return Limited("microdollars", self._money or 0, self._spent.ends_at, str(unknown))
+        return None
 
     def requests(self, most: int) -> int:
         """How many requests, of at most so many, may begin."""

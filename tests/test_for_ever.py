@@ -15,6 +15,7 @@ from enrichlog.calls import Calls
 from enrichlog.claims import Claims, claim
 from enrichlog.course import Horizon
 from enrichlog.enrichment import enrichment_of
+from enrichlog.limits import clear_limits, set_limits
 from enrichlog.orphans import HELD_LOOKS, close_own
 from enrichlog.postings import store_postings
 from enrichlog.runs import perform
@@ -117,6 +118,24 @@ def test_one_that_finds_nothing_pauses_before_it_looks_again(
         daemon.until(lambda: len(did) >= 8)
         daemon.until(daemon.is_idle)
     assert did[:8] == ["claim", "pause"] * 4
+
+
+def test_it_waits_while_money_is_limited_and_no_price_known_and_goes_on_when_the_limit_is_taken_away(
+    database: Database, simulator: Simulator, service: Settings
+) -> None:
+    priced, settings = enrichment_of(service), configure(model="our-own-model")
+    set_limits(database, priced, None, None, 1_000_000)
+    import_many(database, 2)
+    ended = enrich(database, settings)
+    with Daemon(database, settings) as daemon:
+        daemon.until(daemon.is_waiting)
+        why = daemon.worker and daemon.worker.standing.why
+        assert ended.stopped == why
+        assert "our-own-model at http://127.0.0.1:" in (why or "")
+        assert "is not known, so the limit of money for all calls cannot be kept. Say whose prices " in (why or "")
+        assert simulator.journal == []
+        clear_limits(database, priced.called, ["microdollars"])
+        daemon.until(lambda: succeeded(database) == 2)
 
 
 def test_nothing_is_claimed_while_the_database_is_away_and_it_goes_on_when_that_is_back(

@@ -479,8 +479,10 @@ def test_under_a_limit_of_money_answers_are_bounded_and_an_unknown_price_is_refu
     (one,) = claims(timed, settings, 1).taken
     assert one.request.body["max_output_tokens"] == 4_096
     unknown = configure(model="model-of-nobody")
-    with pytest.raises(UnknownPrice):
-        claims(timed, unknown)
+    limited = claims(timed, unknown).limited
+    assert limited is not None
+    assert limited.unit == "microdollars"
+    assert limited.why.startswith("The price of model-of-nobody at http://127.0.0.1:1/v1 is not known, so the limit of")
     with pytest.raises(UnknownPrice):
         set_limits(timed, enrichment_of(unknown), None, None, 5)
     with pytest.raises(UnknownPrice):  # before a run or a worker begins
