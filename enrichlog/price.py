@@ -10,8 +10,12 @@ MICRODOLLARS = 1_000_000
 
 
 def money(microdollars: int) -> str:
-    """Micro-dollars as people write them: four decimals, because one call costs a fraction of a cent."""
-    return f"${microdollars / MICRODOLLARS:,.4f}"
+    """Micro-dollars as people write them: two decimals, and more where they say something.
+
+    Four in all, because one call costs a fraction of a cent; below a tenth of a cent, six.
+    """
+    whole, _, decimals = f"{microdollars / MICRODOLLARS:,.{4 if microdollars >= 1_000 else 6}f}".partition(".")
+    return f"${whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
 class PricedModel(NamedTuple):

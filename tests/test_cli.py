@@ -245,7 +245,7 @@ def test_everything_is_forced_only_once_it_is_confirmed(
         monkeypatch.setattr(sys, "stdin", Terminal(answer))
         said = enrichlog("enrich", "--force", "--all")
         assert said.code == code
-        assert "2 postings; about 398 tokens, $0.0001 (going by the last 2 answered calls)." in said.err
+        assert "2 postings; about 398 tokens, $0.000126 (going by the last 2 answered calls)." in said.err
         assert answer == "y\n" or said.err.endswith("[y/N]: Nothing was done.\n")
     assert "2 attempts in " in enrichlog.done("enrich", "--force", "--all", "--yes").out
     assert len(of_type(database, "EnrichmentStarted")) == 6

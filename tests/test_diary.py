@@ -31,9 +31,7 @@ def test_a_minute_in_which_something_was_done_has_a_line_of_its_own() -> None:
     succeed(watch.run, 10)
     watch.run.failed, watch.run.errors["timeout"], watch.run.errors["refusal"] = 3, 2, 1
     assert watch.after(59) == []
-    first = (
-        "13 attempts in 60 s: 10 succeeded, 3 failed (2 timeout, 1 refusal); 10,000 tokens, $0.0010; 7 postings due."
-    )
+    first = "13 attempts in 60 s: 10 succeeded, 3 failed (2 timeout, 1 refusal); 10,000 tokens, $0.001; 7 postings due."
     assert watch.after(1) == [first]
     assert watch.after(60) == []
     succeed(watch.run, 1)

@@ -20,7 +20,7 @@ def test_limits_are_set_listed_and_cleared(enrichlog: Command, database: Databas
         "There is no limit. Set one with: enrichlog limits set --req"
     )
     lines = enrichlog.done("limits", "set", *ALL).out.splitlines()
-    assert lines[0].startswith("all calls: $12.5000 per UTC day; $0.0000 used or reserved until ")
+    assert lines[0].startswith("all calls: $12.50 per UTC day; $0.00 used or reserved until ")
     assert [line.rpartition(": ")[2] for line in lines[1:]] == [
         "600 requests per minute", "200,000 tokens per minute; 0 used or reserved in the last one",
     ]  # fmt: skip

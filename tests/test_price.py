@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enrichlog.price import PricedModel, cost, is_known
+from enrichlog.price import PricedModel, cost, is_known, money
 
 OPENAI = "https://api.openai.com/v1"
 LOOPBACK = "http://127.0.0.1:8089/v1"
@@ -14,6 +14,17 @@ MINI = PricedModel("gpt-4o-mini", OPENAI)
 def test_a_known_model_costs_what_its_provider_says() -> None:
     assert cost(MINI, 1_000_000, 1_000_000) == 150_000 + 600_000
     assert cost(MINI, 1_000, 100) == 150 + 60
+
+
+@pytest.mark.parametrize(
+    ("microdollars", "told"),
+    [
+        (0, "$0.00"), (1, "$0.000001"), (2_700, "$0.0027"), (999, "$0.000999"), (9_999, "$0.01"), (123_456, "$0.1235"),
+        (500_000, "$0.50"), (12_500_000, "$12.50"), (2_000_000_000_000, "$2,000,000.00"),
+    ],
+)  # fmt: skip
+def test_an_amount_is_told_with_the_digits_that_it_needs(microdollars: int, told: str) -> None:
+    assert money(microdollars) == told
 
 
 def test_a_dated_model_has_the_price_of_its_name() -> None:

@@ -245,7 +245,7 @@ def test_a_worker_that_nobody_told_to_end_has_failed(
     said = user("worker", "--database", sqlite.url)
     assert (said.code, said.out) == (
         1,
-        "0 attempts in 0 s: 0 succeeded, 0 failed; 0 tokens, $0.0000. Another has taken its name.\n",
+        "0 attempts in 0 s: 0 succeeded, 0 failed; 0 tokens, $0.00. Another has taken its name.\n",
     )
 
 
@@ -276,7 +276,7 @@ def test_what_was_done_until_the_database_was_lost_is_told_and_then_the_error(
     monkeypatch.setattr(daemon, "serve", lost)
     said = user("worker", "--database", sqlite.url)
     assert said.code == 1
-    assert said.out == "3 attempts in 0 s: 3 succeeded, 0 failed; 0 tokens, $0.0000. It is gone.\n"
+    assert said.out == "3 attempts in 0 s: 3 succeeded, 0 failed; 0 tokens, $0.00. It is gone.\n"
     assert said.err.splitlines()[-1].startswith("Error: The database here cannot be reached: it is gone.")
 
 
