@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 import enrichlog
+from enrichlog.price import LEAST_DOLLARS, MOST_DOLLARS
 
 if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQLAlchemy and the SDK
     from enrichlog.settings import Settings
@@ -61,23 +62,37 @@ class Span(click.ParamType[int]):
         return int(timedelta(**{UNITS[text[-1]]: int(text[:-1])}).total_seconds())
 
 
-class Money(click.FloatRange):
-    """An amount that a limit can be."""
+class Amount(click.FloatRange):
+    """A number within bounds."""
 
     name = "amount"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The amount in dollars."""
+        """The number."""
         amount = super().convert(value, param, ctx)
         if math.isnan(amount):  # it is within every range
             self.fail(f"{value!r} is no amount")
         return amount
 
 
-class Seconds(Money):
+class Seconds(Amount):
     """A number of seconds."""
 
     name = "number"
+
+
+class Dollars(Amount):
+    """An amount of money that a limit can be."""
+
+    def __init__(self) -> None:
+        super().__init__(0, MOST_DOLLARS, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The amount in dollars."""
+        amount = super().convert(value, param, ctx)
+        if amount < LEAST_DOLLARS:
+            self.fail(f"{value} is less than the least amount that is counted, {LEAST_DOLLARS:f}")
+        return amount
 
 
 class JobId(click.ParamType[str]):
@@ -213,7 +228,7 @@ def called_options(function: Callable[..., Any], model: str = "--model") -> Call
 def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Limits as settings of a process: beside those for all, and shared by all that have the same number."""
     for name, kind, metavar, what in (
-        ("--dollars-per-day", Money(0, 1_000_000, min_open=True), "USD", "Spend at most so much per UTC day."),
+        ("--dollars-per-day", Dollars(), "USD", "Spend at most so much per UTC day."),
         ("--tokens-per-minute", LIMIT, "N", "Take at most so many tokens, in and out, per minute."),
         ("--requests-per-minute", LIMIT, "N", "Begin at most so many calls per minute."),
     ):
@@ -273,7 +288,7 @@ def import_(
 @command("enrich", "enrichlog enrich --limit 100 --max-cost 0.50")
 @click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1, type=JobId())
 @click.option("--limit", type=COUNT, help="Take at most so many postings.")
-@click.option("--max-cost", type=Money(0, 1_000_000, min_open=True), metavar="USD", help="Spend at most so much.")
+@click.option("--max-cost", type=Dollars(), metavar="USD", help="Spend at most so much.")
 @click.option("--dry-run", is_flag=True, help="Say how many would be taken, call nobody.")
 @click.option("--force", is_flag=True, help="Also what is enriched or has failed for good; needs ids or --all.")
 @click.option("--all", "everything", is_flag=True, help="With --force: every posting.")
@@ -586,7 +601,7 @@ def _set_breaker(
 @command("set", "enrichlog limits set --requests-per-minute 600 --dollars-per-day 20", group=limits)
 @click.option("--requests-per-minute", "requests", type=LIMIT, metavar="N", help="Calls that begin.")
 @click.option("--tokens-per-minute", "tokens", type=LIMIT, metavar="N", help="Tokens, in and out.")
-@click.option("--dollars-per-day", "dollars", type=Money(0, 1_000_000, min_open=True), metavar="USD", help="Money.")
+@click.option("--dollars-per-day", "dollars", type=Dollars(), metavar="USD", help="Money.")
 @enrichment_option
 @called_options
 def limits_set(

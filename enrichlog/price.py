@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 MICRODOLLARS = 1_000_000
 
+LEAST_DOLLARS, MOST_DOLLARS = 1 / MICRODOLLARS, 1_000_000
+"""What a limit of money can be: a micro-dollar is the least that is counted."""
+
 
 def money(microdollars: int) -> str:
     """Micro-dollars as people write them: two decimals, and more where they say something.

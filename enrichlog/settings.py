@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -22,6 +31,7 @@ from pydantic_settings import (
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.exceptions import InvalidSetting, UnknownEnrichment
 from enrichlog.masking import masked
+from enrichlog.price import LEAST_DOLLARS, MOST_DOLLARS
 from enrichlog.reply import Api
 from enrichlog.retry import BACKOFF_BASE_SECONDS, DEFAULT_MAX_ATTEMPTS
 from eventlog.redaction import remember_secret
@@ -113,7 +123,11 @@ class Settings(BaseSettings):
         None, gt=0, le=MOST, description="limit of tokens, shared by all that set the same"
     )
     dollars_per_day: float | None = Field(
-        None, gt=0, le=MOST, allow_inf_nan=False, description="limit of money, counting all that is spent"
+        None,
+        ge=LEAST_DOLLARS,
+        le=MOST_DOLLARS,
+        allow_inf_nan=False,
+        description="limit of money, counting all that is spent",
     )
     error_codes: dict[str, Annotated[str, AfterValidator(_known_error_type)]] = Field(
         default_factory=dict, description="a provider's code or type (or code:param) -> error type"
@@ -121,6 +135,14 @@ class Settings(BaseSettings):
     state_folder: Path | None = Field(None, description="where this machine keeps the names of its workers")
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="of our own logging")
     log_format: Literal["text", "json"] = Field("text", description="of our own logging")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_for_a_number(cls, value: Any, field: ValidationInfo) -> Any:
+        """Pydantic takes true for 1."""
+        if isinstance(value, bool) and cls.model_fields[field.field_name or ""].annotation is not bool:
+            raise ValueError("true and false are no value for it")
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -42,6 +42,9 @@ def test_limits_are_set_listed_and_cleared(enrichlog: Command, database: Databas
         (("limits", "set", "--requests-per-minute", "0"), "0 is not in the range"),
         (("limits", "set", "--tokens-per-minute", "-5"), "-5 is not in the range"),
         (("limits", "set", "--dollars-per-day", "0"), "0.0 is not in the range"),
+        (("limits", "set", "--dollars-per-day", "0.0000009"), "0.0000009 is less than the least amount that is coun"),
+        (("limits", "set", "--dollars-per-day", "1000001"), "1000001.0 is not in the range"),
+        (("enrich", "--max-cost", "1e-7"), "1e-7 is less than the least amount that is counted, 0.000001"),
         (("limits", "set", "--dollars-per-day", "nan"), "'nan' is no amount"),
         (("limits", "set", "--dollars-per-day", "5", "--model", "nobodys"), "The price of nobodys at "),
         (("enrich", "--requests-per-minute", "0"), "0 is not in the range"),
@@ -59,12 +62,14 @@ def test_a_limit_that_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute", "dollars_per_day"])
-def test_a_limit_of_zero_is_refused_in_a_variable_and_in_the_file(
+def test_a_limit_of_zero_or_true_is_refused_in_a_variable_and_in_the_file(
     user: Command, bare: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (bare / "enrichlog.toml").write_text(f"{name} = 0\n")
     assert f"The setting {name} from enrichlog.toml is not usable: Input" in user("config").error
     monkeypatch.setenv(f"ENRICHLOG_{name.upper()}", "0")
+    assert f"The setting {name} from ENRICHLOG_{name.upper()} is not usable" in user("config").error
+    monkeypatch.setenv(f"ENRICHLOG_{name.upper()}", "true")
     assert f"The setting {name} from ENRICHLOG_{name.upper()} is not usable" in user("config").error
 
 

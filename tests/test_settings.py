@@ -138,6 +138,9 @@ def test_a_variable_that_is_not_json_is_named(monkeypatch: pytest.MonkeyPatch) -
         ('api = "completions"', "api", "Input should be 'responses' or 'chat'"),
         ('deadline_seconds = "long"', "deadline_seconds", "Input should be a valid number"),
         ("deadline_seconds = nan", "deadline_seconds", "Input should be "),
+        ("requests_per_minute = true", "requests_per_minute", "true and false are no value for it"),
+        ("dollars_per_day = 0.0000009", "dollars_per_day", "Input should be greater than or equal to 0.000001"),
+        ("dollars_per_day = 1_000_001", "dollars_per_day", "Input should be less than or equal to 1000000"),
         ("colour = 1", "colour", "there is no such setting; known are "),
         ("[enrichments.pay]\ncolour = 1", "enrichments.pay.colour", "there is no such setting; known are "),
         (
