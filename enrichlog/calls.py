@@ -31,6 +31,7 @@ LEASE_RESERVE_SECONDS = 30.0
 
 SHUT_DOWN = "The run was stopped before the answer came"
 NOT_BEGUN = "The run was stopped before the call was begun"
+WAITS_FOR_MONEY = "%s: such postings wait for the next day. Raise the limit, or lower max_output_tokens."
 TOO_LATE = "The call was not begun: too little of the lease was left"
 
 
@@ -146,6 +147,7 @@ class Calls:
         self._run.late += recorded.type == EnrichmentLateResult.__name__
         self._run.count(end)
         _log(claimed, end)
+        _warn_of_first(end, self._run)
         self._notice(claimed, end, self._run)
 
     def _settle(self, claimed: Claim, end: End) -> None:
@@ -198,6 +200,12 @@ class Calls:
 def _ids(claimed: Claim) -> dict[str, str]:
     """What a log record says beside its message."""
     return {"job_id": claimed.posting.id, "attempt_id": claimed.started.event.attempt_id}
+
+
+def _warn_of_first(end: End, run: Run) -> None:
+    """Say it once when a call costs more than a day's limit allows: then many do, and none of them is called."""
+    if isinstance(end, EnrichmentFailed) and end.error_type == "budget_exceeded" and run.errors[end.error_type] == 1:
+        logger.warning(WAITS_FOR_MONEY, end.message)
 
 
 def _log(claimed: Claim, end: End) -> None:

@@ -107,6 +107,16 @@ def test_a_run_ends_when_the_money_of_the_day_is_used_up_and_says_until_when(
     assert enrichlog.done("enrich").code == 0
 
 
+def test_the_first_call_that_costs_more_than_a_day_may_is_warned_of(enrichlog: Command, sqlite: Database) -> None:
+    import_many(sqlite, 3)
+    said = enrichlog("enrich", "--database", sqlite.url, "--dollars-per-day", "0.000001")
+    warning = (
+        "which is more than the limit of $0.000001 per day: such postings wait for the next day. Raise the limit, or"
+    )
+    assert (said.err.count(warning), said.err.count("warning: One call may cost $0.0")) == (1, 1)
+    assert "3 × budget_exceeded" in said.out
+
+
 def test_a_brake_is_told(enrichlog: Command, service: Settings, database: Database, simulator: Simulator) -> None:
     import_many(database, 1)
     simulator.play(Script(rules=[Rule("", (Fault.RATE_LIMIT,))], retry_after=0.0))
