@@ -580,6 +580,12 @@ def breaker_close(settings: Settings, database: Database, **options: Any) -> Non
     _set_breaker(settings, database, "closed", **options)
 
 
+def _refuse_both(what: str, name: str | None) -> None:
+    """Refuse a name beside options that say whom calls go to."""
+    if name and (meant := next((flag for flag in _typed().values() if flag in CALLED), None)):
+        raise click.UsageError(f"Give {what} or {meant}, not both: it stands for a server, a model and a key.")
+
+
 def _set_breaker(
     settings: Settings, database: Database, state: Literal["open", "closed"], name: str | None, reason: str,
     enrichment: str, as_json: bool, span: int | None = None,
@@ -587,8 +593,7 @@ def _set_breaker(
     from enrichlog import breaker_screen, breakers, terminal
     from enrichlog.enrichment import enrichment_of
 
-    if name and (meant := next((flag for flag in _typed().values() if flag in CALLED), None)):
-        raise click.UsageError(f"Give BREAKER or {meant}, not both: a breaker stands for a server, a model and a key.")
+    _refuse_both("BREAKER", name)
     ours = enrichment_of(settings, enrichment).called
     done = breakers.set_by_hand(database, state, name, ours, reason, span)
     now = database.now()
@@ -613,7 +618,8 @@ def limits_set(
     from enrichlog.enrichment import enrichment_of
     from enrichlog.runs import require_key
 
-    require_key(settings)  # a rate is that of a key
+    if requests is not None or tokens is not None:
+        require_key(settings)  # a rate is that of a key
     most = limits.microdollars(dollars)
     limits.set_limits(database, enrichment_of(settings, enrichment), requests, tokens, most)
     limits_screen.listed(database, settings, as_json=as_json)
@@ -628,22 +634,35 @@ def limits_list(settings: Settings, database: Database, as_json: bool) -> None:
 
 
 @command("clear", "enrichlog limits clear --dollars-per-day", group=limits)
+@click.argument("name", metavar="[ID]", required=False)
 @click.option("--requests-per-minute", "requests", is_flag=True, help="Only this one; also ends its brake.")
 @click.option("--tokens-per-minute", "tokens", is_flag=True, help="Only this one.")
 @click.option("--dollars-per-day", "microdollars", is_flag=True, help="Only this one.")
 @enrichment_option
 @called_options
-def limits_clear(settings: Settings, database: Database, as_json: bool, enrichment: str, **chosen: bool) -> None:
-    """Take limits away again: those named, else all, where this folder's settings would call."""
+def limits_clear(
+    settings: Settings, database: Database, as_json: bool, name: str | None, enrichment: str, **chosen: bool
+) -> None:
+    """Take limits away again: those named, else all, where this folder's settings would call, or of that ID.
+
+    Exit with 1 when one that was named was not there.
+    """
     from enrichlog import limits, limits_screen
     from enrichlog.enrichment import enrichment_of
     from enrichlog.runs import require_key
 
-    units = [unit for unit in limits.SETTINGS if chosen[unit] or not any(chosen.values())]
-    if units != ["microdollars"]:  # a rate is that of a key
-        require_key(settings)
-    cleared = limits.clear_limits(database, enrichment_of(settings, enrichment).called, units)
-    limits_screen.cleared(cleared, as_json=as_json)
+    named = [unit for unit in limits.SETTINGS if chosen[unit]]
+    if name and chosen["microdollars"]:
+        raise click.UsageError("Give ID or --dollars-per-day, not both: money is limited for all calls.")
+    _refuse_both("ID", name)
+    units = named or [unit for unit in limits.SETTINGS if not name or unit != "microdollars"]
+    if not name and units != ["microdollars"]:
+        require_key(settings)  # a rate is that of a key
+    place = limits.place_of(database, name) if name else enrichment_of(settings, enrichment).called
+    cleared = limits.clear_limits(database, place, units)
+    missing = [unit for unit in named if unit not in cleared]
+    limits_screen.cleared(database, place, cleared, missing, as_json=as_json)
+    sys.exit(EXIT_STOPPED if missing else 0)
 
 
 @command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")

@@ -27,6 +27,10 @@ class UnknownBreaker(UsageError):
     """There is no breaker {name}. Known are: {known}. See them with: enrichlog breaker list"""
 
 
+class UnknownLimit(UsageError):
+    """There is no limit {name}. Known are: {known}. See them with: enrichlog limits list"""
+
+
 class UnknownBatch(UsageError):
     """There is no batch {batch}. See which there are with: enrichlog batch list"""
 

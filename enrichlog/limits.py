@@ -8,13 +8,21 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from enrichlog.enrichment import Enrichment
-from enrichlog.exceptions import UnknownPrice, UnknownPriceInAll, UnknownPriceInNew, UnknownPriceInProcess, UsageError
+from enrichlog.exceptions import (
+    UnknownLimit,
+    UnknownPrice,
+    UnknownPriceInAll,
+    UnknownPriceInNew,
+    UnknownPriceInProcess,
+    UsageError,
+)
 from enrichlog.moments import told_moment
 from enrichlog.price import MICRODOLLARS, money
 from enrichlog.settings import Settings
 from eventlog.database import Database
 from eventlog.events import iso
 from projections import limits as rows
+from projections.breaker import breaker_id
 from projections.limit import MONEY, UNITS, Limit, Name, Unit
 from projections.limits import load
 from projections.rate import MINUTE
@@ -44,11 +52,17 @@ class NamedLimit(NamedTuple):
         """What it limits: requests, tokens or microdollars."""
         return self.name.unit
 
+    @property
+    def id(self) -> str | None:
+        """What people type for the limits of a place, which is what its breaker is called too; money has no place."""
+        place = (self.name.endpoint, self.name.request_model, self.name.credential)
+        return None if self.name == MONEY else breaker_id(*place)
+
     def document(self, now: datetime) -> dict[str, Any]:
         """The limit for scripts: of a rate with what is in force now, of money with what is used today."""
         one, is_money = self.limit, self.unit == "microdollars"
         places = {name: getattr(self.name, name) or None for name in ("endpoint", "request_model", "credential")}
-        told = {"unit": self.unit, "limit": one.amount, "is_setting": self.name.own > 0, **places}
+        told = {"id": self.id, "unit": self.unit, "limit": one.amount, "is_setting": self.name.own > 0, **places}
         if is_money:
             today = one.spending(now)
             return {**told, "used_today": today.used, "day_ends_at": iso(today.ends_at)}
@@ -100,10 +114,25 @@ def set_limits(
 def clear_limits(database: Database, place: tuple[str, str, str], units: Collection[Unit]) -> list[Unit]:
     """Take limits away from all workers that call this place, and of money from all; returns which there were."""
     names = {unit: name for unit, name in names_of(place).items() if unit in units}
-    with database.read() as connection:
-        there = load(connection)
+    there = {one.name for one in list_for_all(database)}
     rows.clear(database, names.values())
     return [unit for unit, name in names.items() if name in there]
+
+
+def list_for_all(database: Database) -> list[NamedLimit]:
+    """The limits that can be taken away: those that are set for all workers, and brakes."""
+    with database.read() as connection:
+        found = load(connection)
+    named = [NamedLimit(name, found[name]) for name in sorted(found) if not name.own]
+    return [one for one in named if one.limit.amount is not None or one.limit.brake is not None]
+
+
+def place_of(database: Database, limit_id: str) -> tuple[str, str, str]:
+    """The place of the limits of that id. Raises `UnknownLimit`."""
+    known = {one.id: one.name for one in list_for_all(database) if one.id is not None}
+    if limit_id not in known:
+        raise UnknownLimit(name=limit_id, known=", ".join(filter(None, known)) or "none yet")
+    return known[limit_id][:3]
 
 
 def require_price(database: Database, settings: Settings, enrichment: Enrichment, max_cost: float | None) -> None:

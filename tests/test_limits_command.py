@@ -1,5 +1,6 @@
 """`enrichlog limits`, and limits as flags and settings of one process."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,9 @@ def test_limits_are_set_listed_and_cleared(enrichlog: Command, database: Databas
         ("microdollars", 12_500_000), ("requests", 300), ("tokens", 200_000),
     ]  # fmt: skip
     assert enrichlog.done("limits", "clear", "--dollars-per-day").out == "Cleared: dollars per day.\n"
-    assert enrichlog.json("limits", "clear") == {"cleared": ["requests", "tokens"]}
-    assert enrichlog.done("limits", "clear").out.startswith("There was no such limit.")
+    assert enrichlog.json("limits", "clear") == {"cleared": ["requests", "tokens"], "missing": []}
+    assert re.match("There is no limit for .*; no rate is lim", enrichlog.done("limits", "clear").out)
+    assert enrichlog("limits", "clear", "--dollars-per-day")[:2] == (1, "There is no limit of dollars per day.\n")
     assert enrichlog.json("limits", "list")["limits"] == []
 
 
@@ -73,11 +75,38 @@ def test_a_limit_of_zero_or_true_is_refused_in_a_variable_and_in_the_file(
     assert f"The setting {name} from ENRICHLOG_{name.upper()} is not usable" in user("config").error
 
 
-def test_a_rate_is_that_of_a_key(user: Command, sqlite: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_of_another_key_is_said_to_be_and_is_cleared_by_its_id(
+    enrichlog: Command, sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", sqlite.url)
+    enrichlog.done("limits", "set", "--requests-per-minute", "600")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-another")
+    said = enrichlog("limits", "clear", "--requests-per-minute")
+    (one,) = enrichlog.json("limits", "list")["limits"]
+    where = f"{one['request_model']} at {one['endpoint']}, key"
+    assert said.out.startswith(f"There is no limit of requests per minute for {where} ")
+    there = f"{where} {one['credential']} ({one['id']})"
+    assert said.out.endswith(f"those that are set are for {there}. To clear one of them: enrichlog limits clear ID\n")
+    assert enrichlog.done("limits", "list").out.startswith(f"{one['id']} {where}")
+    assert "There is no limit nine. Known are: " + one["id"] in enrichlog("limits", "clear", "nine").error
+    for words in (("--model", "other"), ("--dollars-per-day",)):
+        assert "not both" in enrichlog("limits", "clear", one["id"], *words).err
+    tokens = enrichlog("limits", "clear", one["id"], "--tokens-per-minute", "--json")
+    assert (said.code, tokens.code, tokens.document) == (1, 1, {"cleared": [], "missing": ["tokens"]})
+    assert enrichlog.done("limits", "clear", one["id"]).out == "Cleared: requests per minute.\n"
+    assert enrichlog.json("limits", "list")["limits"] == []
+
+
+def test_a_rate_is_that_of_a_key_and_money_is_not(
+    user: Command, sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATABASE_URL", sqlite.url)
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.delenv("OPENAI_BASE_URL")
-    assert "There is no API key." in user("limits", "set", "--requests-per-minute", "5").error
+    for words in (("set", "--requests-per-minute", "5"), ("clear", "--tokens-per-minute"), ("clear",)):
+        assert "There is no API key." in user("limits", *words).error
+    user.done("limits", "set", "--dollars-per-day", "5")
+    assert user.done("limits", "clear", "--dollars-per-day").out == "Cleared: dollars per day.\n"
 
 
 def test_the_setting_of_a_process_is_listed_as_one_that_all_with_the_same_share(
