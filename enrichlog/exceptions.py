@@ -100,11 +100,11 @@ class UnusableStateFolder(UsageError):
 
 
 class NameHeld(EnrichlogError):
-    """There is a worker {name} on this machine already: process {pid}, since {since}. End it first, or name another with --name."""
+    """There is a worker {name} on this machine already: process {pid}, since {since}. End it first, name another with --name, or leave that out: then the next free name is taken."""
 
 
 class NameElsewhere(EnrichlogError):
-    """A worker {name} is alive on {host}, last seen {last_seen}. End it first, or name another with --name; once it is gone its name is free after {seconds} s."""
+    """A worker {name} is alive on {host}, last seen {last_seen}. End it first, name another with --name, or leave that out; once it is gone its name is free after {seconds} s."""
 
 
 class UnknownPrice(UsageError):

@@ -89,6 +89,7 @@ def test_a_worker_takes_what_is_due_and_what_comes_later_and_ends_well_when_it_i
     refused = enrichlog("worker", "--name", "a")
     assert (refused.code, refused.out) == (1, "")
     assert f"There is a worker a on this machine already: process {process.pid}, since 2" in refused.error
+    assert refused.error.endswith("or leave that out: then the next free name is taken.")
     import_postings(database, posting("later"))
     wait_until(lambda: len(simulator.journal) == 4)
     wait_until(lambda: [one.why_unready for one in list_workers(database)] == [None])
