@@ -540,7 +540,7 @@ def worker(
     from enrichlog.settings import configure
 
     if check:
-        sys.exit(health.check(database, name, as_json=as_json))
+        sys.exit(health.check(settings, database, name, as_json=as_json))
     settings = configure(max_attempts=max_attempts)
     sys.exit(
         daemon.work(

@@ -44,6 +44,11 @@ def enlisted(settings: Settings, database: Database, asked: Enrichment, name: st
         held.release()
 
 
+def told_apart(settings: Settings, database: Database) -> str:
+    """The database, so that workers of another may have the same names."""
+    return f"{database.dialect.where()} {settings.database_schema}"
+
+
 def _leave(database: Database, worker: Registration) -> None:
     with suppress(EnrichlogError):  # it is away, and will show that we were not seen since
         leave(database, worker)
@@ -63,7 +68,7 @@ def _enlist(
 def _enlist_as(
     settings: Settings, database: Database, asked: Enrichment, name: str
 ) -> tuple[WorkerName, Registration, Registered]:
-    held = hold(settings, f"{database.dialect.where()} {settings.database_schema}", name)
+    held = hold(settings, told_apart(settings, database), name)
     try:
         worker = registration(held, asked, settings.concurrency)
         return held, worker, register(database, worker)

@@ -82,7 +82,7 @@ def require_name(name: str) -> str:
 
 def hold(settings: Settings, database: str, name: str) -> WorkerName:
     """Take the name for workers of a database, as `database` tells it apart. Raises `NameHeld` while another has it."""
-    path = _folder(settings) / f"{name}.{hashlib.sha256(database.encode()).hexdigest()[:12]}.lock"
+    path = _path(settings, database, name)
     with _usable(path):
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -94,6 +94,43 @@ def hold(settings: Settings, database: str, name: str) -> WorkerName:
             raise
         os.close(file)
     raise NameHeld(name=name, pid=holder.get("pid", "unknown"), since=told_time(holder.get("since")))
+
+
+def has_ended(settings: Settings, database: str, name: str, place: str) -> bool:
+    """Whether the process that took the name at this place last is gone; the lock is left alone. Never on Windows."""
+    with suppress(OSError, UnusableStateFolder):
+        file = os.open(_path(settings, database, name), os.O_RDONLY)
+        try:
+            holder = _read(file)
+        finally:
+            os.close(file)
+        is_known = (holder.get("place"), holder.get("processes")) == (place, _processes())
+        return is_known and not _is_alive(holder.get("pid"))
+    return False
+
+
+def _path(settings: Settings, database: str, name: str) -> Path:
+    return _folder(settings) / f"{name}.{hashlib.sha256(database.encode()).hexdigest()[:12]}.lock"
+
+
+def _processes() -> str:
+    """Among which processes the numbers of ours are told apart: a container may have its own and share the folder."""
+    with suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return ""
+
+
+def _is_alive(pid: object) -> bool:
+    """Whether there is a process of that number, as far as one can tell."""
+    if sys.platform == "win32" or not isinstance(pid, int) or pid <= 0:  # there a signal of 0 ends it
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 def _is_ours(file: int) -> bool:
@@ -111,7 +148,7 @@ def _inscribe(file: int) -> str:
     In one write over what stands there: whoever is killed meanwhile must not take the id along.
     """
     place = _read(file).get("place") or str(uuid.uuid4())
-    holder = {"place": place, "pid": os.getpid(), "since": iso(datetime.now(UTC))}
+    holder = {"place": place, "pid": os.getpid(), "processes": _processes(), "since": iso(datetime.now(UTC))}
     os.lseek(file, 0, os.SEEK_SET)
     os.write(file, json.dumps(holder).encode().ljust(INSCRIPTION_BYTES))
     os.fsync(file)

@@ -117,19 +117,22 @@ def leave(database: Database, worker: Registration) -> None:
 
 
 class Seen(NamedTuple):
-    """A worker as its row tells, and the database's time at which it was read."""
+    """A worker as its row tells, the database's time at which it was read, and whether it is known to have ended."""
 
     row: Any
     now: datetime
+    has_ended: bool = False
 
     @property
     def is_live(self) -> bool:
-        """Whether it was seen just now."""
-        return bool(self.now - self.row.last_seen <= timedelta(seconds=LIVE_SECONDS))
+        """Whether it was seen just now, and has not ended since."""
+        return not self.has_ended and bool(self.now - self.row.last_seen <= timedelta(seconds=LIVE_SECONDS))
 
     @property
     def why_unready(self) -> str | None:
         """Why it is not to be counted on; None when it is."""
+        if self.has_ended:
+            return "its process has ended"
         if not self.is_live:
             return f"it was last seen {told_moment(self.row.last_seen)}"
         return UNREADY.get(self.row.state)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -312,6 +313,28 @@ def test_a_health_check_finds_the_workers_of_this_machine_or_the_one_that_is_nam
     beat(database, here, since, "idle", 0)
     told = enrichlog.json("worker", "--check")
     assert (told["ready"], [one["name"] for one in told["workers"]]) == (True, ["here"])
+
+
+@posix
+@pytest.mark.usefixtures("state")
+def test_a_worker_whose_process_has_ended_is_not_healthy_however_lately_it_was_seen(
+    enrichlog: Command, sqlite: Database, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", sqlite.url)
+    held = hold(configure(state_folder=state), f"{sqlite.dialect.where()} enrichlog", "a")
+    one = worker("a", host=host_name(), place=held.place)
+    beat(sqlite, one, register(sqlite, one).since, "working", 3)
+    assert enrichlog("worker", "--check").code == 0  # its process is ours
+    (file,) = state.glob("*.lock")
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    file.write_text(file.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {ended.pid}'))
+    said = enrichlog("worker", "--check", "--json")
+    assert (said.code, said.document["told"]) == (1, "a is not ready: its process has ended.")
+    assert [(told["live"], told["ready"]) for told in said.document["workers"]] == [(False, False)]
+    file.write_text(file.read_text().replace("pid:[", "pid:[9"))  # numbers of another container's
+    assert enrichlog("worker", "--check").code == (0 if sys.platform == "linux" else 1)
+    held.release()
 
 
 def test_a_worker_that_was_not_seen_just_now_is_not_healthy(
