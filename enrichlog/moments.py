@@ -6,10 +6,19 @@ from datetime import datetime
 
 from eventlog.events import moment
 
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
+
 
 def told_moment(at: datetime | None) -> str:
     """A moment in UTC, to the second; a dash where there is none."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else "-"
+
+
+def told_age(at: datetime, now: datetime) -> str:
+    """How long ago a moment was, in the largest unit that fits: 45 s ago, 12 m ago, 5 h ago, 3 d ago."""
+    seconds = max(0, round((now - at).total_seconds()))
+    unit, length = next(((unit, length) for unit, length in _UNITS if seconds >= length), ("s", 1))
+    return f"{seconds // length:,} {unit} ago"
 
 
 def told_time(text: str | None) -> str:
