@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from enrichlog import attempt
 from enrichlog.attempt import End, end_proposal
@@ -62,6 +62,7 @@ class Calls:
         self._run, self._notice, self._stop, self._monotonic = run, notice, stop, monotonic
         self._is_endless, self._is_alone, self._abandoned = is_endless, False, False
         self._running: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Task[Any] | None] = set()
         self._changed = asyncio.Event()
         self.committed = 0
         self.error: EnrichlogError | None = None
@@ -83,6 +84,7 @@ class Calls:
             self.committed += one.started.event.reserved_microdollars or 0
             task = asyncio.create_task(self._attempt(one, claimed_at))
             self._running.add(task)
+            self._asking.add(task)
             task.add_done_callback(self._ended)
 
     def release(self, claims: Sequence[Claim]) -> None:
@@ -92,10 +94,9 @@ class Calls:
             self._recorder.submit(end_proposal(one.started, released))
 
     def abandon(self) -> None:
-        """Close what runs as interrupted, without a grace; once, because recording that must not be cancelled too."""
-        running = () if self._abandoned else self._running
+        """Close what is still asked as interrupted, without a grace; what is being recorded is not cut off."""
         self._abandoned = True
-        for task in running:
+        for task in filter(None, self._asking):
             task.cancel()
 
     def wake(self) -> None:
@@ -135,7 +136,10 @@ class Calls:
 
     async def _attempt(self, claimed: Claim, claimed_at: float) -> None:
         """Ask and record: whatever happens becomes the attempt's end."""
-        end = await self._ask(claimed, claimed_at)
+        try:
+            end = await self._ask(claimed, claimed_at)
+        finally:
+            self._asking.discard(asyncio.current_task())
         try:
             recorded = await asyncio.wrap_future(self._recorder.submit(end_proposal(claimed.started, end)))
         except EnrichlogError as error:  # the outcome could not be recorded: go no further

@@ -159,7 +159,7 @@ _ENTRIES = (
     _final("bad_request", _FINAL, statuses=(4,)),
     ErrorType(
         "budget_exceeded", "Budget", "ours", True, False,
-        "One call may cost more than the limit of a day: raise it with enrichlog limits set, or lower max_output_tokens",
+        "Raise the limit of a day, or lower max_output_tokens; for today then: enrichlog requeue JOB_ID --reason TEXT",
         "none",
     ),
     ErrorType("storage_error", "Storage", "ours", True, False, "Mend the database; the outcome is written again", "none", stops=True),

@@ -46,7 +46,8 @@ class Intake:
         scope, free = self.scope, self._calls.free
         limit = free if self.left is None else min(free, self.left)
         alone = alone or scope.is_second_round
-        if limit <= 0 or scope.is_exhausted or (alone and self._calls.in_flight):
+        is_stopped = self._run.stopped is not None
+        if is_stopped or limit <= 0 or scope.is_exhausted or (alone and self._calls.in_flight):
             return Claims([], scope)
         money = None if self._max_cost is None else self._max_cost - self._calls.committed
         arguments = (self._database, self._settings, self._enrichment, scope, self._name, limit, money)

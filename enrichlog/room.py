@@ -23,7 +23,7 @@ from projections.limits import load
 
 RATES: tuple[Unit, ...] = ("requests", "tokens")
 
-TOO_DEAR = "One call may cost {needed} at the most, which is more than the limit of {limit} per day"
+TOO_DEAR = "One call may cost {needed} at the most, which is more than the limit of {limit} per day{whose}"
 
 
 def own_limits(settings: Settings) -> dict[Unit, int | None]:
@@ -52,6 +52,7 @@ class Room:
         }
         money = rows.get(MONEY, Limit())
         self._money, self._spent = lower(money.amount, own["microdollars"]), money.spending(now)
+        self._is_own_money = self._money is not None and (money.amount is None or self._money < money.amount)
 
     @property
     def facts(self) -> dict[str, int | None]:
@@ -119,7 +120,8 @@ class Room:
         if limit is None or needed <= limit:
             return None
         wait = math.ceil((self._spent.ends_at - self._now).total_seconds() * 1000)
-        message = TOO_DEAR.format(needed=money(needed), limit=money(limit))
+        whose = ", which is this process's own setting dollars_per_day" if self._is_own_money else ""
+        message = TOO_DEAR.format(needed=money(needed), limit=money(limit), whose=whose)
         failed = Failed(ERROR_TYPES["budget_exceeded"], message, wait_ms=wait)
         return Outcome(failed=failed, called=False, sent=False)
 
@@ -135,5 +137,6 @@ class Room:
         return Limited(name.unit, amount, until, why)
 
     def _out_of_money(self, amount: int) -> Limited:
-        until, is_own = self._spent.ends_at, self._own["microdollars"] == amount
-        return Limited("microdollars", amount, until, why_limited("microdollars", amount, until, is_own=is_own))
+        until = self._spent.ends_at
+        why = why_limited("microdollars", amount, until, is_own=self._is_own_money)
+        return Limited("microdollars", amount, until, why)

@@ -205,17 +205,14 @@ class Worker:
 
     async def _finish(self) -> None:
         """Wait for what runs; after a person's stop only for the grace, then close the rest as interrupted."""
+        if self._course.is_endless:
+            self._recorder.hurry(self.grace_seconds + DRAIN_SECONDS)
         with suppress(EnrichlogError):  # it stays away: their leases will run out
             await self._intake.settle_unsure()
         ours = asyncio.current_task()
-
-        def is_told() -> bool:
-            told = self.run.signal is not None or (ours is not None and ours.cancelling() > 0)
-            if told and self._course.is_endless:
-                self._recorder.hurry(self.grace_seconds + DRAIN_SECONDS)
-            return told
-
-        await self._calls.finish(is_told, self.grace_seconds)
+        await self._calls.finish(
+            lambda: self.run.signal is not None or (ours is not None and ours.cancelling() > 0), self.grace_seconds
+        )
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:

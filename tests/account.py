@@ -102,7 +102,8 @@ def _wrongly_paid(journal: Sequence[Call], attempts: dict[str, Row]) -> Iterator
 
 def _lost(acknowledged: Collection[str], attempts: dict[str, Row]) -> Iterator[str]:
     for attempt_id in acknowledged:
-        if not attempts.get(attempt_id, {}).get("outcomes"):
+        attempt = attempts.get(attempt_id, {"ends": 0})
+        if not attempt["ends"] or (attempt["died"] and not attempt["outcomes"]):
             yield f"the end of {attempt_id} was acknowledged and is not there"
 
 

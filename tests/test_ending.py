@@ -9,6 +9,7 @@ import pytest
 
 from enrichlog import intake
 from enrichlog import worker as worker_module
+from enrichlog.calls import Calls
 from enrichlog.settings import Settings
 from enrichlog.simulator import Simulator
 from enrichlog.worker import Worker
@@ -37,20 +38,20 @@ def first_signal(worker: Worker) -> None:
     worker.stop("Ended by SIGTERM.")
 
 
-def test_a_second_signal_is_heard_while_the_recorder_closes_and_the_database_is_away(
+def test_a_second_signal_is_heard_while_what_is_held_waits_for_a_database_that_is_away(
     sqlite: Database, simulator: Simulator, service: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_many(sqlite, 1)
-    flaky, closing = Flaky(sqlite.url), threading.Event()
+    flaky, ending = Flaky(sqlite.url), threading.Event()
     before(monkeypatch, Recorder, "submit", lambda: setattr(flaky, "is_away", True))
-    before(monkeypatch, Recorder, "close", closing.set)
+    before(monkeypatch, Calls, "finish", ending.set)
     monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 600.0)
     monkeypatch.setattr(worker_module, "HURRY_SECONDS", 0.0)
     with Daemon(flaky, service, grace_seconds=0.0) as daemon:
         try:
             daemon.until(lambda: flaky.is_away)
             daemon.tell(first_signal)
-            assert closing.wait(BOUND)
+            assert ending.wait(BOUND)
             assert not daemon.has_ended()
             daemon.tell(Worker.abandon)
             daemon.until(daemon.has_ended)
@@ -58,6 +59,28 @@ def test_a_second_signal_is_heard_while_the_recorder_closes_and_the_database_is_
             flaky.is_away = False  # or a worker that hears nothing would stay
     flaky.close()
     assert status(sqlite, "job-000")["state"] == "running"  # what it held is left to its lease
+    assert daemon.worker is not None
+    assert daemon.worker.run.unrecorded == 1
+
+
+def test_what_was_begun_and_not_called_does_not_keep_an_ending_worker_from_ending_while_the_database_is_away(
+    sqlite: Database, simulator: Simulator, service: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_many(sqlite, 1)
+    flaky = Flaky(sqlite.url)
+    monkeypatch.setattr(worker_module, "DRAIN_SECONDS", 0.0)
+    daemon = Daemon(flaky, service, grace_seconds=0.0)
+
+    def is_told() -> None:
+        daemon.tell(first_signal)
+        daemon.until(lambda: daemon.worker is not None and daemon.worker.standing.state == "draining")
+
+    before(monkeypatch, intake, "claim", is_told)
+    before(monkeypatch, Recorder, "submit", lambda: setattr(flaky, "is_away", True))
+    with daemon:
+        daemon.until(daemon.has_ended)
+    flaky.close()
+    assert simulator.journal == []
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told during the claim", "the control"])

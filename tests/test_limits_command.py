@@ -140,7 +140,8 @@ def test_the_first_call_that_costs_more_than_a_day_may_is_warned_of(enrichlog: C
     import_many(sqlite, 3)
     said = enrichlog("enrich", "--database", sqlite.url, "--dollars-per-day", "0.000001")
     warning = (
-        "which is more than the limit of $0.000001 per day: such postings wait for the next day. Raise the limit, or"
+        "which is more than the limit of $0.000001 per day, which is this process's own setting dollars_per_day: such "
+        "postings wait for the next day. Raise the limit, or"
     )
     assert (said.err.count(warning), said.err.count("warning: One call may cost $0.0")) == (1, 1)
     assert "3 × budget_exceeded" in said.out
