@@ -26,6 +26,9 @@ PROBE_LOOK_SECONDS = 1.0
 AWAY_SECONDS = 60.0
 """So long a run bears a database that is away."""
 
+AWAY_LOOK_SECONDS = 0.5
+"""How soon, at the earliest, a database that is away is asked again."""
+
 TOLD_FROM_SECONDS = 5.0
 """Shorter waits are not worth a word."""
 
@@ -83,7 +86,7 @@ class Patience:
         """
         if isinstance(away, DatabaseReadOnly) and not self._is_endless:
             raise away
-        seconds = random.uniform(0.5, 1.0)
+        seconds = AWAY_LOOK_SECONDS * random.uniform(1.0, 2.0)
         if self._away_since is None:
             self._away_since = now
             logger.warning("%s Nothing begins until it is back.", away)

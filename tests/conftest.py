@@ -248,6 +248,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     for name in [*USUAL_NAMES.values(), *(f"ENRICHLOG_{field}".upper() for field in Settings.model_fields)]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(patience, "AWAY_LOOK_SECONDS", 0.01)  # no test waits for what it can have at once
     reset()
     yield tmp_path
     reset()
