@@ -34,6 +34,7 @@ CHECKOUT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("ENRICHLOG_VENV") or CHECKOUT / ".venv").expanduser().absolute()
 PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 STAMP = VENV / "enrichlog-setup"  # marks the folder as ours, says what is set up in it, is locked while that changes
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile")  # the tests wait as much as they compute; -n 0 behind it takes turns
 LOCKS = {"run": "requirements.lock", "test": "requirements-dev.lock"}  # the second holds all of the first
 
 
@@ -53,7 +54,7 @@ def main(words: list[str]) -> NoReturn:
         sys.exit(f"run.py: {error}")
     if purpose == "test":
         os.chdir(CHECKOUT)  # pytest finds its settings there
-        become([str(PYTHON), "-m", "pytest", *words[1:]])
+        become([str(PYTHON), "-m", "pytest", *SIDE_BY_SIDE, *words[1:]])
     become([str(PYTHON), str(CHECKOUT / "cli.py"), *(words or ["demo"])])
 
 

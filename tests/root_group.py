@@ -1,10 +1,13 @@
 """The tests that need what only root can install or mount: run when that is asked for, and then never skipped."""
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 LEFT_OUT = pytest.StashKey[int]()
+TOLD = "left_out"
+"""How a process that runs a part of the tests tells the one that has the last word; each has collected them all."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,6 +23,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if not item.get_closest_marker("root")]
     config.stash[LEFT_OUT] = len(left_out)
     config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell how many were left out, from a process that runs a part of the tests."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told[TOLD] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear it."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get(TOLD, 0)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # outermost, so that what it writes comes last but for pytest's own line
