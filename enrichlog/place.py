@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from functools import lru_cache
+import threading
 
 from enrichlog.masking import masked
 from enrichlog.settings import Settings
 from eventlog import migration
 from eventlog.database import Database
+
+MOST_OPEN = 8
+_open: dict[tuple[str, str, int], Database] = {}
+_opening = threading.Lock()
 
 
 def database_of(settings: Settings) -> Database:
@@ -35,7 +39,20 @@ def flag_for(settings: Settings) -> str:
     return f" --database {shlex.quote(url) if masked(url) == url else 'URL'}"
 
 
-@lru_cache(maxsize=8)
 def _database(url: str, schema: str, process: int) -> Database:
     """One for each process: after a fork the connections are the parent's, and are left to it as they are."""
-    return Database(url, schema)
+    place = (url, schema, process)
+    with _opening:
+        if place not in _open:
+            ours = [one for one in _open if one[2] == process]
+            for one in ours[: max(0, len(ours) + 1 - MOST_OPEN)]:
+                _open.pop(one).close()
+            _open[place] = Database(url, schema)
+        return _open[place]
+
+
+def close_databases() -> None:
+    """Close the connections of all databases that this process has opened; the next use opens new ones."""
+    with _opening:
+        for place in [one for one in _open if one[2] == os.getpid()]:
+            _open.pop(place).close()

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from enrichlog import patience
+from enrichlog.place import close_databases
 from enrichlog.settings import USUAL_NAMES, Settings, configure, reset
 from enrichlog.simulator import Simulator
 from eventlog import migration
@@ -252,6 +253,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     reset()
     yield tmp_path
     reset()
+    close_databases()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from enrichlog import (
     batch_enrich_jobs,
     enrich_job_with_llm,
     get_unenriched_jobs,
+    place,
     process_job_enrichment,
     save_enrichment_error_to_db,
     save_enrichment_to_db,
@@ -496,3 +497,14 @@ def test_a_number_is_taken_for_the_id_it_is_written_as(database: Database) -> No
 def test_one_text_is_no_list_of_ids(database: Database) -> None:
     with pytest.raises(UsageError, match="a list of ids"):
         batch_enrich_jobs("26")
+
+
+def test_of_many_databases_the_ones_that_were_opened_first_are_let_go(bare: Path) -> None:
+    def opened(number: int) -> Database:
+        return database_of(configure(database=f"{number}.db"))
+
+    first = [opened(number) for number in range(place.MOST_OPEN)]
+    assert [opened(number) is one for number, one in enumerate(first)] == [True] * place.MOST_OPEN
+    opened(place.MOST_OPEN)
+    assert opened(1) is first[1]
+    assert opened(0) is not first[0]
