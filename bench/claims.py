@@ -25,7 +25,7 @@ from enrichlog.settings import Settings
 from eventlog.database import Database
 from tests.builders import run
 
-PROCESSES, TOGETHER, SECONDS = 4, 10, 2.0
+PROCESSES, TOGETHER, SECONDS = 4, 10, 1.0
 POSTINGS, FEW, MANY = 400_000, 1_000, 1_000_000
 CLAIMS = 10
 """In a round of latencies: all rounds together leave something of the few."""
