@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, select
 
 from eventlog.dialects import Dialect
@@ -19,6 +18,7 @@ from projections.brake import braked, pace
 from projections.limit import MONEY, Limit, Name, binding, lower
 from projections.limits import forget, load, store
 from projections.rate import MINUTE
+from projections.spanning import WITHOUT_CONTENT, facts_only
 from projections.spending import START, TYPES
 
 MOST_COUNTED = 20 * PAGE
@@ -126,13 +126,10 @@ def _slow_down(connection: Connection, states: dict[Name, Limit], name: Name, en
 def _pace(connection: Connection, place: tuple[str, ...], end: Recorded) -> int:
     """How many calls per minute have begun at the same place lately."""
     begun, first, before, now = 0, end.recorded_at, end.position, end.recorded_at
-    columns = [events.c[name] for name in Recorded._fields if name != "content"]
     for _ in range(0, MOST_COUNTED, PAGE):
-        starts = select(*columns).where(events.c.type == START, events.c.position < before)
+        starts = select(*WITHOUT_CONTENT).where(events.c.type == START, events.c.position < before)
         rows = connection.execute(starts.order_by(events.c.position.desc()).limit(PAGE)).all()
-        lately = [
-            Recorded._make((*row[:-1], orjson.loads(row.facts), None)) for row in rows if now - row.recorded_at < MINUTE
-        ]
+        lately = [facts_only(row) for row in rows if now - row.recorded_at < MINUTE]
         counted = [one for one in lately if breaker.key(one) == place and spending.is_counted(one)]
         begun, first = begun + len(counted), counted[-1].recorded_at if counted else first
         if len(lately) < PAGE:

@@ -20,6 +20,8 @@ from projections.projection import Row
 
 S = TypeVar("S")
 Key = tuple[str, ...]
+WITHOUT_CONTENT = [events.c[name] for name in Recorded._fields if name != "content"]
+"""The columns of which an event is read where its facts are enough."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +130,16 @@ def _is(projection: SpanningProjection[Any], key: Key) -> ColumnElement[bool]:
 
 def page_of(connection: Connection, types: Sequence[str], after: int) -> tuple[list[Recorded], int]:
     """The next events of these types, facts only, and the position they reach."""
-    columns = [events.c[name] for name in Recorded._fields if name != "content"]
-    query = select(*columns).where(events.c.position > after, events.c.type.in_(types))
+    query = select(*WITHOUT_CONTENT).where(events.c.position > after, events.c.type.in_(types))
     rows = connection.execute(query.order_by(events.c.position).limit(PAGE)).all()
-    page = [Recorded._make((*row[:-1], _facts(row), None)) for row in rows]
+    page = [facts_only(row) for row in rows]
     return page, page[-1].position if page else after
 
 
-def _facts(row: Any) -> dict[str, Any]:
-    return upcast(row.type, orjson.loads(row.facts), None, row.position)[0]
+def facts_only(row: Any) -> Recorded:
+    """The event of a row of the columns `WITHOUT_CONTENT`, in today's version. Raises `UnknownEventType`."""
+    facts = upcast(row.type, orjson.loads(row.facts), None, row.position)[0]
+    return Recorded._make((*row[:-1], facts, None))
 
 
 def _fold_into(projection: SpanningProjection[Any], states: dict[Key, Any], page: Iterable[Recorded]) -> int:
