@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from enrichlog.moments import told_age
 from enrichlog.terminal import one_line, paragraph, table
-from enrichlog.workers import RESTS_ON, Seen, differing
+from enrichlog.workers import CONFIGURED, Seen, differing
 
 COLUMNS = ("Worker", "Host", "State", "In flight", "Since", "Last seen", "Ready")
 _HASH_LENGTH = 8
@@ -20,7 +20,7 @@ def show(found: Sequence[Seen]) -> None:
     table(COLUMNS, [_cells(one) for one in found], numbers=("In flight",), least=_READY_WIDTH)
     for column, names in differing(found).items():
         told = ", ".join(f"{_value(column, value)} ({', '.join(of)})" for value, of in names.items())
-        paragraph(f"The workers differ in their {RESTS_ON[column]}: {told}")
+        paragraph(f"The workers differ in their {CONFIGURED[column]}: {told}")
 
 
 def _cells(one: Seen) -> tuple[object, ...]:

@@ -161,13 +161,14 @@ def count_live(database: Database) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-RESTS_ON = {"request_model": "model", "prompt_hash": "prompt", "schema_hash": "schema"}
+CONFIGURED = {"request_model": "model", "prompt_hash": "prompt", "schema_hash": "schema"}
+"""The columns in which workers may be told different things, and what people call those."""
 
 
 def differing(found: Sequence[Seen]) -> dict[str, dict[str, list[str]]]:
     """In what live workers of one enrichment differ: column -> value -> the names of those that have it."""
     told = {}
-    for column in RESTS_ON:
+    for column in CONFIGURED:
         names: dict[str, list[str]] = {}
         for one in found:
             if one.is_live:
