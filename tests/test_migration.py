@@ -16,19 +16,21 @@ import pytest
 
 import enrichlog.postings
 import enrichlog.workers
-import projections.inline
+import projections.checkpoints
 from eventlog import migration
 from eventlog.database import Database
 from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TablesOfOthers
 from eventlog.migration import VERSION_TABLE
 from eventlog.schema import OURS, metadata
+from projections import catalogue
 from tests.builders import BOUND, requested, run, status, tell, wait_for_a_waiter
 from tests.conftest import ServerDatabases
 from tests.postgres import GivenServer, Server, find_binaries
 
 assert enrichlog.postings
 assert enrichlog.workers
-assert projections.inline  # imported so that all tables are registered
+assert projections.checkpoints
+assert catalogue.names()  # imported so that all tables are registered
 
 MIGRATES_WHEN_TOLD = """
 import sys

@@ -123,6 +123,24 @@ CREATE TABLE {ours}batches (
     PRIMARY KEY (batch)
 );
 
+CREATE TABLE {ours}checkpoints (
+    projection TEXT COLLATE "C" NOT NULL,
+    fold_version SMALLINT NOT NULL,
+    position BIGINT,
+    checked_at TIMESTAMP WITH TIME ZONE,
+    checked_position BIGINT,
+    drift INTEGER,
+    PRIMARY KEY (projection)
+);
+
+CREATE TABLE {ours}rebuilds (
+    projections TEXT COLLATE "C" NOT NULL,
+    share TEXT COLLATE "C" NOT NULL,
+    last_stream TEXT COLLATE "C" NOT NULL,
+    moved_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (projections, share)
+);
+
 CREATE TABLE {ours}workers (
     name TEXT COLLATE "C" NOT NULL,
     host TEXT NOT NULL,
@@ -240,8 +258,8 @@ BEGIN
         SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE $revoke$
-            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}limits, {ours}workers,
-                {ours}alembic_version, job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
+            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}checkpoints, {ours}rebuilds,
+                {ours}limits, {ours}workers, {ours}alembic_version, job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
         IF $name${schema}$name$ <> '"public"' THEN
             EXECUTE $revoke$ REVOKE ALL ON SCHEMA {schema} FROM $revoke$ || grantee;
         END IF;
@@ -255,6 +273,8 @@ ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}breaker ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}batches ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}checkpoints ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}rebuilds ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}limits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}workers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}alembic_version ENABLE ROW LEVEL SECURITY;

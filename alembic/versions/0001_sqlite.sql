@@ -123,6 +123,24 @@ CREATE TABLE batches (
     PRIMARY KEY (batch)
 );
 
+CREATE TABLE checkpoints (
+    projection TEXT NOT NULL,
+    fold_version SMALLINT NOT NULL,
+    position INTEGER,
+    checked_at TEXT,
+    checked_position INTEGER,
+    drift INTEGER,
+    PRIMARY KEY (projection)
+);
+
+CREATE TABLE rebuilds (
+    projections TEXT NOT NULL,
+    share TEXT NOT NULL,
+    last_stream TEXT NOT NULL,
+    moved_at TEXT NOT NULL,
+    PRIMARY KEY (projections, share)
+);
+
 CREATE TABLE workers (
     name TEXT NOT NULL,
     host TEXT NOT NULL,
