@@ -30,8 +30,10 @@ from enrichlog.told_run import DONE, FOUND, STOPPED, run
 from eventlog.database import Database
 from eventlog.integrity import Anchor, LogReport, compare, verify_log
 from eventlog.log import head_position
-from projections.catalogue import NAMES, is_users, reconcile_named
+from projections.catalogue import is_users
+from projections.catalogue import names as known_names
 from projections.drift import Drift
+from projections.rebuild import reconcile_named
 
 _ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 
@@ -170,12 +172,12 @@ def _price_tag(database: Database, asked: Enrichment, count: int) -> str:
 
 def _reconcile(database: Database, names: Sequence[str], *, write: bool, quiet: bool) -> list[Drift]:
     for name in names:
-        if name not in NAMES:
-            raise UnknownProjection(name=name, known=", ".join(NAMES))
+        if name not in known_names():
+            raise UnknownProjection(name=name, known=", ".join(known_names()))
     with database.read() as connection:
         total = head_position(connection)
     drifts = []
-    for name in names or NAMES:
+    for name in names or known_names():
         with terminal.counting(name, total, quiet=quiet) as progress:
             drift = reconcile_named(database, name, write=write, gone=find_deleted, progress=progress)
         drifts.append(drift)

@@ -13,7 +13,7 @@ from enrichlog.reports import Document, FailedPage
 from enrichlog.targets import is_for_force
 from enrichlog.terminal import advise, counted, one_line, say, spent, table
 from eventlog.integrity import LogReport
-from projections.catalogue import SPANNING
+from projections import catalogue
 from projections.drift import Drift
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
@@ -117,7 +117,7 @@ def drift(found: Drift, *, written: bool) -> None:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
     gone = f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else ""
     done = f"; {counted(found.written, 'row')} written" if written and found.total else ""
-    key = "row" if found.projection in SPANNING else "stream"
+    key = "row" if found.projection in catalogue.spanning() else "stream"
     events = f"{counted(found.events, 'event')} of {counted(found.streams, key)}"
     say(f"{found.projection}: {events}, {counts}{gone}{done}")
     for difference in found.examples:

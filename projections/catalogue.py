@@ -1,32 +1,61 @@
-"""All projections by name: how each is made equal to the log."""
+"""All projections by name: each module of this folder that has a `projection` is one, and is listed nowhere else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import pkgutil
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, NamedTuple
 
-from eventlog.database import Database
-from projections import batches, breaker
-from projections.drift import Drift
-from projections.reconcile import PROJECTIONS, Gone, none_gone, reconcile
-from projections.spanning import SpanningProjection, reconcile_spanning
+import projections
+from projections.projection import Projection
+from projections.spanning import SpanningProjection
 
-SPANNING: dict[str, SpanningProjection[Any]] = {
-    projection.name: projection for projection in (breaker.projection, batches.projection)
-}
-NAMES = (*PROJECTIONS, *SPANNING)
+
+class _Catalogue(NamedTuple):
+    of_streams: Mapping[str, Projection[Any]]
+    spanning: Mapping[str, SpanningProjection[Any]]
+    following: Mapping[str, SpanningProjection[Any]]
+
+
+def of_streams() -> Mapping[str, Projection[Any]]:
+    """Those with one row per stream, which moves with each append."""
+    return _catalogue().of_streams
+
+
+def spanning() -> Mapping[str, SpanningProjection[Any]]:
+    """Those whose rows span streams and move with each append, under the log lock."""
+    return _catalogue().spanning
+
+
+def following() -> Mapping[str, SpanningProjection[Any]]:
+    """Those whose rows span streams and follow the log with a checkpoint."""
+    return _catalogue().following
+
+
+def names() -> tuple[str, ...]:
+    """The names of all."""
+    return (*of_streams(), *spanning(), *following())
+
+
+def version_of(name: str) -> int:
+    """The version of a projection's fold, as this code has it. Raises `KeyError`."""
+    return next(kind[name].version for kind in _catalogue() if name in kind)
 
 
 def is_users(name: str) -> bool:
     """Whether the table of this projection is the users' own, of which no row is ever removed."""
-    return name in PROJECTIONS and PROJECTIONS[name].is_users
+    return name in of_streams() and of_streams()[name].is_users
 
 
-def reconcile_named(
-    database: Database, name: str, *, write: bool, gone: Gone = none_gone,
-    progress: Callable[[int], None] = lambda events: None,
-) -> Drift:  # fmt: skip
-    """Compare a projection with the log, and with `write` make its rows equal. Raises `KeyError` for another name."""
-    if name in SPANNING:
-        return reconcile_spanning(database, SPANNING[name], write=write, progress=progress)
-    return reconcile(database, PROJECTIONS[name], write=write, gone=gone, progress=progress)
+@lru_cache(maxsize=1)
+def _catalogue() -> _Catalogue:
+    folder = [one.name for one in pkgutil.iter_modules(projections.__path__)]
+    modules = [import_module(f"{projections.__name__}.{name}") for name in folder]
+    found = [module.projection for module in modules if hasattr(module, "projection")]
+    return _Catalogue(
+        {one.name: one for one in found if isinstance(one, Projection)},
+        {one.name: one for one in found if isinstance(one, SpanningProjection) and not one.is_following},
+        {one.name: one for one in found if isinstance(one, SpanningProjection) and one.is_following},
+    )

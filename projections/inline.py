@@ -14,10 +14,9 @@ from eventlog.events import EnrichmentRequested, Event
 from eventlog.log import Appended, Decided, Outcome, Proposal, Recorded, append, recorded
 from eventlog.schema import events
 from eventlog.streams import is_operational
+from projections import catalogue, outage
 from projections import enrichment_status as status_model
 from projections import llm_enrichment as shown_model
-from projections import outage
-from projections.catalogue import SPANNING
 from projections.decisions import decide
 from projections.llm_enrichment import Enriched
 from projections.outage import Outage
@@ -124,7 +123,7 @@ class HeldStreams:
 
     def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:
         """Write the rows that span streams; raises `HeldBack` for a start that the breaker or a limit holds back."""
-        for projection in SPANNING.values():
+        for projection in catalogue.spanning().values():
             advance(connection, self._dialect, projection, recorded)
         settle(connection, self._dialect, recorded)
 

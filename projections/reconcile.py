@@ -11,16 +11,13 @@ from sqlalchemy import Connection, delete, exists, func, select
 from eventlog.database import Database
 from eventlog.log import Recorded, recorded
 from eventlog.schema import events
-from projections import enrichment_status, llm_enrichment
+from projections import enrichment_status
 from projections.drift import EXAMPLES, Difference, Drift, difference
 from projections.projection import Projection, Row
 
 Gone = Callable[[Connection, Iterable[str]], set[str]]
 """Finds the streams whose postings were deleted: a row of the users' that went with its posting is not missing."""
 
-PROJECTIONS: dict[str, Projection[Any]] = {
-    projection.name: projection for projection in (enrichment_status.projection, llm_enrichment.projection)
-}
 STREAMS_PER_PAGE = 500
 
 

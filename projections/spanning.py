@@ -30,7 +30,8 @@ class SpanningProjection(Generic[S]):
 
     `key` is the row that an event of these `types` is about, None for no row. `fold` is pure, and reads facts only.
     `row` gives the columns beside those of the key, which are the table's primary key. `admit` may refuse a live event,
-    by raising, before it is folded: then its whole append is undone.
+    by raising, before it is folded: then its whole append is undone. One that `is_following` does not move with each
+    append: it follows the log with a checkpoint.
     """
 
     name: str
@@ -43,6 +44,7 @@ class SpanningProjection(Generic[S]):
     row: Callable[[S], Row]
     state: Callable[[Any], S]
     admit: Callable[[S, Recorded], None] = lambda state, event: None
+    is_following: bool = False
 
 
 def advance(

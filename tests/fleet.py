@@ -10,8 +10,9 @@ from sqlalchemy import func, select, update
 from enrichlog.simulator import Call, Simulator
 from eventlog.database import Database
 from eventlog.integrity import verify_log
-from projections.catalogue import NAMES, reconcile_named
+from projections.catalogue import names
 from projections.enrichment_status import IS_FAILED, IS_PENDING, IS_RUNNING, enrichment_status
+from projections.rebuild import reconcile_named
 from tests.account import Account, take_account
 from tests.builders import run
 from tests.forks import Fork, Forks, wait_until
@@ -103,5 +104,5 @@ class Fleet:
     def unsound(self) -> list[str]:
         """What `verify` finds, and what processes printed that no user is to see."""
         faults = [str(fault) for fault in verify_log(self.database).faults]
-        faults += [name for name in NAMES if reconcile_named(self.database, name, write=False).total]
+        faults += [name for name in names() if reconcile_named(self.database, name, write=False).total]
         return faults + [said for fork in self.forks for said in UNSEEN if said in fork.said]

@@ -13,8 +13,9 @@ from eventlog.integrity import verify_log
 from eventlog.log import Appended
 from eventlog.recorder import Recorder
 from projections.inline import InlineReadModels
-from projections.reconcile import PROJECTIONS, reconcile
+from projections.reconcile import reconcile
 from tests.builders import BOUND, follow, proposal, requested
+from tests.drift import PROJECTIONS
 
 BEFORE, MEANWHILE = 20, 500
 """How many events are recorded while the database is there, and how many more are offered while it is away."""

@@ -22,10 +22,11 @@ from eventlog.database import Database
 from eventlog.events import Event
 from projections import bases
 from projections.bases import FULL_LENGTH, MOST, basis, is_new, with_basis
-from projections.reconcile import PROJECTIONS, reconcile
+from projections.reconcile import reconcile
 from projections.status import Status, fold
 from tests.builders import NOON, failed, requested, started, status, succeeded, tell
 from tests.command_line import Command
+from tests.drift import PROJECTIONS
 from tests.service import import_many, of_type, posting
 from tests.test_replay import Told
 

@@ -18,7 +18,7 @@ from eventlog.database import Database
 from eventlog.errors import BatchWasCancelled, Conflict
 from eventlog.events import BatchCancelled, Event
 from eventlog.log import read_stream
-from projections.catalogue import reconcile_named
+from projections.rebuild import reconcile_named
 from tests.builders import (
     cancelled,
     dismissed,

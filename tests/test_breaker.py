@@ -30,8 +30,8 @@ from eventlog.events import EnrichmentFailed, Event
 from eventlog.log import Recorded
 from projections import breaker as model
 from projections.breaker import Breaker, breaker_id, find_breaker, fold
-from projections.catalogue import reconcile_named
 from projections.outage import Outage
+from projections.rebuild import reconcile_named
 from tests.builders import (
     BOUND,
     NOON,

@@ -8,7 +8,7 @@ import pytest
 from enrichlog.settings import Settings
 from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog.database import Database
-from projections.catalogue import NAMES
+from projections.catalogue import names
 from tests.builders import failed, run, started, tell
 from tests.command_line import Command
 from tests.service import import_postings, posting
@@ -141,7 +141,7 @@ def test_rebuild_and_verify_tell_of_each_projection(scripted: Command, database:
     run(database, "UPDATE llm_enrichment SET enrichment_error = NULL")
     found = scripted("rebuild", "--dry-run", "--json")
     assert (found.code, found.err) == (3, "")
-    assert [set(one) for one in found.document["projections"]] == [DRIFT] * len(NAMES)
+    assert [set(one) for one in found.document["projections"]] == [DRIFT] * len(names())
     assert found.document["projections"][1]["counts"] == {"missing": 0, "stale": 2, "unexplained": 0}
     assert scripted.json("rebuild")["projections"][1]["written"] == 2
 

@@ -9,8 +9,9 @@ import pytest
 
 from eventlog.database import Database
 from eventlog.integrity import verify_log
-from projections.reconcile import PROJECTIONS, reconcile
+from projections.reconcile import reconcile
 from tests.builders import failed, follow, requested, run, started, status, tell
+from tests.drift import PROJECTIONS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
 
@@ -20,7 +21,7 @@ BEGIN = """
 import os, signal, sys
 from dataclasses import replace
 from eventlog.database import Database
-from projections import reconcile
+from projections import llm_enrichment, reconcile
 from tests.builders import failed, requested, started, tell
 
 database = Database(sys.argv[1])
@@ -41,7 +42,7 @@ for event in (requested(), started(), failed(), started(2)):
 """
 REBUILD = """
 reconcile.STREAMS_PER_PAGE = 1
-shown = reconcile.PROJECTIONS["llm_enrichment"]
+shown = llm_enrichment.projection
 killing = replace(shown, store=kill_after(2, shown.store))
 reconcile.reconcile(database, killing, write=True, progress=lambda events: print(events, flush=True))
 """

@@ -9,8 +9,9 @@ from enrichlog.settings import Settings, configure
 from enrichlog.simulator import Rule, Script, Simulator
 from eventlog.database import Database
 from eventlog.integrity import verify_log
-from projections.reconcile import PROJECTIONS, reconcile
+from projections.reconcile import reconcile
 from tests.builders import run
+from tests.drift import PROJECTIONS
 from tests.service import SAMPLES, TEST_DATA, ends_of, enrich, error_types, whole_log
 
 FILES = {"ours": SAMPLES, **({"real": TEST_DATA / "postings.jsonl"} if TEST_DATA else {})}

@@ -11,7 +11,7 @@ from enrichlog.settings import Settings
 from enrichlog.simulator import Simulator
 from enrichlog.targets import every_posting, request
 from eventlog.database import Database
-from projections.catalogue import NAMES
+from projections.catalogue import names
 from projections.reconcile import not_shown
 from projections.users_table import LOCKED
 from tests.builders import drop_triggers, run, shown
@@ -55,7 +55,7 @@ def test_a_rebuild_of_which_the_table_refuses_a_row_says_so_and_exits_1(enrichlo
 
 def test_what_was_tampered_with_is_never_folded(enrichlog: Command, database: Database) -> None:
     import_many(database, 1)
-    assert len(enrichlog.json("verify")["projections"]) == len(NAMES)  # the control
+    assert len(enrichlog.json("verify")["projections"]) == len(names())  # the control
     drop_triggers(database)
     run(database, "UPDATE {ours}events SET facts = REPLACE(facts, 'new', 'old') WHERE position = 1")
     found = enrichlog("verify", "--json")

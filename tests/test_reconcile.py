@@ -9,8 +9,9 @@ from eventlog.database import Database
 from eventlog.events import BatchCancelled
 from projections import enrichment_status, reconcile
 from projections.drift import EXAMPLES, Difference, Drift
-from projections.reconcile import PROJECTIONS, not_shown
+from projections.reconcile import not_shown
 from tests.builders import failed, follow, offer, proposal, requested, run, shown, started, status, succeeded, tell
+from tests.drift import PROJECTIONS
 
 STATUS, SHOWN = PROJECTIONS.values()
 NUMBERS = {"large": 1e22, "largest": 1.7976931348623157e308, "whole": 2**53, "list": [1e23, {"deep": 2.5e-300}]}

@@ -14,7 +14,6 @@ from eventlog.errors import DatabaseBusy
 from eventlog.log import append
 from projections import enrichment_status, reconcile
 from projections.inline import InlineReadModels
-from projections.reconcile import PROJECTIONS
 from tests.builders import (
     BOUND,
     failed,
@@ -28,6 +27,7 @@ from tests.builders import (
     tell,
     wait_for_a_waiter,
 )
+from tests.drift import PROJECTIONS
 
 pytestmark = pytest.mark.pooled
 

@@ -5,9 +5,10 @@ import pytest
 from sqlalchemy import event
 
 from eventlog.database import Database
-from projections.reconcile import PROJECTIONS, not_shown, reconcile
+from projections.reconcile import not_shown, reconcile
 from projections.users_table import LOCKED
 from tests.builders import appended, failed, offer, proposal, requested, shown, started, status, tell
+from tests.drift import PROJECTIONS
 
 pytestmark = pytest.mark.pooled
 

@@ -9,9 +9,10 @@ from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
 from eventlog.events import Event
 from eventlog.log import Proposal, read_log
-from projections.reconcile import PROJECTIONS, reconcile
+from projections.reconcile import reconcile
 from projections.users_table import NOT_TAKEN
 from tests.builders import appended, failed, offer, proposal, requested, run, shown, started, status, succeeded, tell
+from tests.drift import PROJECTIONS
 
 REFUSED, OTHERS = "job-refused", [f"job-{n}" for n in range(49)]
 

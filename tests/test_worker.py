@@ -35,8 +35,9 @@ from enrichlog.worker import Worker
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
 from eventlog.integrity import verify_log
-from projections.reconcile import PROJECTIONS, reconcile
+from projections.reconcile import reconcile
 from tests.builders import BOUND, run, sessions, shown, status
+from tests.drift import PROJECTIONS
 from tests.service import (
     KEY,
     SAMPLES,
