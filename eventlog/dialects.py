@@ -14,17 +14,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import orjson
 import sqlalchemy.dialects
 import sqlalchemy.dialects.postgresql as postgresql
 import sqlalchemy.dialects.sqlite as sqlite
 from sqlalchemy import (
     URL,
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
     Engine,
+    Insert,
     Table,
     Text,
+    Update,
     any_,
     bindparam,
     create_engine,
@@ -107,8 +111,26 @@ class Dialect(Protocol):
         ...
 
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert: ...
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Row]) -> set[str]:
+        """Insert those rows, of like columns, whose key, which is one column, is not there yet.
+
+        Returns the keys whose rows nobody else can change any more before this transaction ends.
+        """
+        ...
+
     def update(self, connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]) -> None:
         """Set these columns of rows that are there, each found by the table's primary key, which is one column."""
+        ...
+
+    def insert_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
+        """Insert rows of like columns; one that somebody else has inserted meanwhile is updated. Returns how many."""
+        ...
+
+    def update_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
+        """Update rows of like columns, each found by the key in it; returns how many were there.
+
+        Not an insert that becomes an update: constraints would look at a row of these columns alone, and refuse it.
+        """
         ...
 
     def wait_briefly(self, connection: Connection) -> None:
@@ -211,10 +233,31 @@ class SQLite:
     def insert(self, table: Table) -> sqlite.Insert:
         return sqlite.insert(table)
 
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Row]) -> set[str]:
+        (key,) = table.primary_key
+        if rows:
+            names = tuple(rows[0])
+            timed = [name for name in names if table.c[name].type is UtcDateTime]
+            values = [tuple({**row, **_iso(row, timed)}.values()) for row in rows]
+            marks = ", ".join("?" * len(names))
+            into = f"{table.name} ({', '.join(map(quoted, names))})"
+            connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks}) ON CONFLICT DO NOTHING", values)
+        return {row[key.name] for row in rows}
+
     def update(self, connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]) -> None:
         (key,) = table.primary_key
         statement = update(table).where(key == bindparam("_key")).values({name: bindparam(name) for name in names})
         connection.execute(statement, [{"_key": row[key.name], **{name: row[name] for name in names}} for row in rows])
+
+    def insert_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
+        insert, names = sqlite.insert(table).values(_bound(table, rows[0])), table.primary_key.columns.keys()
+        values = {name: insert.excluded[name] for name in rows[0] if name not in names}
+        return _execute_many(connection, insert.on_conflict_do_update(index_elements=names, set_=values), rows)
+
+    def update_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
+        bound = _bound(table, rows[0])
+        where = [column == bound.pop(column.name) for column in table.primary_key.columns]
+        return _execute_many(connection, update(table).where(*where).values(bound), rows)
 
     def wait_briefly(self, connection: Connection) -> None:
         """One writer at a time: there are no locks to wait for."""
@@ -377,11 +420,34 @@ class PostgreSQL:
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)
 
+    def insert_new(self, connection: Connection, table: Table, rows: Sequence[Row]) -> set[str]:
+        if not rows:
+            return set()
+        names = tuple(rows[0])
+        values = tuple([row[name] for row in rows] for name in names)
+        statement = _insert_new(self.qualified(table.name), table, names)
+        return set(connection.exec_driver_sql(statement, values).scalars())
+
     def update(self, connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]) -> None:
         """All rows in one statement: as many statements would have to be planned one by one."""
         (key,) = table.primary_key
         values = tuple([row[name] for row in rows] for name in (key.name, *names))
         connection.exec_driver_sql(_update(self.qualified(table.name), table, tuple(names)), values)
+
+    def insert_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
+        return self._write_rows(connection, _insert_rows, table, rows)
+
+    def update_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
+        return self._write_rows(connection, _update_rows, table, rows)
+
+    def _write_rows(
+        self, connection: Connection, statement: Callable[[str, Table, tuple[str, ...]], str], table: Table,
+        rows: Sequence[Row],
+    ) -> int:  # fmt: skip
+        """All rows as one text of JSON, which the table's own types read: these are the users', and of any kind."""
+        place = self.qualified(table.name) if table.schema else quoted(table.name)
+        told = orjson.dumps([*rows], option=orjson.OPT_NON_STR_KEYS).decode()
+        return connection.exec_driver_sql(statement(place, table, tuple(rows[0])), (told,)).rowcount
 
     def wait_briefly(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BRIEF_PATIENCE}'")
@@ -449,6 +515,21 @@ def dialect_for(url: str, schema: str = "enrichlog", clock: Clock | None = None)
     raise errors.UnusableDatabaseUrl(where=where, reason=f"{backend} is not supported")
 
 
+def _bound(table: Table, names: Iterable[str]) -> dict[str, BindParameter[Any]]:
+    return {name: bindparam(f"_{name}", type_=table.c[name].type) for name in names}
+
+
+def _execute_many(connection: Connection, statement: Insert | Update, rows: Sequence[Row]) -> int:
+    """Run a statement for each row; how many rows it met in all."""
+    values = [{f"_{name}": value for name, value in row.items()} for row in rows]
+    return connection.execute(statement, values, execution_options={"preserve_rowcount": True}).rowcount
+
+
+def _iso(row: Row, names: Sequence[str]) -> dict[str, str]:
+    """Those moments of a row that are known, as text."""
+    return {name: iso(row[name]) for name in names if row[name] is not None}
+
+
 def _told(clock: Clock) -> ColumnElement[datetime]:
     """The time by a clock of this process, as it is when the query is sent."""
     return bindparam("now", callable_=clock, type_=UtcDateTime)
@@ -467,6 +548,37 @@ def quoted(name: str) -> str:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether the driver says what nobody knows yet: each row that is refused among many it also tells as a warning."""
     return not str(record.msg).startswith("error ignored terminating")
+
+
+@lru_cache(maxsize=16)
+def _insert_new(place: str, table: Table, names: tuple[str, ...]) -> str:
+    """Insert rows whose key is not there, given as one array for each column."""
+    (key,) = table.primary_key
+    columns = ", ".join(map(quoted, names))
+    given = _unnested(table.c[name] for name in names)
+    return f"INSERT INTO {place} ({columns}) SELECT * FROM {given} ON CONFLICT DO NOTHING RETURNING {quoted(key.name)}"
+
+
+@lru_cache(maxsize=64)
+def _insert_rows(place: str, table: Table, names: tuple[str, ...]) -> str:
+    keys = table.primary_key.columns.keys()
+    columns, key = ", ".join(map(quoted, names)), ", ".join(map(quoted, keys))
+    assigned = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in keys)
+    given = f"SELECT {columns} FROM {_given(place)}"
+    return f"INSERT INTO {place} ({columns}) {given} ON CONFLICT ({key}) DO UPDATE SET {assigned}"
+
+
+@lru_cache(maxsize=64)
+def _update_rows(place: str, table: Table, names: tuple[str, ...]) -> str:
+    keys = table.primary_key.columns.keys()
+    found = " AND ".join(f"kept.{quoted(name)} = given.{quoted(name)}" for name in keys)
+    assigned = ", ".join(f"{quoted(name)} = given.{quoted(name)}" for name in names if name not in keys)
+    return f"UPDATE {place} kept SET {assigned} FROM {_given(place)} WHERE {found}"
+
+
+def _given(place: str) -> str:
+    """Rows of a table that a text of JSON tells."""
+    return f"json_populate_recordset(NULL::{place}, %s::json) given"
 
 
 @lru_cache(maxsize=64)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, Insert, Table, Update, bindparam, select, tuple_, update
+from sqlalchemy import Connection, Select, Table, select, tuple_
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.dialects import Dialect
@@ -43,7 +44,7 @@ def write_rows(
     try:
         with connection.begin_nested():
             dialect.enter_users_table(connection)  # for all that follows
-            is_free = _lock(connection, table, rows)
+            is_free = _lock(connection, dialect, table, rows)
     except DBAPIError as refusal:
         return dict.fromkeys(rows, _reason(connection, dialect, refusal))
     locked = [stream_id for stream_id, free in is_free.items() if not free]
@@ -54,14 +55,22 @@ def write_rows(
     return refused | _write_or_bisect(connection, dialect, table, wanted)
 
 
-def _lock(connection: Connection, table: Table, rows: Mapping[str, Row]) -> dict[str, bool]:
+def _lock(connection: Connection, dialect: Dialect, table: Table, rows: Mapping[str, Row]) -> dict[str, bool]:
     """Lock the rows that are there; for each whether that could be done, since nobody else has it locked."""
+    names = [column.name for column in table.primary_key]
+    wanted = {tuple(row[name] for name in names): stream_id for stream_id, row in rows.items()}
+    asked = {f"of_{name}": list({key[place] for key in wanted}) for place, name in enumerate(names)}
+    found = connection.execute(_locking(dialect, table), asked)
+    return {wanted[key]: bool(is_free) for *named, is_free in found if (key := tuple(named)) in wanted}
+
+
+@lru_cache(maxsize=8)  # to build and recognise a statement costs as much as to run it
+def _locking(dialect: Dialect, table: Table) -> Select[Any]:
+    """Each row whose key has the values that the parameters bring, and whether it is locked now, and by us."""
     keys = list(table.primary_key.columns)
-    wanted = {tuple(row[column.name] for column in keys): stream_id for stream_id, row in rows.items()}
-    mine = select(*keys).where(tuple_(*keys).in_(wanted))
+    mine = select(*keys).where(*(dialect.among(column, f"of_{column.name}") for column in keys))
     free = mine.with_for_update(skip_locked=True).cte("free")
-    found = connection.execute(mine.add_columns(tuple_(*keys).in_(select(*free.c))))
-    return {wanted[tuple(key)]: bool(is_free) for *key, is_free in found}
+    return mine.add_columns(tuple_(*keys).in_(select(*free.c)))
 
 
 def _write_or_bisect(connection: Connection, dialect: Dialect, table: Table, rows: Sequence[_Wanted]) -> Refusals:
@@ -97,27 +106,7 @@ def _write(connection: Connection, dialect: Dialect, table: Table, rows: Sequenc
     alike: dict[tuple[bool, tuple[str, ...]], list[Row]] = defaultdict(list)
     for one in rows:
         alike[one.is_there, tuple(one.row)].append(one.row)
-    for (is_there, columns), group in alike.items():
-        statement = _update(table, columns) if is_there else _insert(dialect, table, columns)
-        values = [{f"_{name}": value for name, value in row.items()} for row in group]
-        if connection.execute(statement, values, execution_options={"preserve_rowcount": True}).rowcount < len(group):
+    for (is_there, _), group in alike.items():
+        write = dialect.update_rows if is_there else dialect.insert_rows
+        if write(connection, table, group) < len(group):
             raise _PassedOver
-
-
-def _update(table: Table, columns: Sequence[str]) -> Update:
-    """Not an insert that becomes an update: constraints would look at a row of these columns alone, and refuse it."""
-    bound = _bound(table, columns)
-    where = [column == bound.pop(column.name) for column in table.primary_key.columns]
-    return update(table).where(*where).values(bound)
-
-
-def _insert(dialect: Dialect, table: Table, columns: Sequence[str]) -> Insert:
-    """An update when somebody else has inserted the row since it was looked for."""
-    insert = dialect.insert(table).values(_bound(table, columns))
-    keys = table.primary_key.columns
-    values = {name: insert.excluded[name] for name in columns if name not in keys}
-    return insert.on_conflict_do_update(index_elements=list(keys), set_=values)
-
-
-def _bound(table: Table, columns: Sequence[str]) -> dict[str, BindParameter[Any]]:
-    return {name: bindparam(f"_{name}", type_=table.c[name].type) for name in columns}
