@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 PARTS = ("request_model", "prompt_hash", "schema_hash")
@@ -19,6 +20,7 @@ FULL_LENGTH = MOST * (_DIGITS + 1) - 1
 """The length of a text of bases that holds as many as it may."""
 
 
+@lru_cache(maxsize=1024)
 def basis(request_model: str, prompt_hash: str, schema_hash: str) -> str:
     """The basis of an attempt with this model, prompt and schema."""
     return hashlib.sha256("\0".join((request_model, prompt_hash, schema_hash)).encode()).hexdigest()[:_DIGITS]
