@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # commands import what they need: --help must not wait for SQ
     from eventlog.database import Database
 
 EXIT_STOPPED, EXIT_USAGE, EXIT_FOUND = 1, 2, 3
-COUNT, LIMIT = click.IntRange(1, 10_000_000), click.IntRange(1, 1_000_000_000)
+COUNT, LIMIT, JOBS = click.IntRange(1, 10_000_000), click.IntRange(1, 1_000_000_000), click.IntRange(1, 64)
 CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
 CALLED = ("--model", "--api", "--base-url")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -668,20 +668,32 @@ def limits_clear(
 @command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Show what would change; exit with 3 when anything would.")
-def rebuild(settings: Settings, database: Database, as_json: bool, names: tuple[str, ...], dry_run: bool) -> None:
-    """Make the read models equal to the log again; what is right already is left alone."""
-    from enrichlog.commands import rebuild as run
+@click.option("--overwrite-edits", is_flag=True, help="Also columns of llm_enrichment that somebody has corrected.")
+@click.option("--jobs", type=JOBS, default=1, show_default=True, help="Processes that share the work.")
+@click.option("--anew", is_flag=True, help="Begin with the first posting, not where an earlier rebuild was stopped.")
+def rebuild(settings: Settings, database: Database, **options: Any) -> None:
+    """Make the read models equal to the log again; what is right already is left alone.
 
-    sys.exit(run(database, names, as_json=as_json, dry_run=dry_run))
+    Readers see every row all the time, workers go on. A row that no event explains is removed from our tables and only
+    reported in llm_enrichment.
+    """
+    from enrichlog.read_models import rebuild as run
+
+    sys.exit(run(database, **options))
 
 
 @command("verify", "enrichlog verify --anchor 1204:9f86d0…")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--anchor", "anchors", multiple=True, metavar="POSITION:HASH", help="An anchor kept elsewhere.")
-def verify(settings: Settings, database: Database, as_json: bool, anchors: tuple[str, ...]) -> None:
-    """Prove that the log is what was appended, and that the read models are what it adds up to."""
-    from enrichlog.commands import verify as run
+@click.option("--jobs", type=JOBS, default=1, show_default=True, help="Processes that share the work.")
+def verify(settings: Settings, database: Database, **options: Any) -> None:
+    """Prove that the log is what was appended, and that the read models are what it adds up to.
 
-    sys.exit(run(database, anchors, as_json=as_json))
+    Exit with 3 when anything differs.
+    """
+    from enrichlog.read_models import verify as run
+
+    sys.exit(run(database, **options))
 
 
 @command("reclassify", "enrichlog reclassify --dry-run")

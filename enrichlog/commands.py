@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from enrichlog import export as exporting
 from enrichlog import screens, terminal
@@ -16,26 +12,18 @@ from enrichlog.anew import count_anew, with_failures_anew
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.estimate import estimate
-from enrichlog.exceptions import UnknownProjection, UsageError
+from enrichlog.exceptions import UsageError
 from enrichlog.limits import require_price
 from enrichlog.plan_screens import estimated
-from enrichlog.postings import count_unrequested, find_deleted
+from enrichlog.postings import count_unrequested
 from enrichlog.replacement import replacing
 from enrichlog.runs import require_key
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
 from enrichlog.targets import Chosen, choose, every_posting, open_scope, scope_of
 from enrichlog.terminal import counted
-from enrichlog.told_run import DONE, FOUND, STOPPED, run
+from enrichlog.told_run import DONE, run
 from eventlog.database import Database
-from eventlog.integrity import Anchor, LogReport, compare, verify_log
-from eventlog.log import head_position
-from projections.catalogue import is_users
-from projections.catalogue import names as known_names
-from projections.drift import Drift
-from projections.rebuild import reconcile_named
-
-_ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 
 
 def enrich(
@@ -66,48 +54,6 @@ def enrich(
     else:
         scope = with_failures_anew(database, open_scope(database, asked.name), asked, settings.max_attempts)
     return run(settings, database, asked, scope, left, limit, max_cost, fail_on_error=fail_on_error, as_json=as_json)
-
-
-def rebuild(database: Database, names: Sequence[str], *, as_json: bool, dry_run: bool) -> int:
-    """Reconcile projections with the log."""
-    drifts = _reconcile(database, names, write=not dry_run, quiet=as_json)
-    if as_json:
-        terminal.print_json({"dry_run": dry_run, "projections": [_drift_document(one) for one in drifts]})
-    else:
-        for one in drifts:
-            screens.drift(one, written=not dry_run)
-    if any(one.refused for one in drifts):
-        return STOPPED
-    return FOUND if dry_run and any(one.total for one in drifts) else DONE
-
-
-def verify(database: Database, anchors: Sequence[str], *, as_json: bool) -> int:
-    """Check the log, anchors, and the read models against it."""
-    kept = [_read_anchor(anchor) for anchor in anchors]
-    report = verify_log(database)
-    report.faults.extend(fault for anchor in kept if (fault := compare(database, anchor)) is not None)
-    # What was tampered with is never folded.
-    drifts = [] if report.faults else _reconcile(database, (), write=False, quiet=as_json)
-    sound = not report.faults and not any(one.total for one in drifts)
-    if as_json:
-        found = {"sound": sound, **report._asdict(), "anchor": report.anchor._asdict()}
-        terminal.print_json(found | {"projections": [_drift_document(one) for one in drifts]})
-    else:
-        screens.log_report(report)
-        for one in drifts:
-            screens.drift(one, written=False)
-        terminal.say(terminal.advise(_verdict(report, drifts)))
-    return DONE if sound else FOUND
-
-
-def _verdict(report: LogReport, drifts: Sequence[Drift]) -> str:
-    if report.faults:
-        return "Not sound."
-    if any(one.total > one.counts["unexplained"] or not is_users(one.projection) for one in drifts if one.total):
-        return "Not sound. The log is; make the rest equal to it with: enrichlog rebuild"
-    if any(one.total for one in drifts):
-        return "Not sound. The log is; rows that no event explains are left as they are, for you to keep or to delete."
-    return "Sound."
 
 
 def export(
@@ -168,28 +114,3 @@ def _chosen(settings: Settings, database: Database, name: str, job_ids: tuple[st
 def _price_tag(database: Database, asked: Enrichment, count: int) -> str:
     """How many postings, and what they will take if they take what calls have taken, at the price of today's model."""
     return f"{counted(count, 'posting')}; {estimated(estimate(database, asked.name, asked.priced), count)}"
-
-
-def _reconcile(database: Database, names: Sequence[str], *, write: bool, quiet: bool) -> list[Drift]:
-    for name in names:
-        if name not in known_names():
-            raise UnknownProjection(name=name, known=", ".join(known_names()))
-    with database.read() as connection:
-        total = head_position(connection)
-    drifts = []
-    for name in names or known_names():
-        with terminal.counting(name, total, quiet=quiet) as progress:
-            drift = reconcile_named(database, name, write=write, gone=find_deleted, progress=progress)
-        drifts.append(drift)
-    return drifts
-
-
-def _drift_document(drift: Drift) -> dict[str, Any]:
-    return {**asdict(drift), "total": drift.total}
-
-
-def _read_anchor(text: str) -> Anchor:
-    if not _ANCHOR.fullmatch(text.lower()):
-        raise UsageError(reason=f"{text!r} is no anchor: it is POSITION:HASH as verify prints it.")
-    position, _, digest = text.lower().partition(":")
-    return Anchor(int(position), digest)

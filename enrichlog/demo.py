@@ -18,6 +18,7 @@ from enrichlog import (
     breakers,
     commands,
     history_screen,
+    read_models,
     reports,
     screens,
     terminal,
@@ -186,9 +187,9 @@ class _Demo:
                 text("UPDATE llm_enrichment SET enrichment_error = NULL WHERE job_posting_id = 'sample-013'")
             )
         self._command("rebuild", "… and the log gives them back, without asking the model again.")
-        commands.rebuild(self._database, (), as_json=False, dry_run=False)
+        read_models.rebuild(self._database)
         self._command("verify", "The proof: the chain of hashes, and every row against the log.")
-        commands.verify(self._database, (), as_json=False)
+        read_models.verify(self._database)
 
     def _run_out_of_quota(self) -> None:
         terminal.say(f"\nThe simulator's quota runs out after {LAST_PART_QUOTA} more answers …")

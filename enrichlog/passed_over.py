@@ -5,7 +5,7 @@ from __future__ import annotations
 from enrichlog.postings import find_deleted
 from eventlog.database import Database
 from projections import llm_enrichment
-from projections.reconcile import not_shown, reconcile
+from projections.reconcile import Walk, not_shown, reconcile
 from projections.users_table import DELETED, LOCKED
 
 
@@ -13,4 +13,4 @@ def show_what_was_locked(database: Database) -> None:
     """Write the rows that were skipped because another program had locked or deleted them."""
     streams = [stream_id for stream_id, reason in not_shown(database).items() if reason in (LOCKED, DELETED)]
     if streams:
-        reconcile(database, llm_enrichment.projection, write=True, streams=streams, gone=find_deleted)
+        reconcile(database, [llm_enrichment.projection], Walk(write=True, streams=streams, gone=find_deleted))

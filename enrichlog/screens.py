@@ -12,9 +12,6 @@ from enrichlog.progress import Run
 from enrichlog.reports import Document, FailedPage
 from enrichlog.targets import is_for_force
 from enrichlog.terminal import advise, counted, one_line, say, spent, table
-from eventlog.integrity import LogReport
-from projections import catalogue
-from projections.drift import Drift
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
 _EMPTY = "There is no posting yet. Postings come in with: enrichlog import FILE"
@@ -110,31 +107,6 @@ def status(document: Document) -> None:
         say(advise(_EMPTY))
     if document["projection_failed"]:
         say(advise(_not_shown(document["projection_failed"])))
-
-
-def drift(found: Drift, *, written: bool) -> None:
-    """What comparing a projection with the log found."""
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
-    gone = f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else ""
-    done = f"; {counted(found.written, 'row')} written" if written and found.total else ""
-    key = "row" if found.projection in catalogue.spanning() else "stream"
-    events = f"{counted(found.events, 'event')} of {counted(found.streams, key)}"
-    say(f"{found.projection}: {events}, {counts}{gone}{done}")
-    for difference in found.examples:
-        say(f"  {difference.stream_id} is {difference.kind}")
-        for name, (old, new) in difference.columns.items() if difference.kind == "stale" else ():
-            say(f"    {name}: {shortened(old)} → {shortened(new)}")
-    for stream_id, reason in list(found.refused.items())[:_SHOWN_REJECTS]:
-        say(f"  {stream_id} was refused by the table: {reason}")
-
-
-def log_report(report: LogReport) -> None:
-    """What checking the log found."""
-    if not report.faults:
-        say(f"Log: {counted(report.events, 'event')}, positions without gaps, chain unbroken")
-        say(f"Anchor to keep elsewhere: {report.anchor.position}:{report.anchor.hash}")
-    for position, reason in report.faults:
-        say(f"Log: position {position}: {reason}")
 
 
 def config(rows: list[Document]) -> None:

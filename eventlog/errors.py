@@ -20,11 +20,19 @@ class EnrichlogError(Exception):
         self.facts = facts
         super().__init__(self.told())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is sent from one process to another."""
+        return _remade, (type(self), self.facts)
+
     def told(self, worded: Callable[[str], str] = lambda words: words) -> str:
         """The message; `worded` may change our own words in it, and not the facts."""
         parts = _FACT.split(type(self).__doc__ or "")
         facts = [str(self.facts[name]) for name in parts[1::2]]
         return "".join(chain.from_iterable(zip_longest(map(worded, parts[::2]), facts, fillvalue="")))
+
+
+def _remade(kind: type[EnrichlogError], facts: dict[str, Any]) -> EnrichlogError:
+    return kind(**facts)
 
 
 class DatabaseUnavailable(EnrichlogError):
@@ -107,3 +115,7 @@ class BatchWasCancelled(EnrichlogError):
 
 class UnknownEventType(EnrichlogError):
     """The log holds an event that this version cannot read: {type} version {schema_version}{where}. Upgrade enrichlog."""
+
+
+class ProcessDied(EnrichlogError):
+    """A process that shared the work has died, and the others were stopped. What was written is right; run the command again, and it goes on"""

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from projections.projection import Refusals, Row
 
-Kind = Literal["missing", "stale", "unexplained"]
+Kind = Literal["missing", "stale", "edited", "extra"]
 EXAMPLES = 5
 EXACT_IN_A_FLOAT = 2**53
+_KEYS = {"job_posting_id", "enrichment", "stream_id"}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A row that is not what its events add up to; for each column that differs (live value, folded value)."""
+    """A row that is not what its events add up to, as it is in the table and as they have it; None is no row.
+
+    It is missing, or stale; edited, when somebody has corrected it by hand; or extra: no event explains it.
+    """
 
     stream_id: str
     kind: Kind
-    columns: dict[str, tuple[Any, Any]]
+    live: Row | None = None
+    folded: Row | None = None
+
+    @property
+    def columns(self) -> dict[str, tuple[Any, Any]]:
+        """For each column that differs (live value, folded value); an extra row has only those that are set."""
+        if self.folded is None:
+            return {name: (value, None) for name, value in (self.live or {}).items() if value is not None}
+        if self.live is None:
+            return {name: (None, value) for name, value in self.folded.items()}
+        pairs = {name: (self.live[name], value) for name, value in self.folded.items()}
+        return {name: pair for name, pair in pairs.items() if comparable(pair[0]) != comparable(pair[1])}
 
 
 @dataclass
@@ -27,22 +42,35 @@ class Drift:
     """What comparing one projection with the log found, and what was written.
 
     `streams` counts the keys of the rows: those of postings are streams. `gone` counts the rows that were deleted
-    together with their postings, which is no difference.
+    together with their postings, which is no difference. A rebuild that `went_on_after` a stream tells of what came
+    after it only.
     """
 
     projection: str
     events: int = 0
     streams: int = 0
-    counts: dict[str, int] = field(default_factory=lambda: {"missing": 0, "stale": 0, "unexplained": 0})
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(Kind), 0))
     gone: int = 0
     examples: list[Difference] = field(default_factory=list)
     written: int = 0
     refused: Refusals = field(default_factory=dict)
+    went_on_after: str | None = None
 
     @property
     def total(self) -> int:
         """How many rows differ."""
         return sum(self.counts.values())
+
+    def add(self, other: Drift) -> None:
+        """Count what another process has found over other streams."""
+        self.events += other.events
+        self.streams += other.streams
+        self.gone += other.gone
+        self.written += other.written
+        self.refused |= other.refused
+        self.counts = {kind: count + other.counts[kind] for kind, count in self.counts.items()}
+        self.went_on_after = self.went_on_after or other.went_on_after
+        self._keep(other.examples)
 
     def note(self, differences: Sequence[Difference], *, gone: int) -> None:
         """Count differences, and keep those that are among the first."""
@@ -51,10 +79,10 @@ class Drift:
             self.counts[difference.kind] += 1
         self._keep(differences)
 
-    def note_unexplained(self, first: Sequence[str], count: int) -> None:
+    def note_extra(self, first: Sequence[str], count: int) -> None:
         """Count rows of streams that the log does not have; the first of them serve as examples."""
-        self.counts["unexplained"] += count
-        self._keep([Difference(stream_id, "unexplained", {}) for stream_id in first])
+        self.counts["extra"] += count
+        self._keep([Difference(stream_id, "extra") for stream_id in first])
 
     def _keep(self, differences: Sequence[Difference]) -> None:
         self.examples += differences[: EXAMPLES - len(self.examples)]
@@ -62,25 +90,24 @@ class Drift:
 
 def difference(stream_id: str, live: Row | None, folded: Row | None) -> Difference | None:
     """How a live row differs from the one that its events add up to; None when it does not."""
-    if folded is None:
-        shown = {name: (value, None) for name, value in (live or {}).items() if value is not None}
-        keys = {"job_posting_id", "enrichment", "stream_id"}
-        return Difference(stream_id, "unexplained", shown) if shown.keys() - keys else None
     if live is None:
-        return Difference(stream_id, "missing", {name: (None, value) for name, value in folded.items()})
-    columns = {
-        name: (live[name], value) for name, value in folded.items() if _comparable(live[name]) != _comparable(value)
-    }
-    return Difference(stream_id, "stale", columns) if columns else None
+        return Difference(stream_id, "missing", None, folded) if folded is not None else None
+    if folded is None:
+        found = Difference(stream_id, "extra", live, None)
+        return found if found.columns.keys() - _KEYS else None
+    if folded.items() <= live.items():  # nearly always, and quick
+        return None
+    found = Difference(stream_id, "stale", live, folded)
+    return found if found.columns else None
 
 
-def _comparable(value: Any) -> Any:
+def comparable(value: Any) -> Any:
     """A value as it is compared: jsonb gives large floats back as whole numbers, which are equal only as floats."""
     match value:
         case dict():
-            return {key: _comparable(entry) for key, entry in value.items()}
+            return {key: comparable(entry) for key, entry in value.items()}
         case list():
-            return [_comparable(entry) for entry in value]
+            return [comparable(entry) for entry in value]
         case int() if abs(value) > EXACT_IN_A_FLOAT:
             return float(value)
     return value

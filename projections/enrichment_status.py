@@ -5,7 +5,7 @@ Workers claim from it, and its row is the lock of its stream.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -20,7 +20,6 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    bindparam,
     delete,
     literal_column,
     select,
@@ -32,7 +31,7 @@ from eventlog.dialects import Dialect
 from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata, part_of
 from eventlog.streams import split_stream
 from projections.projection import Projection, Refusals, Row
-from projections.status import Status, fold
+from projections.status import Status, fold, fold_all
 
 enrichment_status = Table(
     "enrichment_status",
@@ -125,7 +124,7 @@ def row(stream_id: str, status: Status) -> Row:
     """The row that a status becomes."""
     enrichment, job_id = split_stream(stream_id)
     place = {"stream_id": stream_id, "enrichment": enrichment, "job_id": job_id, "part": part_of(stream_id)}
-    return {**place, "fold_version": projection.version, **status._asdict()}
+    return {**place, "fold_version": projection.version, **dict(zip(Status._fields, status, strict=True))}
 
 
 def status_of(row: RowMapping) -> Status:
@@ -135,9 +134,30 @@ def status_of(row: RowMapping) -> Status:
 
 def insert_missing(connection: Connection, dialect: Dialect, streams: Iterable[str]) -> None:
     """Make the rows of streams that have none yet; in one order for everybody, because a row is a lock."""
-    rows = [row(stream_id, Status()) for stream_id in sorted(streams)]
-    if rows:
-        connection.execute(dialect.insert(enrichment_status).on_conflict_do_nothing(), rows)
+    dialect.insert_new(connection, enrichment_status, [row(stream_id, Status()) for stream_id in sorted(streams)])
+
+
+def hold(
+    connection: Connection, dialect: Dialect, streams: Sequence[str], rows: Callable[[], Mapping[str, Row | None]]
+) -> set[str]:
+    """Lock the rows of these streams, whose names are in order; those that are missing are made of `rows`.
+
+    Returns which were made.
+    """
+    asked = {"streams": list(streams)}
+    there = set(connection.execute(select(_columns.stream_id).where(_is_among(dialect)), asked).scalars())
+    missing = [stream_id for stream_id in streams if stream_id not in there]
+    made = [row for one in missing if (row := rows()[one]) is not None]
+    new = dialect.insert_new(connection, enrichment_status, made)
+    locking = select(_columns.stream_id).where(_is_among(dialect)).order_by(_columns.stream_id).with_for_update()
+    if left := [stream_id for stream_id in streams if stream_id not in new]:
+        connection.execute(locking, {"streams": left})
+    return new
+
+
+def _is_among(dialect: Dialect) -> ColumnElement[bool]:
+    """Whether a row is of one of the streams that the parameter brings."""
+    return dialect.among(_columns.stream_id, "streams")
 
 
 def lock(connection: Connection, streams: Collection[str]) -> dict[str, RowMapping]:
@@ -147,10 +167,10 @@ def lock(connection: Connection, streams: Collection[str]) -> dict[str, RowMappi
     return {row.stream_id: row._mapping for row in connection.execute(query)} if streams else {}
 
 
-def marked(connection: Connection, streams: Iterable[str]) -> set[str]:
+def marked(connection: Connection, dialect: Dialect, streams: Sequence[str]) -> set[str]:
     """Which of these streams the users' table does not show."""
-    hidden = _columns.stream_id.in_(list(streams)) & _columns.projection_error.is_not(None)
-    return set(connection.execute(select(_columns.stream_id).where(hidden)).scalars())
+    hidden = select(_columns.stream_id).where(_is_among(dialect), _columns.projection_error.is_not(None))
+    return set(connection.execute(hidden, {"streams": list(streams)}).scalars())
 
 
 def discard_empty(connection: Connection, streams: Iterable[str]) -> None:
@@ -160,18 +180,17 @@ def discard_empty(connection: Connection, streams: Iterable[str]) -> None:
         connection.execute(delete(enrichment_status).where(_columns.stream_id.in_(names), _columns.version == 0))
 
 
-def load(connection: Connection, streams: Iterable[str]) -> dict[str, Row]:
+def load(connection: Connection, dialect: Dialect, streams: Sequence[str]) -> dict[str, Row]:
     """The rows of these streams, without the column that no fold explains."""
     columns = [column for column in _columns if column.name != "projection_error"]
-    found = connection.execute(select(*columns).where(_columns.stream_id.in_(list(streams))))
-    return {row.stream_id: dict(row._mapping) for row in found}
+    names = [column.name for column in columns]
+    found = connection.execute(select(*columns).where(_is_among(dialect)), {"streams": list(streams)}).all()
+    return {row[0]: dict(zip(names, row, strict=True)) for row in found}
 
 
-def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row]) -> Refusals:
-    """Write the rows; those that are there already are locked."""
-    if rows:
-        insert_missing(connection, dialect, rows)
-        write(connection, dialect, list(rows.values()))
+def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row], parts: Collection[str] = ()) -> Refusals:
+    """Write the rows, which are there already, and locked."""
+    write(connection, dialect, list(rows.values()))
     return {}
 
 
@@ -187,13 +206,15 @@ def moved(statuses: Iterable[tuple[Status, Status]]) -> list[str]:
     return [Status._fields[place] for place in sorted(places)]
 
 
-def mark(connection: Connection, reasons: Mapping[str, str | None]) -> None:
+def mark(connection: Connection, dialect: Dialect, reasons: Mapping[str, str | None]) -> None:
     """Note why the users' table does not show these streams; None where it does."""
-    statement = update(enrichment_status).where(_columns.stream_id == bindparam("_stream_id"))
-    changed = _columns.projection_error.is_distinct_from(bindparam("reason"))  # most are shown, and were
-    rows = [{"_stream_id": stream_id, "reason": reason} for stream_id, reason in reasons.items()]
-    if rows:
-        connection.execute(statement.where(changed).values(projection_error=bindparam("reason")), rows)
+    names = {"streams": [stream_id for stream_id, reason in reasons.items() if reason is None]}
+    if names["streams"]:
+        shown = update(enrichment_status).where(_is_among(dialect), _columns.projection_error.is_not(None))
+        connection.execute(shown.values(projection_error=None), names)
+    refused = [{"stream_id": one, "projection_error": reason} for one, reason in reasons.items() if reason is not None]
+    if refused:
+        dialect.update(connection, enrichment_status, ("projection_error",), refused)
 
 
 projection: Projection[Status] = Projection(
@@ -206,4 +227,5 @@ projection: Projection[Status] = Projection(
     load=load,
     store=store,
     stream=_columns.stream_id,
+    fold_story=fold_all,
 )

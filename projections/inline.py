@@ -118,7 +118,7 @@ class HeldStreams:
         moved = status_model.moved((self._before[one], self._status[one]) for one in self._shown)
         rows_of = [status_model.row(one, self._status[one]) for one in self._shown]
         status_model.write(connection, self._dialect, rows_of, moved)
-        status_model.mark(connection, {stream_id: refusals.get(stream_id) for stream_id in rows})
+        status_model.mark(connection, self._dialect, {stream_id: refusals.get(stream_id) for stream_id in rows})
         status_model.discard_empty(connection, self._before.keys() - self._shown.keys())
 
     def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:

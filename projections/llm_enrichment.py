@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, Column, Connection, Index, Table, Text, select, text, tuple_
+from sqlalchemy import JSON, Column, ColumnElement, Connection, Index, Table, Text, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from eventlog.dialects import Dialect
@@ -95,7 +95,6 @@ llm_enrichment = Table(
 )
 
 _columns = llm_enrichment.c
-_key_columns = (_columns.job_posting_id, _columns.enrichment)
 _failed = _columns.enrichment_error.is_not(None)
 _awaiting = _failed & _columns.enrichment_completed_at.is_(None)
 Index(
@@ -151,11 +150,18 @@ def _set(enriched: Enriched) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not KEPT and value is not UNSET}
 
 
-def load(connection: Connection, streams: Iterable[str]) -> dict[str, Row]:
+def load(connection: Connection, dialect: Dialect, streams: Sequence[str]) -> dict[str, Row]:
     """The rows of these streams."""
-    keys = [tuple(key(stream_id).values()) for stream_id in streams]
-    found = connection.execute(select(llm_enrichment).where(tuple_(*_key_columns).in_(keys)))
-    return {join(row.enrichment, row.job_posting_id): dict(row._mapping) for row in found}
+    keys = [split_stream(stream_id) for stream_id in streams]
+    asked = {"ids": [job_id for _, job_id in keys], "enrichments": list({enrichment for enrichment, _ in keys})}
+    found = connection.execute(select(llm_enrichment).where(*_are_among(dialect)), asked).all()
+    rows = {join(row.enrichment, row.job_posting_id): dict(zip(_columns.keys(), row, strict=True)) for row in found}
+    return {stream_id: rows[stream_id] for stream_id in streams if stream_id in rows}
+
+
+def _are_among(dialect: Dialect) -> tuple[ColumnElement[bool], ...]:
+    """Whether a row has one of these ids, and is of one of these enrichments."""
+    return dialect.among(_columns.job_posting_id, "ids"), dialect.among(_columns.enrichment, "enrichments")
 
 
 def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row], parts: Collection[str] = ()) -> Refusals:
@@ -173,5 +179,6 @@ projection: Projection[Enriched] = Projection(
     load=load,
     store=store,
     stream=join(_columns.enrichment, _columns.job_posting_id),
+    reads_content=True,
     is_users=True,
 )

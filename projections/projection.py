@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Table
@@ -37,8 +38,10 @@ class Projection(Generic[S]):
 
     `fold` has no I/O, no clock and no other table in it; a change of what it gives raises `version`. `row` gives the
     columns that the fold explains, or None while there is nothing to show; other columns of the table are left alone.
-    `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked. `stream`
-    is a row's stream within a query. A table that `is_users` may refuse rows, and its rows are never removed.
+    `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked, and with
+    those streams of whose rows only a part is to be written. `stream` is a row's stream within a query. One that
+    `reads_content` needs more than facts. A table that `is_users` may refuse rows, and its rows are never removed.
+    `fold_story`, where it is given, is the same as to fold all events one by one, and quicker.
     """
 
     name: str
@@ -47,7 +50,13 @@ class Projection(Generic[S]):
     initial: S
     fold: Callable[[S, Foldable], S]
     row: Callable[[str, S], Row | None]
-    load: Callable[[Connection, Iterable[str]], dict[str, Row]]
-    store: Callable[[Connection, Dialect, Mapping[str, Row]], Refusals]
+    load: Callable[[Connection, Dialect, Sequence[str]], dict[str, Row]]
+    store: Callable[[Connection, Dialect, Mapping[str, Row], Collection[str]], Refusals]
     stream: ColumnElement[str]
+    reads_content: bool = False
     is_users: bool = False
+    fold_story: Callable[[Iterable[Foldable]], S] | None = None
+
+    def fold_all(self, story: Iterable[Foldable]) -> S:
+        """The state that a stream's events, all of them and in their order, add up to."""
+        return self.fold_story(story) if self.fold_story else reduce(self.fold, story, self.initial)

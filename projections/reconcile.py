@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, exists, func, select
 
 from eventlog.database import Database
-from eventlog.log import Recorded, recorded
+from eventlog.log import head_position
 from eventlog.schema import events
 from projections import enrichment_status
 from projections.drift import EXAMPLES, Difference, Drift, difference
+from projections.edits import find_edited
+from projections.mending import Wanted, mend
+from projections.pages import EVENTS_PER_PAGE, FIRST, Page, Share, read_page, read_streams, reads_content
 from projections.projection import Projection, Row
 
 Gone = Callable[[Connection, Iterable[str]], set[str]]
 """Finds the streams whose postings were deleted: a row of the users' that went with its posting is not missing."""
 
 STREAMS_PER_PAGE = 500
-
-
-class _Page(NamedTuple):
-    """Some streams as they are at one moment: their events, their live rows, and which the users' table lacks."""
-
-    events: dict[str, list[Recorded]]
-    live: dict[str, Row]
-    marked: set[str]
+WHOLE = Share()
+NO_COLUMNS: frozenset[str] = frozenset()
 
 
 def none_gone(connection: Connection, streams: Iterable[str]) -> set[str]:
@@ -34,37 +31,56 @@ def none_gone(connection: Connection, streams: Iterable[str]) -> set[str]:
     return set()
 
 
-def reconcile(
-    database: Database,
-    projection: Projection[Any],
-    *,
-    write: bool,
-    streams: Sequence[str] | None = None,
-    gone: Gone = none_gone,
-    progress: Callable[[int], None] = lambda events: None,
-) -> Drift:
-    """Compare a projection with the log, and with `write` make its rows equal; readers never see less than before.
+def nothing(*_: object) -> None:
+    """Nobody wants to know."""
 
-    `streams` limits it to these. `progress` is called with the number of events of each page. A row that no event
-    explains is reported; it is removed from our own table and never from the users'.
+
+class Walk(NamedTuple):
+    """What a reconciliation is told: which streams, what it may write, and whom it tells how far it is.
+
+    `streams` limits it to these, `share` to those of some parts, `after` to what comes after one. Columns that someone
+    has corrected by hand are written only when it `overwrites` them. `progress` is called with the number of events of
+    each page, `done` with the last stream of each once what differed there is written.
     """
-    drift = Drift(projection.name)
-    for names in _names(database, streams):
-        page = _read_page(database, projection, names)
-        folded = {stream_id: _folded(projection, stream_id, events) for stream_id, events in page.events.items()}
-        left = _find_gone(database, folded, page.live, gone) if projection.is_users else set()
-        differences = _compare({one: row for one, row in folded.items() if one not in left}, page.live)
-        drift.note(differences, gone=len(left))
-        differing = page.marked.union(one.stream_id for one in differences)
-        if write and differing:
-            _mend(database, projection, sorted(differing), left, drift)
-        count = sum(map(len, page.events.values()))
-        drift.streams += len(page.events)
-        drift.events += count
-        progress(count)
-    if streams is None:
-        _report_unexplained(database, projection, drift, write=write)
-    return drift
+
+    write: bool
+    overwrites: bool = False
+    streams: Sequence[str] | None = None
+    share: Share = WHOLE
+    after: str = FIRST
+    gone: Gone = none_gone
+    progress: Callable[[int], None] = nothing
+    done: Callable[[str], None] = nothing
+
+
+class _Moment(NamedTuple):
+    """A page, the live rows of its streams by projection, and which of them a users' table has refused."""
+
+    page: Page
+    live: Mapping[str, Mapping[str, Row]]
+    marked: set[str]
+
+
+def reconcile(database: Database, projections: Sequence[Projection[Any]], walk: Walk) -> list[Drift]:
+    """Compare projections with the log in one pass, and make their rows equal; readers never see less than before.
+
+    A row that no event explains is reported; it is removed from our own tables and never from the users'. Raises
+    `UnknownEventType` or `Unfoldable` at an event that this code cannot fold: what comes before is done.
+    """
+    drifts = [Drift(projection.name) for projection in projections]
+    for moment in _Reader(database, projections).moments(walk):
+        page, gone = moment.page, set[str]()
+        for one in projections:
+            gone |= _find_gone(database, one, moment, walk.gone)
+        wanted = [_compare(one, moment, gone, drift, walk) for one, drift in zip(projections, drifts, strict=True)]
+        if walk.write and any(one.kept for one in wanted):
+            _mend(database, page, wanted, gone, drifts)
+        walk.done(next(reversed(page.streams)))
+        walk.progress(page.events)
+    if walk.streams is None and walk.share.number == 0:
+        for projection, drift in zip(projections, drifts, strict=True):
+            _report_extra(database, projection, drift, write=walk.write)
+    return drifts
 
 
 def not_shown(database: Database) -> dict[str, str]:
@@ -74,78 +90,97 @@ def not_shown(database: Database) -> dict[str, str]:
     return {str(stream_id): str(reason) for stream_id, reason in database.page(query.order_by(table.stream_id))}
 
 
-def _names(database: Database, streams: Sequence[str] | None) -> Iterator[Sequence[str]]:
-    """The streams, a page at a time: these, or all that have rows of their own."""
-    if streams is not None:
-        yield from (streams[start : start + STREAMS_PER_PAGE] for start in range(0, len(streams), STREAMS_PER_PAGE))
-        return
-    name = events.c.stream_id
-    query = select(name).distinct().where(~name.startswith("$")).order_by(name).limit(STREAMS_PER_PAGE)
-    after = ""
-    while found := [row.stream_id for row in database.page(query.where(name > after))]:
-        yield found
-        after = found[-1]
+class _Reader:
+    """Reads pages of streams together with their live rows."""
+
+    def __init__(self, database: Database, projections: Sequence[Projection[Any]]) -> None:
+        self._database, self._projections = database, projections
+        self._with_content = reads_content(projections)
+
+    def moments(self, walk: Walk) -> Iterator[_Moment]:
+        """The streams of a walk in the order of their names, or those it names."""
+        if walk.streams is not None:
+            for start in range(0, len(walk.streams), STREAMS_PER_PAGE):
+                yield self._read(_these(walk.streams[start : start + STREAMS_PER_PAGE], self._with_content))
+            return
+        after, is_last = walk.after, False
+        while not is_last:
+            moment = self._read(_next(after, walk.share, self._with_content))
+            is_last = moment.page.is_last
+            if moment.page.streams:
+                yield moment
+                after = next(reversed(moment.page.streams))
+
+    def _read(self, read: Callable[[Connection], Page]) -> _Moment:
+        with self._database.read() as connection:
+            dialect = self._database.dialect
+            dialect.see_one_moment(connection)  # else an append between two statements looks like a difference
+            page = read(connection)
+            names = list(page.streams)
+            live = {one.name: one.load(connection, dialect, names) for one in self._projections}
+            has_users = any(one.is_users for one in self._projections)
+            return _Moment(page, live, enrichment_status.marked(connection, dialect, names) if has_users else set())
 
 
-def _read_page(database: Database, projection: Projection[Any], names: Sequence[str]) -> _Page:
-    with database.read() as connection:
-        database.dialect.see_one_moment(connection)  # else an append between two statements looks like a difference
-        marked = enrichment_status.marked(connection, names) if projection.is_users else set()
-        return _Page(_read(connection, names), projection.load(connection, names), marked)
+def _next(after: str, share: Share, with_content: bool) -> Callable[[Connection], Page]:
+    return lambda connection: read_page(connection, after, share, with_content=with_content, size=EVENTS_PER_PAGE)
 
 
-def _find_gone(database: Database, folded: Mapping[str, Row | None], live: Mapping[str, Row], gone: Gone) -> set[str]:
-    absent = [stream_id for stream_id, row in folded.items() if row is not None and stream_id not in live]
+def _these(names: Sequence[str], with_content: bool) -> Callable[[Connection], Page]:
+    return lambda connection: Page(
+        head_position(connection), read_streams(connection, names, with_content=with_content)
+    )
+
+
+def _find_gone(database: Database, projection: Projection[Any], moment: _Moment, gone: Gone) -> set[str]:
+    """Of the streams whose rows the users' table lacks, those whose postings were deleted."""
+    if not projection.is_users:
+        return set()
+    live = moment.live[projection.name]
+    absent = [name for name, row in moment.page.rows(projection).items() if row is not None and name not in live]
     if not absent:
         return set()
     with database.read() as connection:
         return gone(connection, absent)
 
 
-def _compare(folded: Mapping[str, Row | None], live: Mapping[str, Row]) -> list[Difference]:
-    return [d for stream_id, row in folded.items() if (d := difference(stream_id, live.get(stream_id), row))]
+def _compare(projection: Projection[Any], moment: _Moment, gone: set[str], drift: Drift, walk: Walk) -> Wanted:
+    """Note what differs; what is to be written of it, with the columns that stay as somebody has corrected them."""
+    rows, live = moment.page.rows(projection), moment.live[projection.name]
+    left = gone if projection.is_users else set()
+    found = [one for name, row in rows.items() if name not in left and (one := difference(name, live.get(name), row))]
+    kept = dict.fromkeys(moment.marked, NO_COLUMNS) if projection.is_users else {}
+    for place, one in enumerate(found):
+        edited = _find_edited(projection, one, moment.page)
+        if edited:
+            found[place] = replace(one, kind="edited")
+        if one.kind != "extra" and (walk.overwrites or one.columns.keys() - edited):
+            kept[one.stream_id] = NO_COLUMNS if walk.overwrites else edited
+    drift.note(found, gone=len(left))
+    drift.streams += len(rows)
+    drift.events += moment.page.events
+    return Wanted(projection, kept)
 
 
-def _read(connection: Connection, streams: Sequence[str]) -> dict[str, list[Recorded]]:
-    query = select(events).where(events.c.stream_id.in_(streams)).order_by(events.c.stream_id, events.c.version)
-    rows = [recorded(row._mapping) for row in connection.execute(query)]
-    return {stream_id: list(group) for stream_id, group in groupby(rows, lambda event: event.stream_id)}
+def _find_edited(projection: Projection[Any], found: Difference, page: Page) -> frozenset[str]:
+    if not projection.is_users or found.kind != "stale":
+        return NO_COLUMNS
+    return find_edited(projection, found, page.streams[found.stream_id])
 
 
-def _folded(projection: Projection[Any], stream_id: str, events: Sequence[Recorded]) -> Row | None:
-    state = projection.initial
-    for event in events:
-        state = projection.fold(state, event)
-    return projection.row(stream_id, state)
+def _mend(database: Database, page: Page, wanted: Sequence[Wanted], gone: set[str], drifts: Sequence[Drift]) -> None:
+    for drift, (written, refused) in zip(drifts, mend(database, page, wanted, gone), strict=True):
+        drift.refused |= refused
+        drift.written += written
 
 
-def _mend(
-    database: Database, projection: Projection[Any], streams: Sequence[str], gone: set[str], drift: Drift
-) -> None:
-    """Write the rows of these streams under their locks, folded anew from what the log holds by then."""
-    with database.write() as connection:
-        enrichment_status.insert_missing(connection, database.dialect, streams)
-        held = enrichment_status.lock(connection, streams)
-        current = _read(connection, streams)  # a new statement: it sees what came before the lock
-        here = {one: events for one, events in current.items() if one not in gone}
-        rows = {one: row for one, events in here.items() if (row := _folded(projection, one, events)) is not None}
-        lost = [one for one in current if not held[one]["version"]]  # their status rows are new here, and still empty
-        statuses = {one: _folded(enrichment_status.projection, one, current[one]) for one in lost}
-        enrichment_status.write(connection, database.dialect, [row for row in statuses.values() if row is not None])
-        refused = projection.store(connection, database.dialect, rows)
-        if projection.is_users:
-            enrichment_status.mark(connection, {stream_id: refused.get(stream_id) for stream_id in current})
-    drift.refused |= refused
-    drift.written += len(rows) - len(refused)
-
-
-def _report_unexplained(database: Database, projection: Projection[Any], drift: Drift, *, write: bool) -> None:
+def _report_extra(database: Database, projection: Projection[Any], drift: Drift, *, write: bool) -> None:
     """Rows of streams that the log does not have."""
     table, name, ours = projection.table, projection.stream, not projection.is_users
     orphans = ~exists(select(events.c.position).where(events.c.stream_id == name))
     count = database.page(select(func.count()).select_from(table).where(orphans))[0][0]
-    first = database.page(select(name).where(orphans).order_by(name).limit(EXAMPLES))
-    drift.note_unexplained([row[0] for row in first], count)
+    first = database.page(select(name).where(orphans).order_by(name).limit(EXAMPLES)) if count else []
+    drift.note_extra([row[0] for row in first], count)
     if write and ours and count:
         with database.write() as connection:  # locked first: by a new statement, what an append brought is seen
             connection.execute(select(table).where(orphans).with_for_update())

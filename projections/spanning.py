@@ -164,10 +164,10 @@ def _compare(
         if found := difference(" ".join(key), shown, projection.row(state)):
             drift.note([found], gone=0)
             differing[key] = state
-    unexplained = live.keys() - states.keys()
-    drift.note_unexplained(sorted(" ".join(key) for key in unexplained)[:5], len(unexplained))
+    extra = live.keys() - states.keys()
+    drift.note_extra(sorted(" ".join(key) for key in extra)[:5], len(extra))
     if write:
         store(connection, dialect, projection, differing)
-        for key in unexplained:
+        for key in extra:
             connection.execute(delete(projection.table).where(_is(projection, key)))
         drift.written += len(differing)

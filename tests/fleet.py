@@ -10,7 +10,6 @@ from sqlalchemy import func, select, update
 from enrichlog.simulator import Call, Simulator
 from eventlog.database import Database
 from eventlog.integrity import verify_log
-from projections.catalogue import names
 from projections.enrichment_status import IS_FAILED, IS_PENDING, IS_RUNNING, enrichment_status
 from projections.rebuild import reconcile_named
 from tests.account import Account, take_account
@@ -104,5 +103,5 @@ class Fleet:
     def unsound(self) -> list[str]:
         """What `verify` finds, and what processes printed that no user is to see."""
         faults = [str(fault) for fault in verify_log(self.database).faults]
-        faults += [name for name in names() if reconcile_named(self.database, name, write=False).total]
+        faults += [one.projection for one in reconcile_named(self.database, write=False) if one.total]
         return faults + [said for fork in self.forks for said in UNSEEN if said in fork.said]

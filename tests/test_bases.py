@@ -22,11 +22,10 @@ from eventlog.database import Database
 from eventlog.events import Event
 from projections import bases
 from projections.bases import FULL_LENGTH, MOST, basis, is_new, with_basis
-from projections.reconcile import reconcile
 from projections.status import Status, fold
 from tests.builders import NOON, failed, requested, started, status, succeeded, tell
 from tests.command_line import Command
-from tests.drift import PROJECTIONS
+from tests.drift import drift_of
 from tests.service import import_many, of_type, posting
 from tests.test_replay import Told
 
@@ -225,4 +224,4 @@ def test_two_prompts_in_turn_ask_about_postings_that_always_fail_so_often_and_no
     assert calls == [2, 4, 5, 5, 5, 5]  # by a and by b, and once more by a what may fail twice
     assert len(of_type(database, "EnrichmentFailed")) == 5
     assert [len(status(database, f"job-00{number}")["bases"].split()) for number in range(2)] == [2, 2]
-    assert [reconcile(database, one, write=False).total for one in PROJECTIONS.values()] == [0] * len(PROJECTIONS)
+    assert drift_of(database) == 0

@@ -47,6 +47,7 @@ from tests.builders import (
     tell,
 )
 from tests.command_line import Command
+from tests.drift import drift_of
 from tests.service import close_breaker, import_many, import_postings, of_type, posting
 
 PLACE = {"endpoint": "https://api.example/v1", "request_model": "model-1", "credential": "key-1"}
@@ -434,7 +435,7 @@ def test_of_a_streak_of_timeouts_the_first_five_count_and_the_later_ones_do_not(
     counted = [one.facts["counts"] for one in of_type(database, "EnrichmentFailed")]
     assert counted == [True] * 5 + [False] * 7
     assert breaker_of(database, settings).state == "open"
-    assert reconcile_named(database, "enrichment_status", write=False).total == 0
+    assert drift_of(database, "enrichment_status") == 0
 
 
 def test_what_began_before_it_opened_does_not_count_either_when_it_ends_after_it_has_closed_again(
@@ -489,7 +490,7 @@ def test_an_outage_of_any_length_uses_up_no_posting_and_puts_none_off_for_good(
     assert found["used"] <= 1
     assert found["off"] <= 1
     assert found["due"] == 10
-    assert reconcile_named(timed, "breaker", write=False).total == 0
+    assert drift_of(timed, "breaker") == 0
 
 
 # -- rebuilt ----------------------------------------------------------------------------------------------------------
@@ -515,12 +516,12 @@ def test_rebuilt_it_is_what_it_was_live_whatever_happened(database: Database, se
         position = of_type(database, "EnrichmentStarted")[-1].position
         facts = {**chance.choice(kinds), **at, "attempt_id": f"{step}", "started_position": position}
         tell(database, job_id, failed(attempts, **facts))
-    found = reconcile_named(database, "breaker", write=False)
+    found = reconcile_named(database, ["breaker"], write=False)[0]
     assert (found.total, found.streams) == (0, 1)
     run(database, "UPDATE {ours}breaker SET failures = 77, state = 'closed'")  # the control
-    assert reconcile_named(database, "breaker", write=False).total == 1
-    assert reconcile_named(database, "breaker", write=True).written == 1
-    assert reconcile_named(database, "breaker", write=False).total == 0
+    assert drift_of(database, "breaker") == 1
+    assert reconcile_named(database, ["breaker"], write=True)[0].written == 1
+    assert drift_of(database, "breaker") == 0
 
 
 def test_a_row_that_no_event_explains_is_removed_by_a_rebuild_and_a_lost_one_comes_back(
@@ -530,7 +531,7 @@ def test_a_row_that_no_event_explains_is_removed_by_a_rebuild_and_a_lost_one_com
     open_it(database, settings)
     live = breaker_of(database, settings)
     run(database, "UPDATE {ours}breaker SET credential = 'nobody'")
-    counts = reconcile_named(database, "breaker", write=True).counts
+    counts = reconcile_named(database, ["breaker"], write=True)[0].counts
     assert (counts["missing"], counts["unexplained"]) == (1, 1)
     assert breaker_of(database, settings) == live
     assert len(run(database, "SELECT * FROM {ours}breaker")) == 1

@@ -26,10 +26,9 @@ from enrichlog.targets import Target, scope_of
 from eventlog.database import Database
 from eventlog.errors import DatabaseUnavailable
 from eventlog.integrity import verify_log
-from projections.catalogue import names
-from projections.rebuild import reconcile_named
 from tests.builders import StoppedClock, failed, requested, sessions, started, status, tell
 from tests.daemon import Daemon, Flaky
+from tests.drift import drift_of
 from tests.service import close_breaker, ends_of, enrich, import_many, import_postings, of_type, posting
 
 
@@ -42,7 +41,7 @@ def it_looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 def check_that_all_is_sound(database: Database) -> None:
     assert {len(found) for found in ends_of(database).values()} == {1}
     assert verify_log(database).faults == []
-    assert sum(reconcile_named(database, name, write=False).total for name in names()) == 0
+    assert drift_of(database) == 0
 
 
 def succeeded(database: Database) -> int:

@@ -9,14 +9,12 @@ import pytest
 
 from eventlog.database import Database
 from eventlog.integrity import verify_log
-from projections.reconcile import reconcile
 from tests.builders import failed, follow, requested, run, started, status, tell
-from tests.drift import PROJECTIONS
+from tests.drift import drift_of, rebuild
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
 
 CHECKOUT = Path(__file__).parent.parent
-STATUS, SHOWN = PROJECTIONS.values()
 BEGIN = """
 import os, signal, sys
 from dataclasses import replace
@@ -41,10 +39,10 @@ for event in (requested(), started(), failed(), started(2)):
     print(tell(database, "job-1", event)[0].position, flush=True)
 """
 REBUILD = """
-reconcile.STREAMS_PER_PAGE = 1
+reconcile.EVENTS_PER_PAGE = 1
 shown = llm_enrichment.projection
 killing = replace(shown, store=kill_after(2, shown.store))
-reconcile.reconcile(database, killing, write=True, progress=lambda events: print(events, flush=True))
+reconcile.reconcile(database, [killing], reconcile.Walk(write=True, progress=lambda events: print(events, flush=True)))
 """
 
 
@@ -58,7 +56,7 @@ def run_until_it_is_killed(script: str, database: Database) -> list[int]:
 
 def check_that_all_is_sound(database: Database) -> None:
     assert verify_log(database).faults == []
-    assert [reconcile(database, projection, write=False).total for projection in (STATUS, SHOWN)] == [0, 0]
+    assert drift_of(database) == 0
 
 
 def test_an_append_that_is_killed_has_written_nothing_and_can_be_done_again(database: Database) -> None:
@@ -77,5 +75,5 @@ def test_a_rebuild_that_is_killed_keeps_what_it_had_written_and_can_be_done_agai
     run(database, "DELETE FROM llm_enrichment")
     assert run_until_it_is_killed(REBUILD, database) == [3]
     assert [row["job_posting_id"] for row in run(database, "SELECT * FROM llm_enrichment")] == ["1"]
-    assert reconcile(database, SHOWN, write=True).written == 2
+    assert rebuild(database).written == 2
     check_that_all_is_sound(database)

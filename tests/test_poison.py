@@ -12,10 +12,9 @@ import pytest
 from enrichlog.simulator import Simulator
 from eventlog.database import Database
 from eventlog.integrity import verify_log
-from projections.catalogue import names
-from projections.rebuild import reconcile_named
 from tests.builders import run, status
 from tests.command_line import run_process
+from tests.drift import drift_of
 from tests.service import KEY, import_postings, of_type, posting
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal there")
@@ -70,4 +69,4 @@ def test_a_posting_that_kills_its_worker_is_given_up_after_three_and_takes_no_ne
     alone = [start for start in of_type(sqlite, "EnrichmentStarted") if start.stream_id == "job-poison"]
     assert len(alone) == 3
     assert verify_log(sqlite).faults == []
-    assert sum(reconcile_named(sqlite, name, write=False).total for name in names()) == 0
+    assert drift_of(sqlite) == 0

@@ -13,8 +13,6 @@ from enrichlog.retry import wait_ms
 from enrichlog.settings import Settings, configure
 from eventlog.database import Database
 from eventlog.events import BreakerSet, Event
-from projections.catalogue import names
-from projections.rebuild import reconcile_named
 from tests.builders import (
     NOON,
     dismissed,
@@ -30,6 +28,7 @@ from tests.builders import (
     tell,
 )
 from tests.command_line import Command, contents
+from tests.drift import drift_of
 from tests.service import of_type
 
 CODES = {"wallet_empty": "quota_exceeded"}
@@ -63,7 +62,7 @@ def read_all(database: Database, settings: Settings, *, dry_run: bool = False) -
 
 def is_sound(database: Database) -> bool:
     """Whether a rebuild would change nothing."""
-    return not any(reconcile_named(database, name, write=False, gone=lambda *_: set()).total for name in names())
+    return not drift_of(database)
 
 
 def test_a_failure_is_read_by_todays_rules_and_the_read_models_move_with_it(timed: Database, rules: Settings) -> None:

@@ -8,12 +8,11 @@ from sqlalchemy import event, select
 from eventlog.database import Database
 from eventlog.events import BatchCancelled
 from projections import enrichment_status, reconcile
-from projections.drift import EXAMPLES, Difference, Drift
+from projections.drift import EXAMPLES, Difference
 from projections.reconcile import not_shown
 from tests.builders import failed, follow, offer, proposal, requested, run, shown, started, status, succeeded, tell
-from tests.drift import PROJECTIONS
+from tests.drift import SHOWN, STATUS, rebuild, verify
 
-STATUS, SHOWN = PROJECTIONS.values()
 NUMBERS = {"large": 1e22, "largest": 1.7976931348623157e308, "whole": 2**53, "list": [1e23, {"deep": 2.5e-300}]}
 
 
@@ -25,14 +24,6 @@ def told(database: Database) -> Database:
     tell(database, "job-3", requested())
     offer(database, proposal("$batch-1", BatchCancelled(batch="1", actor="tests")))
     return database
-
-
-def rebuild(database: Database, projection: Any = SHOWN, **options: Any) -> Drift:
-    return reconcile.reconcile(database, projection, write=True, **options)
-
-
-def verify(database: Database, projection: Any = SHOWN, **options: Any) -> Drift:
-    return reconcile.reconcile(database, projection, write=False, **options)
 
 
 def models(database: Database) -> list[list[dict[str, Any]]]:
@@ -75,7 +66,8 @@ def test_damage_is_found_without_a_write_and_mended_once(told: Database, damage:
     damaged = models(told)
     found = [verify(told, projection).total for projection in order]
     assert (sum(found) > 0, models(told)) == (True, damaged)
-    assert [rebuild(told, projection).written > 0 for projection in order] == [total > 0 for total in found]
+    mended = [rebuild(told, projection, overwrites=True) for projection in order]
+    assert [one.written > 0 for one in mended] == [total > 0 for total in found]
     assert models(told) == whole
     again = [rebuild(told, projection) for projection in order]
     assert [(one.total, one.written) for one in again] == [(0, 0), (0, 0)]
@@ -86,9 +78,13 @@ def test_a_difference_says_what_is_there_and_what_the_events_say(told: Database)
     run(told, "UPDATE llm_enrichment SET enrichment_model_version = 'other' WHERE job_posting_id = '1'")
     run(told, "DELETE FROM llm_enrichment WHERE job_posting_id = '2'")
     found = verify(told)
-    assert found.counts == {"missing": 1, "stale": 1, "unexplained": 0}
+    assert found.counts == {"missing": 1, "stale": 0, "edited": 1, "extra": 0}
     changed = {"enrichment_model_version": ("other", "model-1-snapshot")}
-    assert found.examples[0] == Difference("job-1", "stale", changed)
+    assert (found.examples[0].stream_id, found.examples[0].kind, found.examples[0].columns) == (
+        "job-1",
+        "edited",
+        changed,
+    )
     assert (found.examples[1].stream_id, found.examples[1].kind) == ("job-2", "missing")
 
 
@@ -104,7 +100,7 @@ def test_streams_are_read_in_pages_in_any_order_and_no_others_than_those_named(
     told: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, seen = models(told), list[int]()
-    monkeypatch.setattr(reconcile, "STREAMS_PER_PAGE", 2)
+    monkeypatch.setattr(reconcile, "EVENTS_PER_PAGE", 2)
     run(told, "DELETE FROM llm_enrichment")
     assert rebuild(told, streams=["job-2"]).written == 1
     assert shown(told, "job-1") is None
@@ -113,7 +109,7 @@ def test_streams_are_read_in_pages_in_any_order_and_no_others_than_those_named(
     assert models(told) == whole
     run(told, "DELETE FROM llm_enrichment")
     assert rebuild(told, progress=seen.append).written == 2
-    assert (models(told), seen) == (whole, [8, 1])
+    assert (models(told), seen) == (whole, [5, 3, 1])
 
 
 def test_readers_never_see_fewer_rows_than_before(told: Database) -> None:
@@ -125,8 +121,9 @@ def test_readers_never_see_fewer_rows_than_before(told: Database) -> None:
         counts.append(tuple(len(reader.page(select(projection.table))) for projection in (STATUS, SHOWN)))
 
     event.listen(told.engine, "after_cursor_execute", look)
-    assert [rebuild(told, projection).written for projection in (STATUS, SHOWN)] == [3, 2]
+    written = [rebuild(told, projection, overwrites=True).written for projection in (STATUS, SHOWN)]
     reader.close()
+    assert written == [3, 2]
     assert len(counts) > 10
     assert set(counts) == {(3, 2)}
 
@@ -139,9 +136,9 @@ def test_a_row_of_ours_that_no_event_explains_is_reported_and_removed(told: Data
     with told.write() as connection:
         enrichment_status.insert_missing(connection, told.dialect, ["job-ghost"])
     found = verify(told, STATUS)
-    assert (found.counts["unexplained"], found.examples) == (1, [Difference("job-ghost", "unexplained", {})])
+    assert (found.counts["extra"], found.examples) == (1, [Difference("job-ghost", "extra")])
     assert status(told, "job-ghost")["version"] == 0
-    assert rebuild(told, STATUS).counts["unexplained"] == 1
+    assert rebuild(told, STATUS).counts["extra"] == 1
     assert models(told) == whole
 
 
@@ -151,11 +148,12 @@ def test_rows_of_the_users_that_no_event_explains_are_reported_and_never_removed
     before = models(told)
     for find in (verify, rebuild, rebuild):
         found = find(told)
-        assert (found.counts["unexplained"], found.total, found.written) == (len(ghosts) + 1,) * 2 + (0,)
+        assert (found.counts["extra"], found.total, found.written) == (len(ghosts) + 1,) * 2 + (0,)
         assert len(found.examples) == EXAMPLES
-        assert found.examples[0] == Difference("job-3", "unexplained", {"job_posting_id": ("3", None),
-            "enrichment": ("job", None), "enrichment_error": ("theirs", None)})  # fmt: skip
-        assert found.examples[1] == Difference("job-ghost-0", "unexplained", {})
+        assert (found.examples[0].stream_id, found.examples[0].kind) == ("job-3", "extra")
+        theirs = {"job_posting_id": ("3", None), "enrichment": ("job", None), "enrichment_error": ("theirs", None)}
+        assert found.examples[0].columns == theirs
+        assert found.examples[1] == Difference("job-ghost-0", "extra")
     assert models(told) == before
 
 
@@ -174,7 +172,7 @@ def test_rows_that_were_refused_are_not_counted_as_written_and_come_once_the_tab
     rule = "Request timeout after 300 seconds"
     run(told, f"UPDATE llm_enrichment SET enrichment_error = '{rule}' WHERE job_posting_id = 'ghost'")
     run(told, "CREATE UNIQUE INDEX one_of_each ON llm_enrichment (enrichment_error)")  # job-2 now has no place
-    found = rebuild(told)
+    found = rebuild(told, overwrites=True)
     assert (found.total, found.written, list(found.refused)) == (3, 1, ["job-2"])
     assert not_shown(told) == found.refused
     assert verify(told).total == 2
@@ -188,7 +186,7 @@ def test_rows_that_were_refused_are_not_counted_as_written_and_come_once_the_tab
 def test_a_mark_goes_although_the_row_is_as_it_should_be_and_stays_while_nothing_is_written(told: Database) -> None:
     whole = models(told)
     with told.write() as connection:
-        enrichment_status.mark(connection, {"job-1": "it was refused"})
+        enrichment_status.mark(connection, told.dialect, {"job-1": "it was refused"})
     assert (verify(told).total, not_shown(told)) == (0, {"job-1": "it was refused"})
     assert (rebuild(told).total, not_shown(told), models(told)) == (0, {}, whole)
 
@@ -204,7 +202,7 @@ def test_a_row_that_is_gone_with_its_posting_is_no_difference_and_is_not_written
     asked: list[list[str]] = []
     run(told, "DELETE FROM llm_enrichment")
     with told.write() as connection:
-        enrichment_status.mark(connection, {"job-2": "it was refused"})
+        enrichment_status.mark(connection, told.dialect, {"job-2": "it was refused"})
     assert [(one.counts["missing"], one.gone) for one in [verify(told, gone=gone)]] == [(1, 1)]
     assert asked == [["job-1", "job-2"]]  # of those that are shown no one need ask
     found = rebuild(told, gone=gone)

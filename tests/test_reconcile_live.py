@@ -27,11 +27,10 @@ from tests.builders import (
     tell,
     wait_for_a_waiter,
 )
-from tests.drift import PROJECTIONS
+from tests.drift import PROJECTIONS, SHOWN, STATUS, rebuild, verify
 
 pytestmark = pytest.mark.pooled
 
-STATUS, SHOWN = PROJECTIONS.values()
 DAMAGE = {
     "enrichment_status": "UPDATE {ours}enrichment_status SET fold_version = 0",
     "llm_enrichment": "DELETE FROM llm_enrichment",
@@ -61,7 +60,7 @@ def check_that_the_newer_row_stayed(database: Database) -> None:
     assert row is not None
     assert (row["result"], row["enrichment_error"]) == ({"attempt": 2}, None)
     assert (status(database, "job-1")["version"], status(database, "job-1")["state"]) == (5, "succeeded")
-    assert [reconcile.reconcile(database, one, write=False).total for one in (STATUS, SHOWN)] == [0, 0]
+    assert [verify(database, one).total for one in (STATUS, SHOWN)] == [0, 0]
 
 
 def test_an_append_between_comparing_and_mending_is_not_overwritten(
@@ -75,7 +74,7 @@ def test_an_append_between_comparing_and_mending_is_not_overwritten(
     monkeypatch.setattr(reconcile, "_mend", mend)
     fail_once(database)
     run(database, DAMAGE[damaged.name])
-    assert reconcile.reconcile(database, damaged, write=True).written == 1
+    assert rebuild(database, damaged).written == 1
     check_that_the_newer_row_stayed(database)
 
 
@@ -87,11 +86,11 @@ def test_an_append_in_the_last_moment_before_the_lock_is_not_overwritten(
         tell(postgresql, "job-1", started(2), succeeded(2))
         return lock_now(*arguments)
 
-    lock_now = enrichment_status.lock
+    lock_now = enrichment_status.hold
     fail_once(postgresql)
     run(postgresql, DAMAGE[damaged.name])
-    monkeypatch.setattr(enrichment_status, "lock", lock)
-    assert reconcile.reconcile(postgresql, damaged, write=True).written == 1
+    monkeypatch.setattr(enrichment_status, "hold", lock)
+    assert rebuild(postgresql, damaged).written == 1
     check_that_the_newer_row_stayed(postgresql)
 
 
@@ -102,7 +101,7 @@ def test_an_append_that_a_mend_waits_for_is_not_overwritten(postgresql: Database
         with postgresql.write() as live:
             proposals = [proposal("job-1", started(2)), proposal("job-1", succeeded(2))]
             append(live, postgresql.dialect, proposals, InlineReadModels(postgresql.dialect))
-            rebuilding = thread.submit(reconcile.reconcile, postgresql, damaged, write=True)
+            rebuilding = thread.submit(rebuild, postgresql, damaged)
             wait_for_a_waiter(postgresql)
         assert rebuilding.result(BOUND).written == 1
     check_that_the_newer_row_stayed(postgresql)
@@ -148,7 +147,7 @@ def test_a_mend_holds_the_locks_of_its_streams_while_it_writes(
     fail_once(database)
     run(database, DAMAGE[damaged.name])
     assert not is_held("job-1")  # the control
-    reconcile.reconcile(database, replace(damaged, store=store), write=True)
+    rebuild(database, replace(damaged, store=store))
     assert held == [True]
     assert not is_held("job-1")
 
@@ -159,7 +158,7 @@ def test_an_append_in_the_middle_of_a_comparison_is_no_difference(postgresql: Da
         return damaged.load(*arguments)
 
     fail_once(postgresql)
-    found = reconcile.reconcile(postgresql, replace(damaged, load=load), write=False)
+    found = verify(postgresql, replace(damaged, load=load))
     assert (found.events, found.total) == (3, 0)
     check_that_the_newer_row_stayed(postgresql)
 
@@ -170,7 +169,7 @@ def test_a_row_that_an_append_is_about_to_explain_is_not_removed(postgresql: Dat
     with ThreadPoolExecutor(1) as thread:
         with postgresql.write() as live:
             append(live, postgresql.dialect, [proposal("job-1", requested())], InlineReadModels(postgresql.dialect))
-            rebuilding = thread.submit(reconcile.reconcile, postgresql, STATUS, write=True)
+            rebuilding = thread.submit(rebuild, postgresql, STATUS)
             wait_for_a_waiter(postgresql)
         rebuilding.result(BOUND)
     assert status(postgresql, "job-1")["version"] == 1

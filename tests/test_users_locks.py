@@ -5,10 +5,10 @@ import pytest
 from sqlalchemy import event
 
 from eventlog.database import Database
-from projections.reconcile import not_shown, reconcile
+from projections.reconcile import not_shown
 from projections.users_table import LOCKED
 from tests.builders import appended, failed, offer, proposal, requested, shown, started, status, tell
-from tests.drift import PROJECTIONS
+from tests.drift import rebuild
 
 pytestmark = pytest.mark.pooled
 
@@ -65,5 +65,5 @@ def count_tries(database: Database) -> list[object]:
 def check_that_what_was_locked_is_written(database: Database, names: list[str]) -> None:
     """It is marked as locked, whatever the database called it, so that the end of a run writes it."""
     assert not_shown(database) == dict.fromkeys(names, LOCKED)
-    assert reconcile(database, PROJECTIONS["llm_enrichment"], write=True, streams=names).written == len(names)
+    assert rebuild(database, streams=names).written == len(names)
     assert not_shown(database) == {}

@@ -9,10 +9,9 @@ from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
 from eventlog.events import Event
 from eventlog.log import Proposal, read_log
-from projections.reconcile import reconcile
 from projections.users_table import NOT_TAKEN
 from tests.builders import appended, failed, offer, proposal, requested, run, shown, started, status, succeeded, tell
-from tests.drift import PROJECTIONS
+from tests.drift import rebuild
 
 REFUSED, OTHERS = "job-refused", [f"job-{n}" for n in range(49)]
 
@@ -243,7 +242,7 @@ def test_a_row_that_was_deleted_is_never_made_anew_of_a_part_of_it(database: Dat
     tell(database, "job-1", failed(2))
     assert shown(database, "job-1") is None
     assert status(database, "job-1")["projection_error"] == "its row was deleted from the table"
-    reconcile(database, PROJECTIONS["llm_enrichment"], write=True)
+    rebuild(database)
     row = shown(database, "job-1")
     assert row is not None
     assert (row["result"], row["enrichment_error"]) == ({"attempt": 1}, "Request timeout after 300 seconds")

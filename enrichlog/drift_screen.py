@@ -1,0 +1,74 @@
+"""How the differences between read models and the log look, in a terminal and as a document."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from enrichlog.screens import shortened
+from enrichlog.terminal import counted, one_line, say
+from eventlog.integrity import LogReport
+from projections import catalogue
+from projections.drift import Difference, Drift
+from projections.rebuild import Options
+
+_SHOWN_REFUSALS = 10
+
+
+def show(found: Drift, options: Options) -> None:
+    """What comparing a projection with the log found, and what was written."""
+    say(f"{found.projection}: {_walked(found)}, {_counts(found)}{_done(found, options)}")
+    for difference in found.examples:
+        _show_example(difference)
+    if found.total > len(found.examples) > 0:
+        say(f"  … and {found.total - len(found.examples):,} more")
+    for stream_id, reason in list(found.refused.items())[:_SHOWN_REFUSALS]:
+        say(f"  {stream_id} was refused by the table: {one_line(reason)}")
+
+
+def _walked(found: Drift) -> str:
+    key = "stream" if found.projection in catalogue.of_streams() else "row"
+    resumed = f" after {found.went_on_after}, to where an earlier run had come" if found.went_on_after else ""
+    return f"{counted(found.events, 'event')} of {counted(found.streams, key)}{resumed}"
+
+
+def _counts(found: Drift) -> str:
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
+    return counts + (f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else "")
+
+
+def _done(found: Drift, options: Options) -> str:
+    if not options.write or not (found.total or found.written):
+        return ""
+    left = found.counts["edited"] and not options.overwrites
+    kept = "; what was edited by hand stays, unless --overwrite-edits is given" if left else ""
+    return f"; {counted(found.written, 'row')} written{kept}"
+
+
+def _show_example(difference: Difference) -> None:
+    say(f"  {difference.stream_id} is {difference.kind}")
+    for name, (live, folded) in difference.columns.items():
+        if difference.kind in ("stale", "edited"):
+            say(f"    {name}: {_value(live)} → {_value(folded)}")
+        elif difference.kind == "missing" and folded is not None:
+            say(f"    {name}: {_value(folded)}")
+
+
+def _value(value: Any) -> str:
+    return shortened(one_line(str(value)))
+
+
+def document(found: Drift) -> dict[str, Any]:
+    """What was found, for scripts; the examples column by column, each with the live and the folded value."""
+    told = {field.name: getattr(found, field.name) for field in fields(found)}
+    examples = [{"stream_id": d.stream_id, "kind": d.kind, "columns": d.columns} for d in found.examples]
+    return told | {"examples": examples, "total": found.total}
+
+
+def log(report: LogReport) -> None:
+    """What checking the log found."""
+    if not report.faults:
+        say(f"Log: {counted(report.events, 'event')}, positions without gaps, chain unbroken")
+        say(f"Anchor to keep elsewhere: {report.anchor.position}:{report.anchor.hash}")
+    for position, reason in report.faults:
+        say(f"Log: position {position}: {reason}")

@@ -1,0 +1,113 @@
+"""Read models against the log: `rebuild` makes them equal, `verify` proves that they are, which is the same walk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from enrichlog import drift_screen, terminal
+from enrichlog.exceptions import TamperedLog, UnknownProjection, UsageError
+from enrichlog.postings import find_deleted
+from enrichlog.told_run import DONE, FOUND, STOPPED
+from eventlog.database import Database
+from eventlog.integrity import Anchor, LogReport, compare, verify_log
+from eventlog.log import head_position
+from projections import catalogue
+from projections.drift import Drift
+from projections.rebuild import Options, passes
+
+_ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
+
+
+def rebuild(
+    database: Database, names: Sequence[str] = (), *, dry_run: bool = False, overwrite_edits: bool = False,
+    jobs: int = 1, anew: bool = False, as_json: bool = False,
+) -> int:  # fmt: skip
+    """Reconcile projections with the log, once that is proved to be what was appended."""
+    _require_known(names)
+    report = _check_log(database, quiet=as_json)
+    if report.faults:
+        position, reason = report.faults[0]
+        raise TamperedLog(position=position, reason=reason)
+    options = Options(not dry_run, overwrite_edits, jobs, begins_anew=anew, gone=find_deleted)
+    drifts = _reconcile(database, names, options, quiet=as_json)
+    if as_json:
+        terminal.print_json({"dry_run": dry_run, "projections": [drift_screen.document(one) for one in drifts]})
+    else:
+        for one in drifts:
+            drift_screen.show(one, options)
+    if any(one.refused for one in drifts):
+        return STOPPED
+    return FOUND if dry_run and any(one.total for one in drifts) else DONE
+
+
+def verify(
+    database: Database, names: Sequence[str] = (), anchors: Sequence[str] = (), *, jobs: int = 1, as_json: bool = False
+) -> int:
+    """Check the log, anchors, and the read models against it."""
+    _require_known(names)
+    kept = [_read_anchor(anchor) for anchor in anchors]
+    report = _check_log(database, quiet=as_json)
+    report.faults.extend(fault for anchor in kept if (fault := compare(database, anchor)) is not None)
+    options = Options(write=False, jobs=jobs, gone=find_deleted)
+    # What was tampered with is never folded.
+    drifts = [] if report.faults else _reconcile(database, names, options, quiet=as_json)
+    verdict = _verdict(report, drifts)
+    if as_json:
+        found = {"sound": verdict == SOUND, **report._asdict(), "anchor": report.anchor._asdict()}
+        terminal.print_json(found | {"projections": [drift_screen.document(one) for one in drifts]})
+    else:
+        drift_screen.log(report)
+        for one in drifts:
+            drift_screen.show(one, options)
+        terminal.say(terminal.advise(verdict))
+    return DONE if verdict == SOUND else FOUND
+
+
+SOUND = "Sound."
+
+
+def _verdict(report: LogReport, drifts: Sequence[Drift]) -> str:
+    if report.faults:
+        return "Not sound."
+    ours = {kind for one in drifts for kind, count in one.counts.items() if count and _is_mended(one, kind)}
+    theirs = {kind for one in drifts for kind, count in one.counts.items() if count} - ours
+    if ours:
+        return "Not sound. The log is; make the rest equal to it with: enrichlog rebuild"
+    if "edited" in theirs:
+        return "Not sound. The log is; to overwrite what was edited by hand: enrichlog rebuild --overwrite-edits"
+    if theirs:
+        return "Not sound. The log is; rows that no event explains are left as they are, for you to keep or to delete."
+    return SOUND
+
+
+def _is_mended(drift: Drift, kind: str) -> bool:
+    """Whether a rebuild mends what differs like this: rows of the users' it leaves where they did it themselves."""
+    return not catalogue.is_users(drift.projection) or kind in ("missing", "stale")
+
+
+def _require_known(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in catalogue.names():
+            raise UnknownProjection(name=name, known=", ".join(catalogue.names()))
+
+
+def _check_log(database: Database, *, quiet: bool) -> LogReport:
+    return verify_log(database)
+
+
+def _reconcile(database: Database, names: Sequence[str], options: Options, *, quiet: bool) -> list[Drift]:
+    with database.read() as connection:
+        total = head_position(connection)
+    drifts = []
+    for one in passes(database, names, options):
+        with terminal.counting(", ".join(one.names), total, quiet=quiet) as progress:
+            drifts += one.run(progress)
+    return drifts
+
+
+def _read_anchor(text: str) -> Anchor:
+    if not _ANCHOR.fullmatch(text.lower()):
+        raise UsageError(reason=f"{text!r} is no anchor: it is POSITION:HASH as verify prints it.")
+    position, _, digest = text.lower().partition(":")
+    return Anchor(int(position), digest)

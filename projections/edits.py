@@ -1,0 +1,30 @@
+"""Which columns of a users' row someone has corrected by hand: those whose value no event of its history gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from projections.drift import Difference, comparable
+from projections.projection import Foldable, Projection, Row
+
+
+def find_edited(projection: Projection[Any], difference: Difference, story: Sequence[Foldable]) -> frozenset[str]:
+    """The differing columns whose live values were never those of the row, at any time of the story.
+
+    A column without a value was not corrected: it is as it was before the first attempt, or before it was added.
+    """
+    edited = {name: comparable(live) for name, (live, _) in difference.columns.items() if live is not None}
+    for row in _rows(projection, difference.stream_id, story):
+        edited = {name: live for name, live in edited.items() if name not in row or comparable(row[name]) != live}
+    return frozenset(edited)
+
+
+def _rows(projection: Projection[Any], stream_id: str, story: Sequence[Foldable]) -> Iterator[Row]:
+    """What the row was after each event, from the first on that gave one."""
+    state = projection.initial
+    for event in story:
+        state = projection.fold(state, event)
+        row = projection.row(stream_id, state)
+        if row is not None:
+            yield row
