@@ -13,7 +13,15 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -191,10 +199,20 @@ def progress(total: int, *, quiet: bool) -> Iterator[Notice]:
         yield notice
 
 
+class _Rate(ProgressColumn):
+    """How many a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
+
+
 @contextmanager
 def counting(description: str, total: int, *, quiet: bool) -> Iterator[Any]:
-    """A live bar on standard error for events; yields what to call with the number of each page."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
+    """A live bar on standard error: done, rate and time left; yields what to call with the number of each page."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
+    )  # fmt: skip
     bar = Progress(*columns, console=err, disable=quiet or not err.is_terminal, transient=True)
     with bar:
         task = bar.add_task(description, total=total)
