@@ -677,7 +677,7 @@ def rebuild(settings: Settings, database: Database, **options: Any) -> None:
     Readers see every row all the time, workers go on. A row that no event explains is removed from our tables and only
     reported in llm_enrichment.
     """
-    from enrichlog.read_models import rebuild as run
+    from enrichlog.reconciling import rebuild as run
 
     sys.exit(run(database, **options))
 
@@ -691,7 +691,7 @@ def verify(settings: Settings, database: Database, **options: Any) -> None:
 
     Exit with 3 when anything differs.
     """
-    from enrichlog.read_models import verify as run
+    from enrichlog.reconciling import verify as run
 
     sys.exit(run(database, **options))
 

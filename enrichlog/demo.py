@@ -18,7 +18,7 @@ from enrichlog import (
     breakers,
     commands,
     history_screen,
-    read_models,
+    reconciling,
     reports,
     screens,
     terminal,
@@ -187,9 +187,9 @@ class _Demo:
                 text("UPDATE llm_enrichment SET enrichment_error = NULL WHERE job_posting_id = 'sample-013'")
             )
         self._command("rebuild", "… and the log gives them back, without asking the model again.")
-        read_models.rebuild(self._database)
+        reconciling.rebuild(self._database)
         self._command("verify", "The proof: the chain of hashes, and every row against the log.")
-        read_models.verify(self._database)
+        reconciling.verify(self._database)
 
     def _run_out_of_quota(self) -> None:
         terminal.say(f"\nThe simulator's quota runs out after {LAST_PART_QUOTA} more answers …")
