@@ -101,7 +101,9 @@ class _Reader:
         """The streams of a walk in the order of their names, or those it names."""
         if walk.streams is not None:
             for start in range(0, len(walk.streams), STREAMS_PER_PAGE):
-                yield self._read(_these(walk.streams[start : start + STREAMS_PER_PAGE], self._with_content))
+                these = self._read(_these(walk.streams[start : start + STREAMS_PER_PAGE], self._with_content))
+                if these.page.streams:
+                    yield these
             return
         after, is_last = walk.after, False
         while not is_last:
