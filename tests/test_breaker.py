@@ -532,7 +532,7 @@ def test_a_row_that_no_event_explains_is_removed_by_a_rebuild_and_a_lost_one_com
     live = breaker_of(database, settings)
     run(database, "UPDATE {ours}breaker SET credential = 'nobody'")
     counts = reconcile_named(database, ["breaker"], write=True)[0].counts
-    assert (counts["missing"], counts["unexplained"]) == (1, 1)
+    assert (counts["missing"], counts["extra"]) == (1, 1)
     assert breaker_of(database, settings) == live
     assert len(run(database, "SELECT * FROM {ours}breaker")) == 1
 

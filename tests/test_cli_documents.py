@@ -21,7 +21,18 @@ PLAN = {
     "position", "selection", "max_attempts", "max_retries", "default_max_attempts", "will_try", "left_for_later",
     "requested_already", "by_error_type", "next_due", "estimate", "why_nothing",
 }  # fmt: skip
-DRIFT = {"projection", "events", "streams", "counts", "gone", "examples", "written", "refused", "total"}
+DRIFT = {
+    "projection",
+    "events",
+    "streams",
+    "counts",
+    "gone",
+    "examples",
+    "written",
+    "refused",
+    "went_on_after",
+    "total",
+}
 EVENT = {"position", "version", "type", "recorded_at", "payload"}
 
 
@@ -142,7 +153,7 @@ def test_rebuild_and_verify_tell_of_each_projection(scripted: Command, database:
     found = scripted("rebuild", "--dry-run", "--json")
     assert (found.code, found.err) == (3, "")
     assert [set(one) for one in found.document["projections"]] == [DRIFT] * len(names())
-    assert found.document["projections"][1]["counts"] == {"missing": 0, "stale": 2, "unexplained": 0}
+    assert found.document["projections"][1]["counts"] == {"missing": 0, "stale": 2, "edited": 0, "extra": 0}
     assert scripted.json("rebuild")["projections"][1]["written"] == 2
 
 
