@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import Select, and_, select, union_all
 
 from enrichlog.price import PricedModel, cost
@@ -13,6 +12,7 @@ from eventlog.database import Database
 from eventlog.events import EnrichmentFailed, EnrichmentSucceeded
 from eventlog.schema import events
 from eventlog.streams import bounds
+from eventlog.upcasting import read
 
 NEWEST = 2_000
 SCANNED = 10_000
@@ -48,19 +48,19 @@ def estimate(database: Database, enrichment: str, priced: PricedModel | None = N
     `priced`, the model to be asked now, the tokens that another model has taken are counted at its price.
     """
     ends = [_newest(enrichment, kind.__name__) for kind in (EnrichmentSucceeded, EnrichmentFailed)]
-    both = union_all(*(select(one.c.position, one.c.facts) for one in ends)).subquery()
-    rows = database.page(select(both.c.facts).order_by(both.c.position.desc()).limit(NEWEST))
-    return _added((orjson.loads(row.facts) for row in rows), priced)
+    both = union_all(*(select(one.c.position, one.c.type, one.c.facts) for one in ends)).subquery()
+    rows = database.page(select(both).order_by(both.c.position.desc()).limit(NEWEST))
+    return _added((read(row.type, row.facts, None, row.position).facts for row in rows), priced)
 
 
 def _newest(enrichment: str, kind: str) -> Any:
     """The newest ends of one type that are of this enrichment, by the index of types: a short range of it."""
-    looked_through: Select[Any] = select(events.c.position, events.c.stream_id, events.c.facts)
+    looked_through: Select[Any] = select(events.c.position, events.c.stream_id, events.c.type, events.c.facts)
     newest = looked_through.where(events.c.type == kind).order_by(events.c.position.desc()).limit(SCANNED).subquery()
     first, behind = bounds(enrichment)
     ours = and_(newest.c.stream_id >= first, newest.c.stream_id < behind)
     return (
-        select(newest.c.position, newest.c.facts)
+        select(newest.c.position, newest.c.type, newest.c.facts)
         .where(ours)
         .order_by(newest.c.position.desc())
         .limit(NEWEST)

@@ -14,6 +14,7 @@ from enrichlog.retry_plan import RetryPlan, targets_of
 from enrichlog.targets import request_page
 from eventlog.database import Database
 from eventlog.events import EnrichmentRequested
+from eventlog.folding import fold_all
 from eventlog.log import PAGE, head_position, read_page
 from eventlog.schema import events
 from eventlog.streams import split_stream
@@ -79,7 +80,5 @@ def _was_planned(database: Database, plan: RetryPlan, stream_id: str) -> bool:
     query = select(events).where(events.c.stream_id == stream_id, events.c.position <= plan.position)
     if split_stream(stream_id)[0] != plan.enrichment:
         return False
-    status = Status()
-    for event in read_page(database, query.order_by(events.c.version)):
-        status = fold(status, event)
+    status = fold_all(fold, Status(), read_page(database, query.order_by(events.c.version)))
     return plan.selection.has(status) and plan.policy.verdict(status, plan.now) == "will_try"

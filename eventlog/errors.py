@@ -119,3 +119,7 @@ class UnknownEventType(EnrichlogError):
 
 class ProcessDied(EnrichlogError):
     """A process that shared the work has died, and the others were stopped. What was written is right; run the command again, and it goes on"""
+
+
+class Unfoldable(EnrichlogError):
+    """The log holds an event that cannot be folded: {type} at position {position}: {reason}. If a newer enrichlog wrote it, upgrade; enrichlog verify tells what is wrong with it."""

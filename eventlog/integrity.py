@@ -9,7 +9,7 @@ from sqlalchemy import LargeBinary, RowMapping, cast, exists, literal, select, t
 
 from eventlog.chain import GENESIS, SALT_BYTES, Sealed, digest_content, link
 from eventlog.database import Database
-from eventlog.errors import DatabaseRefused, UnknownEventType
+from eventlog.errors import DatabaseRefused, Unfoldable, UnknownEventType
 from eventlog.log import PAGE, recorded
 from eventlog.schema import events, part_of
 
@@ -123,7 +123,7 @@ def _fault(database: Database, row: RowMapping, last: int, previous: bytes) -> s
         return "its content is not what was appended"
     try:
         recorded(row)
-    except UnknownEventType as unknown:
+    except (UnknownEventType, Unfoldable) as unknown:
         return str(unknown)
     except _READ_ERRORS:  # chained, and yet no event
         return UNREADABLE

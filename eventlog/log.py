@@ -17,7 +17,7 @@ from eventlog.errors import Conflict
 from eventlog.events import Event
 from eventlog.schema import events
 from eventlog.timed import timed
-from eventlog.upcasting import upcast
+from eventlog.upcasting import read
 
 PAGE = 1_000
 
@@ -266,9 +266,8 @@ def read_page(database: Database, query: Select[Any]) -> list[Recorded]:
 
 
 def recorded(row: RowMapping) -> Recorded:
-    """A row of the `events` table as an event in today's version. Raises `UnknownEventType`."""
-    content = None if row["content"] is None else orjson.loads(row["content"])
-    facts, content = upcast(row["type"], orjson.loads(row["facts"]), content, row["position"])
+    """A row of the `events` table as an event in today's version. Raises `UnknownEventType` and `Unfoldable`."""
+    facts, content = read(row["type"], row["facts"], row["content"], row["position"])
     header = [row[name] for name in Recorded._fields[:-2]]
     return Recorded._make([*header, facts, content])
 

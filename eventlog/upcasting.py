@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from eventlog.errors import UnknownEventType
 from eventlog.events import EVENT_TYPES, Payload
+from eventlog.folding import FOLD_ERRORS, unfoldable
 
 Upcaster = Callable[[Payload], Payload]
 
 UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 """(event type, schema version it reads) -> function that gives the payload of the next version."""
+
+
+def read(kind: str, facts: str, content: str | None, position: int) -> Payload:
+    """The payload that was stored as these texts, in today's version: the only place that opens them.
+
+    Raises `UnknownEventType`, and `Unfoldable` for texts that are no JSON or that an upcaster cannot take.
+    """
+    try:
+        return upcast(kind, orjson.loads(facts), None if content is None else orjson.loads(content), position)
+    except FOLD_ERRORS as error:
+        raise unfoldable(kind, position, error) from error
 
 
 def upcast(kind: str, facts: dict[str, Any], content: dict[str, Any] | None, position: int) -> Payload:
@@ -24,4 +38,5 @@ def upcast(kind: str, facts: dict[str, Any], content: dict[str, Any] | None, pos
     while version < known.schema_version:
         payload = UPCASTERS[kind, version](payload)
         version += 1
+        payload = Payload(payload.facts | {"schema_version": version}, payload.content)
     return payload

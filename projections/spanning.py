@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-import orjson
 from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam, delete, select
 
 from eventlog.database import Database
 from eventlog.dialects import Dialect
 from eventlog.log import PAGE, Recorded
 from eventlog.schema import events
-from eventlog.upcasting import upcast
+from eventlog.upcasting import read
 from projections.drift import Drift, difference
 from projections.projection import Row
 
@@ -139,8 +138,11 @@ def page_of(connection: Connection, types: Sequence[str], after: int) -> tuple[l
 
 
 def facts_only(row: Any) -> Recorded:
-    """The event of a row of the columns `WITHOUT_CONTENT`, in today's version. Raises `UnknownEventType`."""
-    facts = upcast(row.type, orjson.loads(row.facts), None, row.position)[0]
+    """The event of a row of the columns `WITHOUT_CONTENT`, in today's version.
+
+    Raises `UnknownEventType` and `Unfoldable`.
+    """
+    facts, _ = read(row.type, row.facts, None, row.position)
     return Recorded._make((*row[:-1], facts, None))
 
 

@@ -1,0 +1,54 @@
+"""An event that a fold cannot take stops it with its position and type, as an error that says what to do."""
+
+import pytest
+
+from eventlog.database import Database
+from eventlog.errors import Unfoldable
+from eventlog.folding import fold_all
+from eventlog.log import Recorded, read_log, read_stream
+from eventlog.schema import events
+from projections.status import Status, fold
+from tests.builders import failed, requested, started, tell
+from tests.forging import forge, retell
+
+STREAM = "job-1"
+
+
+def test_all_events_of_a_stream_are_folded(database: Database) -> None:
+    tell(database, STREAM, requested(), started(), failed())
+    status = fold_all(fold, Status(), read_stream(database, STREAM))
+    assert (status.version, status.state) == (3, "failed")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (',"why":"new"', "", "it has no why"),
+        ('"lease_seconds":330', '"lease_seconds":"long"', "unsupported type"),
+        ('"occurred_at":"2', '"occurred_at":"x', "Invalid isoformat string"),
+    ],
+)
+def test_a_fold_stops_at_the_event_it_cannot_take(database: Database, old: str, new: str, reason: str) -> None:
+    tell(database, "job-0", requested())
+    tell(database, STREAM, requested(), started())
+    position = 2 if "why" in old else 3
+    retell(database, position, old, new)
+    with pytest.raises(Unfoldable, match=f" at position {position}: {reason}.*upgrade"):
+        fold_all(fold, Status(), read_stream(database, STREAM))
+
+
+def test_what_fails_before_any_event_is_told_as_it_is() -> None:
+    def history() -> list[Recorded]:
+        raise KeyError("not of an event")
+
+    with pytest.raises(KeyError, match="not of an event"):
+        fold_all(fold, Status(), (event for event in history()))
+
+
+@pytest.mark.parametrize("facts", ["no JSON", "[]", "7", '{"schema_version":1,"cost":NaN}', ""])
+def test_facts_that_are_no_json_object_stop_every_reader(database: Database, facts: str) -> None:
+    tell(database, STREAM, requested())
+    forge(database, 1, facts=facts)
+    with pytest.raises(Unfoldable, match="EnrichmentRequested at position 1"):
+        list(read_log(database))
+    assert len(database.page(events.select())) == 1  # it is there: the control
