@@ -175,8 +175,9 @@ def _decide(streams: Streams, proposal: Proposal, now: datetime) -> Decided:
 def _chain(decided: Sequence[Decided], head: Head) -> list[tuple[Any, ...]]:
     rows, previous = [], head.hash or GENESIS
     for position, one in enumerate(decided, head.position + 1):
-        previous = link(previous, position, head.now, one.sealed)
-        rows.append((position, *one.sealed[:5], head.now, *one.sealed[5:], previous))
+        event_id, stream_id, version, part, kind, facts, *content, digest = one.sealed
+        previous = link(previous, position, head.now, event_id, stream_id, version, kind, facts, digest)
+        rows.append((position, event_id, stream_id, version, part, kind, head.now, facts, *content, digest, previous))
     return rows
 
 
