@@ -72,3 +72,5 @@ def log(report: LogReport) -> None:
         say(f"Anchor to keep elsewhere: {report.anchor.position}:{report.anchor.hash}")
     for position, reason in report.faults:
         say(f"Log: position {position}: {reason}")
+    if report.more:
+        say(f"Log: and {counted(report.more, 'more event')} at which something is wrong")

@@ -250,7 +250,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
 
 def iso(moment: datetime) -> str:
     """A moment as RFC 3339 in UTC with exactly six decimals, so that text sorts as time does."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def moment(text: str) -> datetime:

@@ -34,9 +34,16 @@ def documented_hash(previous: bytes, row: Mapping[str, Any]) -> bytes:
     time = row["recorded_at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     header = [str(row["position"]), row["event_id"], row["stream_id"], str(row["version"]), row["type"], time]
     texts = [text.encode("utf-8") for text in (*header, row["facts"])]
-    content = hashlib.sha256((row["salt"] or b"") + (row["content"] or "").encode("utf-8")).digest()
     sealed = b"".join(len(text).to_bytes(4, "big") + text for text in texts)
-    return hashlib.sha256(previous + sealed + content).digest()
+    return hashlib.sha256(previous + sealed + documented_digest(row)).digest()
+
+
+def documented_digest(row: Mapping[str, Any]) -> bytes:
+    """The digest of the content; where that was erased, as it is stored."""
+    if row["content"] is None and row["salt"] is None:
+        stored: bytes = row["content_digest"]
+        return stored
+    return hashlib.sha256((row["salt"] or b"") + (row["content"] or "").encode("utf-8")).digest()
 
 
 def rechain(database: Database, changed: Sequence[Mapping[str, Any]]) -> None:
@@ -54,8 +61,9 @@ def forge(database: Database, position: int, **values: Any) -> None:
     """Change one event, its content's digest too, and all hashes from there on: a chain that is unbroken."""
     forged, *later = rows(database)[position - 1 :]
     whole = {**forged, **values}
-    digest = hashlib.sha256((whole["salt"] or b"") + (whole["content"] or "").encode("utf-8")).digest()
-    rechain(database, [{**whole, "content_digest": digest}, *later])
+    if "content" in values:
+        whole["content_digest"] = documented_digest(whole)
+    rechain(database, [whole, *later])
 
 
 def retell(database: Database, position: int, old: str, new: str) -> None:

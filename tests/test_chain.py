@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from eventlog import integrity
+from eventlog import faults, integrity
 from eventlog.chain import digest_content
 from eventlog.database import Database
-from eventlog.integrity import Anchor, compare, verify_log
+from eventlog.faults import UNREADABLE, faults_in
+from eventlog.integrity import Anchor, compare, log_faults, verify_log
 from eventlog.log import LogAlone
 from eventlog.schema import events
 from tests.builders import drop_triggers, erased, failed, offer, proposal, requested, run, started, succeeded, tell
@@ -37,11 +38,11 @@ def test_the_chain_is_as_documented(told: Database) -> None:
         assert row["part"] == hashlib.sha256(row["stream_id"].encode()).digest()[0] % 64
         assert (row["salt"] is None) == (row["content"] is None)
     report = verify_log(told)
-    assert report == (8, Anchor(8, previous.hex()), [])
+    assert report == (8, Anchor(8, previous.hex()), [], 0)
 
 
 def test_an_empty_log_verifies(database: Database) -> None:
-    assert verify_log(database) == (0, Anchor(0, bytes(32).hex()), [])
+    assert verify_log(database) == (0, Anchor(0, bytes(32).hex()), [], 0)
 
 
 def test_equal_contents_have_different_digests(database: Database) -> None:
@@ -129,13 +130,13 @@ def test_a_time_that_the_driver_cannot_read_is_a_fault_and_not_a_crash(postgresq
     tell(postgresql, BOB, requested(), started())
     drop_triggers(postgresql)
     run(postgresql, "UPDATE {ours}events SET recorded_at = 'infinity' WHERE position = 1")
-    assert verify_log(postgresql).faults == [(1, integrity.UNREADABLE)]
+    assert verify_log(postgresql).faults == [(1, UNREADABLE)]
 
 
 def test_facts_that_are_chained_and_yet_no_event_are_found(told: Database) -> None:
     rechain(told, [*rows(told)[3:7], {**rows(told)[7], "facts": "no JSON"}])
     ((position, reason),) = verify_log(told).faults
-    assert (position, "cannot be folded" in reason) == (8, True)
+    assert (position, "it is no EnrichmentRequested: " in reason) == (8, True)
 
 
 @pytest.mark.parametrize("position", [0, -1, -(2**63)])
@@ -234,7 +235,51 @@ def test_an_event_that_this_version_cannot_read_is_found(told: Database) -> None
 
 
 def test_a_log_is_verified_page_by_page(told: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integrity, "PAGE", 3)
+    monkeypatch.setattr(faults, "PAGE", 3)
+    monkeypatch.setattr(integrity, "PAGE", 1)
     assert verify_log(told).events == 8
     change(told, 6, part=63 - rows(told)[5]["part"])
     assert [position for position, _ in verify_log(told).faults] == [6]
+
+
+def test_ranges_side_by_side_find_what_the_whole_log_has(told: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "PAGE", 2)
+    change(told, 3, hash=bytes(32))
+    change(told, 6, part=63 - rows(told)[5]["part"])
+    drop_triggers(told)
+    with told.write() as connection:
+        connection.execute(delete(events).where(events.c.position == 4))
+    whole = list(faults_in(told, 0, 8))
+    assert [position for position, _ in whole] == [3, 5, 6]
+    for middle in range(9):
+        assert [*faults_in(told, 0, middle), *faults_in(told, middle, 8)] == whole
+
+
+def test_a_range_reads_no_event_outside_of_it_and_tells_its_progress(told: Database) -> None:
+    change(told, 2, facts="{}")
+    change(told, 7, facts="{}")
+    read = list[int]()
+    assert list(faults_in(told, 2, 6, read.append)) == []
+    assert read == [4]
+    assert verify_log(told, read.append).events == 8
+    assert read == [4, 8]
+
+
+def test_faults_beyond_a_thousand_are_counted(told: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integrity, "MOST_TOLD", 3)
+    run_with_all_rights(told, "UPDATE {ours}events SET part = 63 - part")
+    report = verify_log(told)
+    assert ([position for position, _ in report.faults], report.more) == ([1, 2, 3], 5)
+
+
+def test_whoever_wants_no_fault_stops_at_the_first(told: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "PAGE", 2)
+    run_with_all_rights(told, "UPDATE {ours}events SET part = 63 - part")
+    read = list[int]()
+    assert next(log_faults(told, 8, read.append))[0] == 1
+    assert read == [2]
+
+
+def run_with_all_rights(database: Database, sql: str) -> None:
+    drop_triggers(database)
+    run(database, sql)

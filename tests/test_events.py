@@ -15,21 +15,15 @@ from eventlog.events import EVENT_TYPES, EnrichmentDismissed, Event, Payload, is
 from eventlog.log import LogAlone, read_log, read_stream
 from eventlog.upcasting import UPCASTERS, upcast
 from tests.builders import NOON, offer, proposal, requested
+from tests.golden_texts import GOLDEN, payload_of, texts_of
 
-GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 every_golden_file = pytest.mark.parametrize("golden", GOLDEN, ids=lambda path: path.stem)
 every_type = pytest.mark.parametrize("kind", EVENT_TYPES.values(), ids=EVENT_TYPES)
 
 
-def texts(golden: Path) -> tuple[str, str]:
-    """Facts and content exactly as they are stored: each stands on a line of its own."""
-    facts, content = golden.read_text(encoding="utf-8").splitlines()[1:3]
-    return facts.removeprefix('"facts": ').removesuffix(","), content.removeprefix('"content": ')
-
-
 def check_against_golden(kind: type[Event], name: str) -> None:
     """Read the golden text of the type's present version into an event, with all its fields, and write it again."""
-    facts, content = texts(Path(__file__).parent / "golden" / f"{name}.{kind.schema_version}.json")
+    facts, content = texts_of(f"{name}.{kind.schema_version}")
     values = {**orjson.loads(facts), **(orjson.loads(content) or {})}
     version = values.pop("schema_version")
     assert (version, values.keys()) == (kind.schema_version, kind.model_fields.keys())
@@ -71,8 +65,7 @@ def test_a_field_added_renamed_or_moved_without_a_new_schema_version_is_noticed(
 @every_golden_file
 def test_every_golden_text_is_read_in_todays_version(golden: Path) -> None:
     kind = EVENT_TYPES[golden.stem.split(".")[0]]
-    facts, content = (orjson.loads(text) for text in texts(golden))
-    today = upcast(kind.__name__, facts, content, 1)
+    today = upcast(kind.__name__, *payload_of(golden.stem), 1)
     values = {**today.facts, **(today.content or {})}
     assert values.keys() - {"schema_version"} <= kind.model_fields.keys()
     assert kind.model_validate({name: value for name, value in values.items() if name != "schema_version"})
@@ -80,7 +73,7 @@ def test_every_golden_text_is_read_in_todays_version(golden: Path) -> None:
 
 @every_golden_file
 def test_what_is_written_is_what_is_read(golden: Path) -> None:
-    facts, content = (orjson.loads(text) for text in texts(golden))
+    facts, content = payload_of(golden.stem)
     again = (canonical.facts_text(facts), canonical.text(content))
     assert tuple(map(orjson.loads, again)) == (facts, content)
 
