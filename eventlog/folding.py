@@ -22,13 +22,18 @@ def fold_all(fold: Callable[[S, Recorded], S], state: S, events: Iterable[Record
         for event in events:
             state = fold(state, event)
     except FOLD_ERRORS as error:
-        if event is None:  # it was not the fold
-            raise
-        raise unfoldable(event.type, event.position, error) from error
+        raise unfoldable(event, error) from error
     return state
 
 
-def unfoldable(kind: str, position: int, error: Exception) -> Unfoldable:
-    """What to raise for an event of this type, in the place of one of `FOLD_ERRORS`."""
-    missing = isinstance(error, KeyError) and error.args
-    return Unfoldable(type=kind, position=position, reason=f"it has no {error.args[0]}" if missing else error)
+def unfoldable(event: Recorded | None, error: Exception) -> Exception:
+    """What to raise in the place of one of `FOLD_ERRORS`, which the fold of this event has raised.
+
+    Where there is no event yet it is no matter of a fold, and the error itself.
+    """
+    return error if event is None else Unfoldable(type=event.type, position=event.position, reason=reason_of(error))
+
+
+def reason_of(error: Exception) -> str:
+    """One of `FOLD_ERRORS` in words."""
+    return f"it has no {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from eventlog.errors import UnknownEventType
+from eventlog.errors import Unfoldable, UnknownEventType
 from eventlog.events import EVENT_TYPES, Payload
-from eventlog.folding import FOLD_ERRORS, unfoldable
+from eventlog.folding import FOLD_ERRORS, reason_of
 
 Upcaster = Callable[[Payload], Payload]
 
@@ -25,7 +25,7 @@ def read(kind: str, facts: str, content: str | None, position: int) -> Payload:
     try:
         return upcast(kind, orjson.loads(facts), None if content is None else orjson.loads(content), position)
     except FOLD_ERRORS as error:
-        raise unfoldable(kind, position, error) from error
+        raise Unfoldable(type=kind, position=position, reason=reason_of(error)) from error
 
 
 def upcast(kind: str, facts: dict[str, Any], content: dict[str, Any] | None, position: int) -> Payload:

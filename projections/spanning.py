@@ -11,6 +11,8 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam
 
 from eventlog.database import Database
 from eventlog.dialects import Dialect
+from eventlog.folding import FOLD_ERRORS, unfoldable
+from eventlog.known_types import require_known
 from eventlog.log import PAGE, Recorded
 from eventlog.schema import events
 from eventlog.upcasting import read
@@ -97,6 +99,7 @@ def reconcile_spanning(
     """Compare the rows with the log, and with `write` make them equal.
 
     The log is folded in pages; its tail, and the comparison, under the log lock: nothing can be appended meanwhile.
+    Raises `UnknownEventType` and `Unfoldable`; then nothing is written.
     """
     states: dict[Key, Any] = {}
     drift, after = Drift(projection.name), 0
@@ -110,6 +113,7 @@ def reconcile_spanning(
         after = last
     with database.write() as connection:
         database.dialect.lock_log(connection)
+        require_known(connection)
         while page := page_of(connection, projection.types, last)[0]:
             drift.events += _fold_into(projection, states, page)
             last = page[-1].position
@@ -147,11 +151,16 @@ def facts_only(row: Any) -> Recorded:
 
 
 def _fold_into(projection: SpanningProjection[Any], states: dict[Key, Any], page: Iterable[Recorded]) -> int:
-    """Fold the events of a page that are about some row; returns how many these are."""
-    told = [(key, event) for event in page if (key := _key(projection, event)) is not None]
-    for key, event in told:
-        states[key] = projection.fold(states.get(key, projection.initial), event)
-    return len(told)
+    """Fold the events of a page that are about some row; returns how many these are. Raises `Unfoldable`."""
+    folded, event = 0, None
+    try:
+        for event in page:
+            if (key := _key(projection, event)) is not None:
+                states[key] = projection.fold(states.get(key, projection.initial), event)
+                folded += 1
+    except FOLD_ERRORS as error:
+        raise unfoldable(event, error) from error
+    return folded
 
 
 def _compare(

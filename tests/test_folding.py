@@ -3,13 +3,15 @@
 import pytest
 
 from eventlog.database import Database
-from eventlog.errors import Unfoldable
+from eventlog.errors import Unfoldable, UnknownEventType
 from eventlog.folding import fold_all
-from eventlog.log import Recorded, read_log, read_stream
+from eventlog.log import LogAlone, Recorded, read_log, read_stream
 from eventlog.schema import events
+from projections.catalogue import SPANNING, reconcile_named
 from projections.status import Status, fold
-from tests.builders import failed, requested, started, tell
+from tests.builders import failed, offer, proposal, requested, run, started, tell
 from tests.forging import forge, retell
+from tests.test_events import FromTheFuture
 
 STREAM = "job-1"
 
@@ -52,3 +54,21 @@ def test_facts_that_are_no_json_object_stop_every_reader(database: Database, fac
     with pytest.raises(Unfoldable, match="EnrichmentRequested at position 1"):
         list(read_log(database))
     assert len(database.page(events.select())) == 1  # it is there: the control
+
+
+def test_rows_that_span_streams_are_left_as_they_are_when_an_event_stops_their_fold(database: Database) -> None:
+    tell(database, STREAM, requested(batch="b"), started(), failed())
+    before = run(database, "SELECT * FROM {ours}batches")
+    retell(database, 1, '"actor":"tests",', "")
+    with pytest.raises(Unfoldable, match="EnrichmentRequested at position 1: it has no actor"):
+        reconcile_named(database, "batches", write=True)
+    assert reconcile_named(database, "breaker", write=False).total == 0  # it does not read that one: the control
+    assert run(database, "SELECT * FROM {ours}batches") == before
+
+
+@pytest.mark.parametrize("name", SPANNING)
+def test_an_event_of_a_type_nobody_knows_stops_a_fold_that_reads_only_some_types(database: Database, name: str) -> None:
+    tell(database, STREAM, requested(batch="b"))
+    offer(database, *(proposal(one, FromTheFuture()) for one in ("$breaker-1", "job-2")), inline=LogAlone())
+    with pytest.raises(UnknownEventType, match="FromTheFuture version 1 at position 2. Upgrade enrichlog"):
+        reconcile_named(database, name, write=True)
