@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 
 from sqlalchemy import Connection, RowMapping, select
 
 from eventlog.database import Database
 from eventlog.dialects import Dialect
-from eventlog.errors import Conflict
+from eventlog.errors import Conflict, Unfoldable, UnknownEventType
 from eventlog.events import EnrichmentRequested, Event
+from eventlog.folding import fold_all
 from eventlog.log import Appended, Decided, Outcome, Proposal, Recorded, append, recorded
 from eventlog.schema import events
 from eventlog.streams import is_operational
@@ -45,8 +47,9 @@ class InlineReadModels:
         rows = {**self._locked, **status_model.lock(connection, free)}
         statuses = {stream_id: status_model.status_of(row) for stream_id, row in rows.items()}
         marked = {stream_id for stream_id, row in rows.items() if row["projection_error"] is not None}
+        folds = {stream_id: row["fold_version"] for stream_id, row in rows.items()}
         unshown, trouble = _fold_from_log(connection, marked), outage.before(connection, proposals)
-        return HeldStreams(self._dialect, statuses, streams, unshown, trouble)
+        return HeldStreams(self._dialect, statuses, folds, streams, unshown, trouble)
 
 
 def append_together(database: Database, proposals: Sequence[Proposal]) -> list[Outcome]:
@@ -67,13 +70,19 @@ def append_all(
     return acknowledged
 
 
-def _fold_from_log(connection: Connection, streams: set[str]) -> dict[str, Enriched]:
-    """What the users' table should show of streams that it did not take: it is then written whole."""
+def _fold_from_log(connection: Connection, streams: set[str]) -> dict[str, Enriched | None]:
+    """What the users' table should show of streams that it did not take: it is then written whole.
+
+    None for one whose history this code cannot fold: what comes now is recorded all the same, and the table waits.
+    """
     query = select(events).where(events.c.stream_id.in_(sorted(streams))).order_by(events.c.stream_id, events.c.version)
-    shown: dict[str, Enriched] = {}
-    for row in connection.execute(query) if streams else ():
-        event = recorded(row._mapping)
-        shown[event.stream_id] = shown_model.fold(shown.get(event.stream_id, shown_model.INITIAL), event)
+    shown: dict[str, Enriched | None] = {}
+    for stream_id, rows in groupby(connection.execute(query) if streams else (), lambda row: str(row.stream_id)):
+        try:
+            history = (recorded(row._mapping) for row in rows)
+            shown[stream_id] = fold_all(shown_model.fold, shown_model.INITIAL, history)
+        except (UnknownEventType, Unfoldable):
+            shown[stream_id] = None
     return shown
 
 
@@ -81,11 +90,11 @@ class HeldStreams:
     """The streams of one append with their states: what is folded here is written at once, by `write`."""
 
     def __init__(
-        self, dialect: Dialect, statuses: dict[str, Status], streams: set[str], unshown: dict[str, Enriched],
-        trouble: Outage | None,
+        self, dialect: Dialect, statuses: dict[str, Status], folds: dict[str, int], streams: set[str],
+        unshown: dict[str, Enriched | None], trouble: Outage | None,
     ) -> None:  # fmt: skip
         self._dialect, self._outage = dialect, trouble
-        self._streams, self._before, self._unshown = streams, statuses, unshown
+        self._streams, self._before, self._folds, self._unshown = streams, statuses, folds, unshown
         self._status = dict(statuses)
         self._shown: dict[str, Enriched] = {}
 
@@ -116,7 +125,7 @@ class HeldStreams:
         parts = [stream_id for stream_id in rows if shown_model.is_part(self._shown[stream_id])]
         refusals = shown_model.store(connection, self._dialect, rows, parts)
         moved = status_model.moved((self._before[one], self._status[one]) for one in self._shown)
-        rows_of = [status_model.row(one, self._status[one]) for one in self._shown]
+        rows_of = [self._status_row(one) for one in self._shown]
         status_model.write(connection, self._dialect, rows_of, moved)
         status_model.mark(connection, self._dialect, {stream_id: refusals.get(stream_id) for stream_id in rows})
         status_model.discard_empty(connection, self._before.keys() - self._shown.keys())
@@ -127,10 +136,15 @@ class HeldStreams:
             advance(connection, self._dialect, projection, recorded)
         settle(connection, self._dialect, recorded)
 
+    def _status_row(self, stream_id: str) -> Row:
+        """The row is of the oldest fold that had a part in it: it is stale until a rebuild has folded it anew."""
+        row = status_model.row(stream_id, self._status[stream_id])
+        return row | {"fold_version": min(row["fold_version"], self._folds[stream_id])}
+
     def _shown_before(self, stream_id: str) -> Enriched:
         return self._unshown.get(stream_id) or shown_model.before(self._before[stream_id])
 
     def _changes(self, stream_id: str) -> Row | None:
         if stream_id in self._unshown:
-            return shown_model.row(stream_id, self._shown[stream_id])
+            return self._unshown[stream_id] and shown_model.row(stream_id, self._shown[stream_id])
         return shown_model.changes(stream_id, self._shown_before(stream_id), self._shown[stream_id])
