@@ -10,7 +10,7 @@ from sqlalchemy import Select, func, literal, select, tuple_
 
 from eventlog.chain import GENESIS
 from eventlog.database import Database
-from eventlog.faults import UNREADABLE, Fault, before, faults_in, hash_at
+from eventlog.faults import Fault, before, faults_in, hash_at
 from eventlog.log import PAGE
 from eventlog.schema import events
 
@@ -56,12 +56,15 @@ def head(database: Database) -> Anchor:
 def log_faults(
     database: Database, until: int, progress: Callable[[int], None] = lambda events: None
 ) -> Iterator[Fault]:
-    """All faults up to this position, as they are found: whoever wants none takes the first and stops."""
-    is_readable = True
+    """All faults up to this position, as they are found: whoever wants none takes the first and stops.
+
+    Versions are looked at where nothing else is wrong: else their gaps are what has been told already, a second time.
+    """
+    is_sound = True
     for fault in chain(_below_the_first(database), faults_in(database, 0, until, progress)):
-        is_readable = is_readable and fault[1] != UNREADABLE
+        is_sound = False
         yield fault
-    if is_readable:  # else versions cannot be told either
+    if is_sound:
         yield from version_faults(database)
 
 
