@@ -16,6 +16,7 @@ from enrichlog.targets import PAGE
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import BatchCancelled, EnrichmentRequested
+from eventlog.folding import FOLD_ERRORS, unfoldable
 from eventlog.log import Proposal, Recorded, read_page, read_stream, recorded
 from eventlog.schema import events
 from eventlog.streams import split_stream, stream_of
@@ -98,13 +99,19 @@ def fates(database: Database, told: ToldBatch) -> Iterator[tuple[str, Fate]]:
 
 
 def fate_of(history: Sequence[Recorded], version: int) -> Fate:
-    """What became of the request that is this version of its stream: the first end after it decides."""
-    before = Status()
-    for event in history:
-        if event.version < version:
-            before = fold(before, event)
-        elif (fate := _fate(event, before.error_type)) is not None:
-            return fate
+    """What became of the request that is this version of its stream: the first end after it decides.
+
+    Raises `Unfoldable`.
+    """
+    before, event = Status(), None
+    try:
+        for event in history:
+            if event.version < version:
+                before = fold(before, event)
+            elif (fate := _fate(event, before.error_type)) is not None:
+                return fate
+    except FOLD_ERRORS as error:
+        raise unfoldable(event, error) from error
     return "not_yet"
 
 
