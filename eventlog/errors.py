@@ -123,3 +123,7 @@ class ProcessDied(EnrichlogError):
 
 class Unfoldable(EnrichlogError):
     """The log holds an event that cannot be folded: {type} at position {position}: {reason}. If a newer enrichlog wrote it, upgrade; enrichlog verify tells what is wrong with it."""
+
+
+class LogUnsound(EnrichlogError):
+    """The log is not what was appended: at position {position}: {reason}. Nothing is folded from it. See all that is wrong: enrichlog verify"""

@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, literal, select, tuple_
 
 from eventlog.chain import GENESIS
 from eventlog.database import Database
+from eventlog.errors import LogUnsound
 from eventlog.faults import Fault, before, faults_in, hash_at
 from eventlog.log import PAGE
 from eventlog.schema import events
@@ -45,6 +46,14 @@ def verify_log(database: Database, progress: Callable[[int], None] = lambda even
     found = log_faults(database, anchor.position, progress)
     told = list(islice(found, MOST_TOLD))
     return LogReport(anchor.position, anchor, told, sum(1 for _ in found))
+
+
+def require_sound(database: Database, progress: Callable[[int], None] = lambda events: None) -> Anchor:
+    """Where the log ends by now, all of it up to there being sound. Raises `LogUnsound` at the first fault."""
+    anchor = head(database)
+    for position, reason in log_faults(database, anchor.position, progress):
+        raise LogUnsound(position=position, reason=reason)
+    return anchor
 
 
 def head(database: Database) -> Anchor:

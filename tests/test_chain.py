@@ -11,8 +11,9 @@ from sqlalchemy import delete
 from eventlog import faults, integrity
 from eventlog.chain import digest_content
 from eventlog.database import Database
+from eventlog.errors import LogUnsound
 from eventlog.faults import UNREADABLE, faults_in
-from eventlog.integrity import Anchor, compare, log_faults, verify_log
+from eventlog.integrity import Anchor, compare, require_sound, verify_log
 from eventlog.log import LogAlone
 from eventlog.schema import events
 from tests.builders import drop_triggers, erased, failed, offer, proposal, requested, run, started, succeeded, tell
@@ -282,12 +283,17 @@ def test_faults_beyond_a_thousand_are_counted(told: Database, monkeypatch: pytes
     assert ([position for position, _ in report.faults], report.more) == ([1, 2, 3], 5)
 
 
-def test_whoever_wants_no_fault_stops_at_the_first(told: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_needs_a_sound_log_is_stopped_at_its_first_fault(
+    told: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(faults, "PAGE", 2)
-    run_with_all_rights(told, "UPDATE {ours}events SET part = 63 - part")
+    assert require_sound(told) == verify_log(told).anchor
+    change(told, 3, facts="{}")
+    change(told, 7, facts="{}")
     read = list[int]()
-    assert next(log_faults(told, 8, read.append))[0] == 1
-    assert read == [2]
+    with pytest.raises(LogUnsound, match=r"at position 3: its hash does not follow .* See all .*: enrichlog verify"):
+        require_sound(told, read.append)
+    assert read == [2, 2]  # and no further
 
 
 def run_with_all_rights(database: Database, sql: str) -> None:
