@@ -1,34 +1,57 @@
-"""All streams of one category, walked one after the other."""
+"""All streams of one category up to a position, walked one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, groupby
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from sqlalchemy import null, select, tuple_
+from sqlalchemy import ColumnElement, Select, case, null, select, tuple_
 
 from eventlog.database import Database
-from eventlog.log import PAGE, Recorded, read_page
+from eventlog.log import PAGE, Recorded, recorded
 from eventlog.schema import events
 from eventlog.streams import bounds
+
+_HEADER = [column for column in events.c if column.name in Recorded._fields[:-2]]
 
 
 def walk(database: Database, category: str, until: int, page: int = PAGE) -> Iterator[tuple[str, list[Recorded]]]:
     """Each stream of a category with its events up to this position, without their content; in the order of names.
 
-    Read a page of events at a time, so that memory holds a page and the longest stream.
+    Memory holds a page and the longest stream.
     """
-    told = chain.from_iterable(_pages(database, category, until, page))
-    for stream_id, group in groupby(told, lambda event: event.stream_id):
+    for stream_id, group in groupby(walk_events(database, category, until, page=page), lambda event: event.stream_id):
         yield stream_id, list(group)
 
 
-def _pages(database: Database, category: str, until: int, page: int) -> Iterator[list[Recorded]]:
-    (first, behind), name = bounds(category), events.c.stream_id
-    columns = [column for column in events.c if column.name in Recorded._fields and column.name != "content"]
-    query = select(*columns, null().label("content")).where(name < behind, events.c.position <= until)
-    place, after = tuple_(name, events.c.version), (first, 0)
-    query = query.order_by(name, events.c.version).limit(page)
-    while found := read_page(database, query.where(place > after)):
-        yield found
+def walk_events(
+    database: Database, category: str, until: int, *, content: bool = False, page: int = PAGE
+) -> Iterator[Recorded]:
+    """The events of a category up to this position, stream by stream in the order of names; memory holds a page."""
+    first, behind = bounds(category)
+    yield from _walk(database, events.c.stream_id < behind, (first, 0), until, content, page)
+
+
+def walk_streams(
+    database: Database, streams: Sequence[str], until: int, *, content: bool = False, page: int = PAGE
+) -> Iterator[Recorded]:
+    """The same of these streams alone, some hundreds at the most."""
+    yield from _walk(database, events.c.stream_id.in_(streams), ("", 0), until, content, page)
+
+
+def _walk(
+    database: Database, which: ColumnElement[bool], after: tuple[str, int], until: int, content: bool, page: int
+) -> Iterator[Recorded]:
+    """Read so many rows at a time, later ones among them and passed over: a page stays short however few are wanted."""
+    place = tuple_(events.c.stream_id, events.c.version)
+    query = _query(which, until, content).order_by(events.c.stream_id, events.c.version).limit(page)
+    while found := database.page(query.where(place > after)):
+        yield from (recorded(row._mapping) for row in found if row.position <= until)
         after = (found[-1].stream_id, found[-1].version)
+
+
+def _query(which: ColumnElement[bool], until: int, content: bool) -> Select[tuple[object, ...]]:
+    is_wanted = events.c.position <= until
+    facts = case((is_wanted, events.c.facts)).label("facts")
+    text = case((is_wanted, events.c.content)).label("content") if content else null().label("content")
+    return select(*_HEADER, facts, text).where(which)

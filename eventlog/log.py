@@ -245,10 +245,12 @@ class LogAlone:
         return _FreeStreams({})
 
 
-def read_log(database: Database, after: int = 0, page: int = PAGE) -> Iterator[list[Recorded]]:
-    """The log in order of position, in pages; what is appended meanwhile is read too."""
+def read_log(
+    database: Database, after: int = 0, page: int = PAGE, until: int | None = None
+) -> Iterator[list[Recorded]]:
+    """The log in order of position, in pages; without `until` what is appended meanwhile is read too."""
     while True:
-        later = select(events).where(events.c.position > after)
+        later = _up_to(until, select(events).where(events.c.position > after))
         found = read_page(database, later.order_by(events.c.position).limit(page))
         if not found:
             return
@@ -256,9 +258,14 @@ def read_log(database: Database, after: int = 0, page: int = PAGE) -> Iterator[l
         after = found[-1].position
 
 
-def read_stream(database: Database, stream_id: str) -> list[Recorded]:
-    """All events of one stream, oldest first; empty when there is no such stream."""
-    return read_page(database, select(events).where(events.c.stream_id == stream_id).order_by(events.c.version))
+def read_stream(database: Database, stream_id: str, until: int | None = None) -> list[Recorded]:
+    """All events of one stream, or those up to a position, oldest first; empty when there is no such stream."""
+    of_stream = select(events).where(events.c.stream_id == stream_id).order_by(events.c.version)
+    return read_page(database, _up_to(until, of_stream))
+
+
+def _up_to(until: int | None, query: Select[Any]) -> Select[Any]:
+    return query if until is None else query.where(events.c.position <= until)
 
 
 def read_page(database: Database, query: Select[Any]) -> list[Recorded]:
