@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ COUNT, LIMIT, JOBS = click.IntRange(1, 10_000_000), click.IntRange(1, 1_000_000_
 CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
 CALLED = ("--model", "--api", "--base-url")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+POSITION = re.compile(r"[+-]?[0-9]+")
 
 
 class Moment(click.ParamType[datetime]):
@@ -47,6 +49,23 @@ class Moment(click.ParamType[datetime]):
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(f"{text!r} is no time: write 2026-01-31, 2026-01-31T08:00, or 30m, 2h, 7d for how long ago")
+
+
+class LogPlace(click.ParamType["int | datetime"]):
+    """A place in the log: a position, which is a whole number, or a time."""
+
+    name = "position or time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | datetime:
+        """The position or the moment meant."""
+        text = str(value)
+        if POSITION.fullmatch(text):  # never a time, though 20260131 could be one
+            return int(text) if len(text) < 19 else self.fail(f"{text[:19]}… is no position: no log is that long")
+        try:
+            return Moment().convert(text, param, ctx)
+        except click.BadParameter:
+            forms = "write 1204 for a position, or 2026-01-31, 2026-01-31T08:00, or 30m, 2h, 7d for how long ago"
+            self.fail(f"{text!r} is neither a position nor a time: {forms}")
 
 
 class Span(click.ParamType[int]):
@@ -169,7 +188,7 @@ def command(
                 from enrichlog.place import open_database
 
                 options["database"] = open_database(settings)
-                if group is not breaker and not as_json:
+                if group is not breaker and not as_json and options.get("as_of") is None:  # it is of today
                     warn_of_breakers(options["database"], settings)
             function(settings=settings, as_json=as_json, **options)
 
@@ -212,6 +231,12 @@ def _remember_flags(settings: Settings, enrichment: str) -> None:
 def enrichment_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Which enrichment a command is about."""
     return click.option("--enrichment", default="job", show_default=True, help="Name of the enrichment.")(function)
+
+
+def as_of_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """When a command looks back to."""
+    what = "What this said when the log ended there: a position, a date, or 30m, 2h, 7d ago."
+    return click.option("--as-of", type=LogPlace(), metavar="POSITION|TIME", help=what)(function)
 
 
 def called_options(function: Callable[..., Any], model: str = "--model") -> Callable[..., Any]:
@@ -438,28 +463,41 @@ def batch_cancel(settings: Settings, database: Database, as_json: bool, batch_id
 @click.option("--error-type", "error_types", multiple=True, metavar="TYPE", help="Only this type; can be repeated.")
 @click.option("--since", type=Moment(), help="Only what failed since: a date, or 30m, 2h, 7d.")
 @click.option("--limit", type=COUNT, default=50, show_default=True, help="How many to show.")
+@as_of_option
 @enrichment_option
 def failed(
     settings: Settings, database: Database, as_json: bool, error_types: tuple[str, ...], since: datetime | None,
-    limit: int, enrichment: str,
+    limit: int, enrichment: str, as_of: int | datetime | None,
 ) -> None:  # fmt: skip
     """The failed postings, newest first, each with its exact error."""
     from enrichlog import reports, screens, terminal
     from enrichlog.errors import find_error_types
     from enrichlog.selection import Selection
 
-    page = reports.failed(
-        database, enrichment, Selection(find_error_types(error_types), since), limit, settings.max_attempts
-    )
+    selection = Selection(find_error_types(error_types), since)
+    if as_of is not None:
+        from enrichlog import as_of_commands
+
+        as_of_commands.failed(settings, database, enrichment, as_of, selection, limit, as_json=as_json)
+        return
+    page = reports.failed(database, enrichment, selection, limit, settings.max_attempts)
     terminal.print_json(page.rows) if as_json else screens.failed(page, narrowed=bool(error_types or since))
 
 
 @command("errors", "enrichlog errors")
+@as_of_option
 @enrichment_option
-def errors(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
+def errors(
+    settings: Settings, database: Database, as_json: bool, enrichment: str, as_of: int | datetime | None
+) -> None:
     """How many postings failed with each error type, and what to do about it."""
     from enrichlog import reports, screens, terminal
 
+    if as_of is not None:
+        from enrichlog import as_of_commands
+
+        as_of_commands.errors(database, enrichment, as_of, as_json=as_json)
+        return
     rows = reports.errors(database, enrichment)
     if as_json:
         terminal.print_json([row | {"advice": terminal.advise(row["advice"])} for row in rows])
@@ -485,19 +523,35 @@ def classify(settings: Settings, as_json: bool, path: Path | None) -> None:
 
 @command("history", "enrichlog history job-4711")
 @click.argument("job_id", type=JobId())
+@as_of_option
 @enrichment_option
-def history(settings: Settings, database: Database, as_json: bool, job_id: str, enrichment: str) -> None:
+def history(
+    settings: Settings, database: Database, as_json: bool, job_id: str, enrichment: str, as_of: int | datetime | None
+) -> None:
     """Everything that ever happened to a posting."""
     from enrichlog import history_screen, reports, terminal
 
+    if as_of is not None:
+        from enrichlog import as_of_commands
+
+        as_of_commands.history(database, enrichment, job_id, as_of, as_json=as_json)
+        return
     document = reports.history(database, enrichment, job_id)
     terminal.print_json(document) if as_json else history_screen.show(document)
 
 
-@command("status", "enrichlog status")
+@command("status", "enrichlog status --as-of 7d")
+@as_of_option
 @enrichment_option
-def status(settings: Settings, database: Database, as_json: bool, enrichment: str) -> None:
+def status(
+    settings: Settings, database: Database, as_json: bool, enrichment: str, as_of: int | datetime | None
+) -> None:
     """How many postings are in which state, and what was spent."""
+    if as_of is not None:
+        from enrichlog import as_of_commands
+
+        as_of_commands.status(database, enrichment, as_of, as_json=as_json)
+        return
     from enrichlog import breakers, limits_screen, plan_screens, reports, screens, terminal, worker_screen, workers
     from enrichlog.outdated import counts_or_why
 
@@ -716,6 +770,7 @@ def reclassify(settings: Settings, database: Database, as_json: bool, dry_run: b
 @click.argument("what", type=click.Choice(["results", "events"]))
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of standard output.")
+@as_of_option
 @enrichment_option
 def export(settings: Settings, database: Database, **options: Any) -> None:
     """Write results or the whole log, as JSON lines or CSV."""

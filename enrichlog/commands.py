@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from datetime import datetime
 from pathlib import Path
 
+from enrichlog import as_of_screen, screens, terminal
 from enrichlog import export as exporting
-from enrichlog import screens, terminal
 from enrichlog.anew import count_anew, with_failures_anew
+from enrichlog.as_of import as_of as find_as_of
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.estimate import estimate
@@ -58,21 +60,24 @@ def enrich(
 
 def export(
     settings: Settings, database: Database, *, what: str, form: exporting.Format, output: Path | None, enrichment: str,
-    as_json: bool,
+    as_json: bool, as_of: int | datetime | None = None,
 ) -> None:  # fmt: skip
-    """Write results or events to standard output or a file."""
+    """Write results or events to standard output or a file, those of now or of an earlier position."""
     if as_json and output is None:
         raise UsageError(reason="--json prints a summary, so the export itself needs a file: --output FILE")
     fields = () if what == "events" else enrichment_of(settings, enrichment).result_model.model_fields
+    at = None if as_of is None else find_as_of(database, as_of)
     with replacing(output) if output else nullcontext(sys.stdout) as out:
         if what == "events":
-            count = exporting.export_events(database, form, out)
+            count = exporting.export_events(database, form, out, at)
         else:
-            count = exporting.export_results(database, enrichment, fields, form, out)
+            count = exporting.export_results(database, enrichment, fields, form, out, at)
     if as_json:
-        terminal.print_json({"exported": what, "count": count, "file": str(output)})
+        moment = {} if at is None else {"as_of": at.document()}
+        terminal.print_json({"exported": what, "count": count, "file": str(output)} | moment)
     else:
-        terminal.note(counted(count, what.removesuffix("s")) + (f" in {output}" if output else ""))
+        moment_told = "" if at is None else f", {as_of_screen.told(at)}"
+        terminal.note(counted(count, what.removesuffix("s")) + (f" in {output}" if output else "") + moment_told)
 
 
 def _require_means(settings: Settings, database: Database, enrichment: Enrichment, max_cost: float | None) -> None:

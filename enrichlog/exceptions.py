@@ -145,3 +145,23 @@ class DemoEnded(EnrichlogError):
 
 class NotRecorded(EnrichlogError):
     """An attempt could not be ended as it should: {reason}. Its lease runs out by itself; please report this."""
+
+
+class EmptyLog(EnrichlogError):
+    """The log is empty: there is nothing to look back on. Postings come in with: enrichlog import FILE"""
+
+
+class NoPosition(UsageError):
+    """There is no position {position}: positions go from 1 to {head}, where the log ends. Name one of them, or a time."""
+
+
+class BeyondTheHead(UsageError):
+    """There is no position {position} yet: the log ends at position {head}. Name one up to there, or a time (a number alone is a position; a date is written 2026-01-31)."""
+
+
+class YetToCome(UsageError):
+    """{time} is yet to come: the database's clock says {now}. Name a time that has passed, or a position."""
+
+
+class BeforeTheLog(UsageError):
+    """Nothing was recorded by {time}: the log begins at {begins}. Name a later time, or a position."""

@@ -9,6 +9,8 @@ from typing import Any, Literal, TextIO
 
 from sqlalchemy import select, tuple_
 
+from enrichlog.as_of import AsOf
+from enrichlog.as_of_results import results_as_of, told_result
 from enrichlog.postings import job_postings
 from eventlog.database import Database
 from eventlog.events import iso
@@ -21,21 +23,25 @@ _HEAD = ("job_id", "enrichment", "title", "company", "enrichment_completed_at", 
 _EVENT = ("position", "event_id", "stream_id", "version", "type", "recorded_at", "facts", "content")
 
 
-def export_results(database: Database, enrichment: str, fields: Iterable[str], form: Format, out: TextIO) -> int:
-    """Write the results of an enrichment; in CSV each of `fields` is a column. Returns how many."""
+def export_results(
+    database: Database, enrichment: str, fields: Iterable[str], form: Format, out: TextIO, at: AsOf | None = None
+) -> int:
+    """Write the results of an enrichment, or those of an earlier position; in CSV each of `fields` is a column.
+
+    Returns how many.
+    """
+    rows = _results(database, enrichment) if at is None else results_as_of(database, enrichment, at)
     if form == "jsonl":
-        return _write_lines(_results(database, enrichment), out)
+        return _write_lines(rows, out)
     columns = {f"result.{name}" if name in _HEAD else name: name for name in fields}
-    flat = (
-        {**row, **{column: row["result"].get(name) for column, name in columns.items()}}
-        for row in _results(database, enrichment)
-    )
+    flat = ({**row, **{column: row["result"].get(name) for column, name in columns.items()}} for row in rows)
     return _write_csv(flat, (*_HEAD, *columns), out)
 
 
-def export_events(database: Database, form: Format, out: TextIO) -> int:
-    """Write the whole log in order of position. Returns how many events."""
-    return _write_lines(_events(database), out) if form == "jsonl" else _write_csv(_events(database), _EVENT, out)
+def export_events(database: Database, form: Format, out: TextIO, at: AsOf | None = None) -> int:
+    """Write the log in order of position, whole or up to an earlier one. Returns how many events."""
+    rows = _events(database, at and at.position)
+    return _write_lines(rows, out) if form == "jsonl" else _write_csv(rows, _EVENT, out)
 
 
 def _results(database: Database, enrichment: str) -> Iterator[dict[str, Any]]:
@@ -49,20 +55,12 @@ def _results(database: Database, enrichment: str) -> Iterator[dict[str, Any]]:
     )
     while page := database.page(query.where(tuple_(shown.job_posting_id) > tuple_(after))):
         for row in page:
-            yield {
-                "job_id": row.job_posting_id,
-                "enrichment": row.enrichment,
-                "title": row.job_title,
-                "company": row.company,
-                "enrichment_completed_at": row.enrichment_completed_at and iso(row.enrichment_completed_at),
-                "enrichment_model_version": row.enrichment_model_version,
-                "result": row.result,
-            }
+            yield told_result(row._mapping, row.job_title, row.company)
         after = page[-1].job_posting_id
 
 
-def _events(database: Database) -> Iterator[dict[str, Any]]:
-    for page in read_log(database, page=PAGE):
+def _events(database: Database, until: int | None) -> Iterator[dict[str, Any]]:
+    for page in read_log(database, page=PAGE, until=until):
         yield from ({**event._asdict(), "recorded_at": iso(event.recorded_at)} for event in page)
 
 

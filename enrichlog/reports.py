@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from enrichlog.retry import Verdict
 from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
 from eventlog.events import iso, moment
-from eventlog.log import head_position, read_stream
+from eventlog.log import Recorded, head_position, read_stream
 from eventlog.streams import stream_of
 from projections.enrichment_status import enrichment_status, status_of
 from projections.llm_enrichment import llm_enrichment
@@ -44,7 +45,7 @@ def failed(database: Database, enrichment: str, selection: Selection, limit: int
     policy = Allowance(None, default)
     with database.read() as connection:
         now = database.dialect.clock(connection)
-        rows = [_failure(row, policy.verdict(status_of(row._mapping), now)) for row in connection.execute(query)]
+        rows = [failure(row, policy.verdict(status_of(row._mapping), now)) for row in connection.execute(query)]
         return FailedPage(connection.execute(failure_count(enrichment, selection)).scalar_one(), rows)
 
 
@@ -60,7 +61,8 @@ def failure_count(enrichment: str, selection: Selection) -> Select[Any]:
     return select(func.count()).select_from(enrichment_status).where(*selection.conditions(enrichment))
 
 
-def _failure(row: Any, found: Verdict) -> Document:
+def failure(row: Any, found: Verdict) -> Document:
+    """One failed posting, of what its status, the posting and the users' table say."""
     return {
         "job_id": row.job_id,
         "title": row.title,
@@ -76,8 +78,12 @@ def _failure(row: Any, found: Verdict) -> Document:
 
 def errors(database: Database, enrichment: str) -> list[Document]:
     """How many postings failed with each error type, most first, and what to do about each."""
-    rows = sorted(database.page(failures_by_type(enrichment)), key=lambda row: (-row.count, row.error_type))
-    told = [(row.error_type, row.count) for row in rows]
+    return told_errors({row.error_type: row.count for row in database.page(failures_by_type(enrichment))})
+
+
+def told_errors(counts: Mapping[str, int]) -> list[Document]:
+    """Error types with how many postings failed with each, most first, and what to do about each."""
+    told = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return [{"error_type": name, "group": group_of(name), "count": n, "advice": advice_of(name)} for name, n in told]
 
 
@@ -99,6 +105,11 @@ def history(database: Database, enrichment: str, job_id: str) -> Document:
     events = read_stream(database, stream_of(enrichment, job_id))
     if not events:
         find_posting(database, job_id)
+    return told_history(job_id, events)
+
+
+def told_history(job_id: str, events: Iterable[Recorded]) -> Document:
+    """These events of a posting."""
     told = [
         {
             "position": event.position,
@@ -123,19 +134,20 @@ def _retry_at(facts: dict[str, Any]) -> Document:
 def status(database: Database, enrichment: str) -> Document:
     """How many postings are in which state, what was spent, and where the log ends."""
     table = enrichment_status.c
-    sums = [func.coalesce(func.sum(getattr(table, name)), 0).label(name) for name in _SUMMED]
+    sums = [func.coalesce(func.sum(getattr(table, name)), 0).label(name) for name in SUMMED]
     query = select(table.state, func.count().label("count"), *sums).where(table.enrichment == enrichment)
     with database.read() as connection:
         rows = connection.execute(query.group_by(table.state)).all()
         hidden = select(func.count()).select_from(enrichment_status).where(table.projection_error.is_not(None))
         not_shown, position = connection.execute(hidden).scalar_one(), head_position(connection)
     states = dict.fromkeys(STATES, 0) | {row.state: row.count for row in rows}
-    spent = {name: int(sum(getattr(row, name) for row in rows)) for name in _SUMMED}
+    spent = {name: int(sum(getattr(row, name) for row in rows)) for name in SUMMED}
     place = {"database": database.dialect.where(), "enrichment": enrichment}
     return {**place, "postings": states, **spent, "projection_failed": not_shown, "position": position}
 
 
-_SUMMED = ("attempts", "input_tokens", "output_tokens", "cost_microdollars", "unpriced_calls")
+SUMMED = ("attempts", "input_tokens", "output_tokens", "cost_microdollars", "unpriced_calls")
+"""What was spent: of each status, and of all together."""
 
 
 def shown(database: Database, enrichment: str, job_id: str) -> Document | None:

@@ -99,14 +99,19 @@ def errors(rows: list[Document]) -> None:
 def status(document: Document) -> None:
     """Where everything stands."""
     say(f"Database: {document['database']}, {counted(document['position'], 'event')}")
-    say("Postings: " + ", ".join(f"{count:,} {state}" for state, count in document["postings"].items()))
-    tokens = document["input_tokens"] + document["output_tokens"]
-    told = spent(tokens, document["cost_microdollars"], document["unpriced_calls"])
-    say(f"Attempts: {document['attempts']:,}; {told}")
+    standing(document)
     if not any(document["postings"].values()):
         say(advise(_EMPTY))
     if document["projection_failed"]:
         say(advise(_not_shown(document["projection_failed"])))
+
+
+def standing(document: Document) -> None:
+    """How many postings are in which state, and what was spent."""
+    say("Postings: " + ", ".join(f"{count:,} {state}" for state, count in document["postings"].items()))
+    tokens = document["input_tokens"] + document["output_tokens"]
+    told = spent(tokens, document["cost_microdollars"], document["unpriced_calls"])
+    say(f"Attempts: {document['attempts']:,}; {told}")
 
 
 def config(rows: list[Document]) -> None:

@@ -1,0 +1,54 @@
+"""As of when: a position of the log, given as such or as a time, and checked."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from enrichlog.exceptions import BeforeTheLog, BeyondTheHead, EmptyLog, NoPosition, YetToCome
+from eventlog import position
+from eventlog.database import Database
+from eventlog.events import iso
+
+
+class AsOf(NamedTuple):
+    """A position of the log, and when that event was recorded: what is told is what the log was up to there."""
+
+    position: int
+    recorded_at: datetime
+
+    def document(self) -> dict[str, Any]:
+        """As documents for scripts have it."""
+        return {"position": self.position, "recorded_at": iso(self.recorded_at)}
+
+
+def as_of(database: Database, asked: int | datetime | None) -> AsOf:
+    """The position asked for, or the last that was recorded by a time; None asks for the head.
+
+    Raises `EmptyLog`, `NoPosition`, `BeyondTheHead`, `YetToCome` and `BeforeTheLog`.
+    """
+    head = position.head(database)
+    if not head:
+        raise EmptyLog
+    found = _position(database, asked, head) if asked is not None else head
+    return AsOf(found, position.recorded_at(database, found))
+
+
+def _position(database: Database, asked: int | datetime, head: int) -> int:
+    if isinstance(asked, datetime):
+        return _by(database, asked)
+    if asked < 1:
+        raise NoPosition(position=asked, head=head)
+    if asked > head:
+        raise BeyondTheHead(position=asked, head=head)
+    return asked
+
+
+def _by(database: Database, moment: datetime) -> int:
+    now = database.now()
+    if moment > now:
+        raise YetToCome(time=iso(moment), now=iso(now))
+    found = position.last_by(database, moment)
+    if not found:
+        raise BeforeTheLog(time=iso(moment), begins=iso(position.recorded_at(database, 1)))
+    return found
