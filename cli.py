@@ -540,6 +540,28 @@ def history(
     terminal.print_json(document) if as_json else history_screen.show(document)
 
 
+@command("diff", "enrichlog diff --from 7d --to 2026-01-31")
+@click.option("--from", "start", type=LogPlace(), required=True, metavar="POSITION|TIME", help="Where to begin.")
+@click.option("--to", "end", type=LogPlace(), metavar="POSITION|TIME", help="Where to end.  [default: the head]")
+@enrichment_option
+def diff(
+    settings: Settings, database: Database, as_json: bool, start: int | datetime, end: int | datetime | None,
+    enrichment: str,
+) -> None:  # fmt: skip
+    """What changed between two positions of the log, or two times."""
+    from enrichlog import differences_screen, terminal
+    from enrichlog.differences import differences
+    from eventlog.position import head
+
+    if as_json:
+        document = differences_screen.Document()
+        document.print(differences(database, enrichment, start, end, document.add))
+        return
+    with terminal.counting("Folding events", head(database), quiet=False) as progress:
+        found = differences(database, enrichment, start, end, progress=progress)
+    differences_screen.show(found)
+
+
 @command("status", "enrichlog status --as-of 7d")
 @as_of_option
 @enrichment_option

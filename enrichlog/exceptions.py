@@ -165,3 +165,7 @@ class YetToCome(UsageError):
 
 class BeforeTheLog(UsageError):
     """Nothing was recorded by {time}: the log begins at {begins}. Name a later time, or a position."""
+
+
+class WrongOrder(UsageError):
+    """--from is position {start}, which is after --to, position {end}. Give the earlier one to --from."""

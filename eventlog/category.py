@@ -1,11 +1,11 @@
-"""All streams of one category up to a position, walked one after the other."""
+"""All streams of one category up to a position, walked one after the other, or those that a part of the log touched."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from sqlalchemy import ColumnElement, Select, case, null, select, tuple_
+from sqlalchemy import ColumnElement, Select, case, exists, null, select, tuple_
 
 from eventlog.database import Database
 from eventlog.log import PAGE, Recorded, recorded
@@ -39,6 +39,27 @@ def walk_streams(
     yield from _walk(database, events.c.stream_id.in_(streams), ("", 0), until, content, page)
 
 
+def touched(database: Database, category: str, after: int, until: int, page: int = PAGE) -> Iterator[list[str]]:
+    """The streams of a category with events behind one position and up to another, in pages; each of them once.
+
+    A stream is told where its first event of that part of the log stands: memory holds a page, however long the part.
+    """
+    earlier, (first, behind) = events.alias(), bounds(category)
+    is_not_first = exists().where(
+        earlier.c.stream_id == events.c.stream_id,
+        earlier.c.version == events.c.version - 1,
+        earlier.c.position > after,
+    )
+    query = select(events.c.stream_id).where(
+        events.c.stream_id > first, events.c.stream_id < behind, ~is_not_first
+    )  # fmt: skip
+    query = query.order_by(events.c.position)
+    for start in range(after, until, page):
+        within = events.c.position.between(start + 1, min(start + page, until))
+        if names := [row.stream_id for row in database.page(query.where(within))]:
+            yield names
+
+
 def _walk(
     database: Database, which: ColumnElement[bool], after: tuple[str, int], until: int, content: bool, page: int
 ) -> Iterator[Recorded]:
@@ -47,6 +68,8 @@ def _walk(
     query = _query(which, until, content).order_by(events.c.stream_id, events.c.version).limit(page)
     while found := database.page(query.where(place > after)):
         yield from (recorded(row._mapping) for row in found if row.position <= until)
+        if len(found) < page:
+            return
         after = (found[-1].stream_id, found[-1].version)
 
 

@@ -19,3 +19,14 @@ def states(projection: Projection[S], events: Iterable[Recorded]) -> Iterator[tu
         for event in told:
             state = projection.fold(state, event)
         yield stream_id, state
+
+
+def moves(projection: Projection[S], events: Iterable[Recorded], after: int) -> Iterator[tuple[str, S | None, S]]:
+    """Each stream, what its events up to a position add up to (None where it has none), and what all of them do."""
+    for stream_id, told in groupby(events, lambda event: event.stream_id):
+        before, state = None, projection.initial
+        for event in told:
+            state = projection.fold(state, event)
+            if event.position <= after:
+                before = state
+        yield stream_id, before, state
