@@ -540,6 +540,21 @@ def history(
     terminal.print_json(document) if as_json else history_screen.show(document)
 
 
+@command("why", "enrichlog why job-4711")
+@click.argument("job_id", type=JobId())
+@as_of_option
+@enrichment_option
+def why(
+    settings: Settings, database: Database, as_json: bool, job_id: str, enrichment: str, as_of: int | datetime | None
+) -> None:
+    """Why the rows of a posting are as they are: which event set each column, and when."""
+    from enrichlog import terminal, why_screen
+    from enrichlog.why import why as explain
+
+    found = explain(database, enrichment, job_id, as_of)
+    terminal.print_json(found.document()) if as_json else why_screen.show(found)
+
+
 @command("diff", "enrichlog diff --from 7d --to 2026-01-31")
 @click.option("--from", "start", type=LogPlace(), required=True, metavar="POSITION|TIME", help="Where to begin.")
 @click.option("--to", "end", type=LogPlace(), metavar="POSITION|TIME", help="Where to end.  [default: the head]")

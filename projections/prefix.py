@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from eventlog.log import Recorded
-from projections.projection import Projection
+from projections.projection import Projection, Row
 
 S = TypeVar("S")
 
@@ -30,3 +31,31 @@ def moves(projection: Projection[S], events: Iterable[Recorded], after: int) -> 
             if event.position <= after:
                 before = state
         yield stream_id, before, state
+
+
+class Cause(NamedTuple):
+    """The event that gave a column the value it has."""
+
+    position: int
+    version: int
+    type: str
+    recorded_at: datetime
+
+
+class Explained(NamedTuple):
+    """The row that the events of one stream add up to, None for none yet, and for each of its columns the cause."""
+
+    row: Row | None
+    causes: dict[str, Cause]
+
+
+def explain(projection: Projection[Any], stream_id: str, events: Iterable[Recorded]) -> Explained:
+    """Fold the events of one stream one by one, and note at which of them each column last changed."""
+    state, causes = projection.initial, dict[str, Cause]()
+    row: Row | None = None
+    for event in events:
+        state = projection.fold(state, event)
+        before, row = row or {}, projection.row(stream_id, state)
+        cause = Cause(event.position, event.version, event.type, event.recorded_at)
+        causes |= {name: cause for name, value in (row or {}).items() if name not in before or before[name] != value}
+    return Explained(row, causes)

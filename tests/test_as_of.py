@@ -303,7 +303,7 @@ def test_what_is_no_place_in_the_log_is_told_in_one_line(enrichlog: Command, old
     for place, (code, cause) in WRONG.items():
         said = enrichlog("status", "--as-of", place)
         assert (said.code, said.out, cause in said.error) == (code, "", True), said.err
-    for words in [*REPORTS, ["export", "results"], ["export", "events"], ["diff", "--from", "1", "--to"]]:
+    for words in [*REPORTS, ["export", "results"], ["export", "events"], ["why", "1"], ["diff", "--from", "1", "--to"]]:
         flag = [] if words[0] == "diff" else ["--as-of"]
         assert "the log ends at position 13" in enrichlog(*words, *flag, "14").error
     assert contents(old) == before
