@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
+from enrichlog.moments import told_moment
 from enrichlog.screens import shortened
 from enrichlog.terminal import counted, one_line, say
 from eventlog.integrity import LogReport
 from projections import catalogue
 from projections.drift import Difference, Drift
+from projections.open_attempts import REMEDY, Abandoned
 from projections.rebuild import Options
 
 _SHOWN_REFUSALS = 10
@@ -65,12 +68,25 @@ def document(found: Drift) -> dict[str, Any]:
     return told | {"examples": examples, "total": found.total}
 
 
-def log(report: LogReport) -> None:
+def verified(report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift]) -> dict[str, Any]:
+    """What a check of everything has found, for scripts."""
+    examples = [one._asdict() for one in abandoned.examples] if abandoned else []
+    told = {"total": abandoned.total if abandoned else None, "examples": examples}
+    log = {**report._asdict(), "anchor": report.anchor._asdict(), "abandoned": told}
+    return log | {"projections": [document(one) for one in drifts]}
+
+
+def log(report: LogReport, abandoned: Abandoned | None) -> None:
     """What checking the log found."""
     if not report.faults:
         say(f"Log: {counted(report.events, 'event')}, positions without gaps, chain unbroken")
         say(f"Anchor to keep elsewhere: {report.anchor.position}:{report.anchor.hash}")
     for position, reason in report.faults:
         say(f"Log: position {position}: {reason}")
+    if abandoned and abandoned.total:
+        say(f"Log: {counted(abandoned.total, 'attempt')} begun and never ended, whose leases have run out. {REMEDY}")
+    for one in abandoned.examples if abandoned else ():
+        until = told_moment(one.leased_until)
+        say(f"  {one.stream_id}: position {one.position}, by {one.worker}, leased until {until}")
     if report.more:
         say(f"Log: and {counted(report.more, 'more event')} at which something is wrong")

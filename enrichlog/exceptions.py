@@ -15,10 +15,6 @@ class InvalidSetting(UsageError):
     """The setting {name} from {source} is not usable: {reason}. Mend it there, or take it out"""
 
 
-class TamperedLog(EnrichlogError):
-    """The log is not what was appended: at position {position}, {reason}. Nothing was folded or written. See all of it with: enrichlog verify"""
-
-
 class UnknownJob(UsageError):
     """There is no posting with the id {job_id}. Postings come in with: enrichlog import FILE"""
 

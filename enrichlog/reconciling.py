@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from enrichlog import drift_screen, terminal
-from enrichlog.exceptions import TamperedLog, UnknownProjection, UsageError
+from enrichlog.exceptions import UnknownProjection, UsageError
 from enrichlog.postings import find_deleted
 from enrichlog.told_run import DONE, FOUND, STOPPED
 from eventlog.database import Database
-from eventlog.integrity import Anchor, LogReport, compare, verify_log
-from eventlog.log import head_position
+from eventlog.integrity import Anchor, LogReport, compare, head, require_sound, verify_log
 from projections import catalogue
 from projections.drift import Drift
+from projections.open_attempts import REMEDY, Abandoned, find_abandoned
 from projections.rebuild import Options, passes
 
 _ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
@@ -25,10 +26,8 @@ def rebuild(
 ) -> int:  # fmt: skip
     """Reconcile projections with the log, once that is proved to be what was appended."""
     _require_known(names)
-    report = _check_log(database, quiet=as_json)
-    if report.faults:
-        position, reason = report.faults[0]
-        raise TamperedLog(position=position, reason=reason)
+    with _counting(database, "Log", quiet=as_json) as progress:
+        require_sound(database, progress)
     options = Options(not dry_run, overwrite_edits, jobs, begins_anew=anew, gone=find_deleted)
     drifts = _reconcile(database, names, options, quiet=as_json)
     if as_json:
@@ -47,17 +46,20 @@ def verify(
     """Check the log, anchors, and the read models against it."""
     _require_known(names)
     kept = [_read_anchor(anchor) for anchor in anchors]
-    report = _check_log(database, quiet=as_json)
+    with _counting(database, "Log", quiet=as_json) as progress:
+        report = verify_log(database, progress)
     report.faults.extend(fault for anchor in kept if (fault := compare(database, anchor)) is not None)
     options = Options(write=False, jobs=jobs, gone=find_deleted)
     # What was tampered with is never folded.
+    abandoned = None if report.faults else _find_abandoned(database, quiet=as_json)
     drifts = [] if report.faults else _reconcile(database, names, options, quiet=as_json)
-    verdict = _verdict(report, drifts)
+    verdict = _verdict(report, abandoned, drifts)
     if as_json:
-        found = {"sound": verdict == SOUND, **report._asdict(), "anchor": report.anchor._asdict()}
-        terminal.print_json(found | {"projections": [drift_screen.document(one) for one in drifts]})
+        terminal.print_json(
+            drift_screen.verified(report, abandoned, drifts) | {"sound": verdict == SOUND, "verdict": verdict}
+        )
     else:
-        drift_screen.log(report)
+        drift_screen.log(report, abandoned)
         for one in drifts:
             drift_screen.show(one, options)
         terminal.say(terminal.advise(verdict))
@@ -67,13 +69,15 @@ def verify(
 SOUND = "Sound."
 
 
-def _verdict(report: LogReport, drifts: Sequence[Drift]) -> str:
+def _verdict(report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift]) -> str:
     if report.faults:
         return "Not sound."
     ours = {kind for one in drifts for kind, count in one.counts.items() if count and _is_mended(one, kind)}
     theirs = {kind for one in drifts for kind, count in one.counts.items() if count} - ours
     if ours:
         return "Not sound. The log is; make the rest equal to it with: enrichlog rebuild"
+    if abandoned and abandoned.total:
+        return f"Not sound. The log is; some attempts were begun and never ended. {REMEDY}"
     if "edited" in theirs:
         return "Not sound. The log is; to overwrite what was edited by hand: enrichlog rebuild --overwrite-edits"
     if theirs:
@@ -92,18 +96,22 @@ def _require_known(names: Sequence[str]) -> None:
             raise UnknownProjection(name=name, known=", ".join(catalogue.names()))
 
 
-def _check_log(database: Database, *, quiet: bool) -> LogReport:
-    return verify_log(database)
+def _find_abandoned(database: Database, *, quiet: bool) -> Abandoned:
+    with _counting(database, "Attempts", quiet=quiet) as progress:
+        return find_abandoned(database, progress)
 
 
 def _reconcile(database: Database, names: Sequence[str], options: Options, *, quiet: bool) -> list[Drift]:
-    with database.read() as connection:
-        total = head_position(connection)
     drifts = []
     for one in passes(database, names, options):
-        with terminal.counting(", ".join(one.names), total, quiet=quiet) as progress:
+        with _counting(database, ", ".join(one.names), quiet=quiet) as progress:
             drifts += one.run(progress)
     return drifts
+
+
+def _counting(database: Database, what: str, *, quiet: bool) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar over all events that the log holds by now."""
+    return terminal.counting(what, head(database).position, quiet=quiet)
 
 
 def _read_anchor(text: str) -> Anchor:

@@ -94,7 +94,7 @@ def why(database: Database, enrichment: str, job_id: str, asked: int | datetime 
     with database.read() as connection:
         database.dialect.see_one_moment(connection)  # else an append in between would look like an edit
         told = _events(connection, stream_id)
-        rows = {one.name: one.load(connection, [stream_id]).get(stream_id) for one in PROJECTIONS}
+        rows = {one.name: one.load(connection, database.dialect, [stream_id]).get(stream_id) for one in PROJECTIONS}
         not_shown = _not_shown(connection, stream_id)
     if not told and not any(rows.values()):
         find_posting(database, job_id)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from eventlog.errors import Unfoldable
 
-if TYPE_CHECKING:
-    from eventlog.log import Recorded
+
+class Placed(Protocol):
+    """What is told of an event that stops a fold."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def type(self) -> str: ...
+
 
 S = TypeVar("S")
+E = TypeVar("E", bound=Placed)
 FOLD_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What pure code raises for an event with other facts than it was written for."""
 
 
-def fold_all(fold: Callable[[S, Recorded], S], state: S, events: Iterable[Recorded]) -> S:
+def fold_all(fold: Callable[[S, E], S], state: S, events: Iterable[E]) -> S:
     """The state after these events. Raises `Unfoldable` for the first that the fold cannot take."""
     event = None
     try:
@@ -26,7 +34,7 @@ def fold_all(fold: Callable[[S, Recorded], S], state: S, events: Iterable[Record
     return state
 
 
-def unfoldable(event: Recorded | None, error: Exception) -> Exception:
+def unfoldable(event: Placed | None, error: Exception) -> Exception:
     """What to raise in the place of one of `FOLD_ERRORS`, which the fold of this event has raised.
 
     Where there is no event yet it is no matter of a fold, and the error itself.

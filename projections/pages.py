@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import orjson
 from sqlalchemy import ColumnElement, Connection, Select, null, select, true
 
 from eventlog.dialects import Dialect
+from eventlog.folding import FOLD_ERRORS, fold_all
 from eventlog.log import head_position
 from eventlog.schema import events
-from eventlog.upcasting import upcast
+from eventlog.upcasting import read
 from projections.projection import Projection, Row
 
 EVENTS_PER_PAGE = 4_000
@@ -65,12 +65,19 @@ class Page:
         return sum(map(len, self.streams.values()))
 
     def rows(self, projection: Projection[Any]) -> dict[str, Row | None]:
-        """The row that each stream folds to, folded once."""
+        """The row that each stream folds to, folded once. Raises `Unfoldable`."""
         if projection.name not in self._rows:
-            self._rows[projection.name] = {
-                name: projection.row(name, projection.fold_all(story)) for name, story in self.streams.items()
-            }
+            self._rows[projection.name] = _folded(projection, self.streams)
         return self._rows[projection.name]
+
+
+def _folded(projection: Projection[Any], streams: Streams) -> dict[str, Row | None]:
+    try:
+        return {name: projection.row(name, projection.fold_all(story)) for name, story in streams.items()}
+    except FOLD_ERRORS:
+        for story in streams.values():  # one event after the other, to say which it is
+            fold_all(projection.fold, projection.initial, story)
+        raise
 
 
 def reads_content(projections: Iterable[Projection[Any]]) -> bool:
@@ -113,8 +120,6 @@ def _by_stream(rows: Sequence[Any]) -> Streams:
 
 
 def _told(rows: Sequence[Any]) -> Iterator[Told]:
-    """The events of rows, in today's version. Raises `UnknownEventType`."""
-    loads = orjson.loads
+    """The events of rows, in today's version. Raises `UnknownEventType` and `Unfoldable`."""
     for stream_id, version, kind, facts, content, position in rows:
-        read, shown = upcast(kind, loads(facts), None if content is None else loads(content), position)
-        yield Told(stream_id, version, kind, read, shown, position)
+        yield Told(stream_id, version, kind, *read(kind, facts, content, position), position)

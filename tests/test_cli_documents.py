@@ -146,7 +146,9 @@ def test_an_import_lists_every_rejected_line(enrichlog: Command, bare: Path) -> 
 
 def test_rebuild_and_verify_tell_of_each_projection(scripted: Command, database: Database) -> None:
     sound = scripted.json("verify")
-    assert set(sound) == {"sound", "events", "anchor", "faults", "more", "projections"}
+    assert set(sound) == {
+        "sound", "verdict", "events", "anchor", "faults", "more", "abandoned", "projections",
+    }  # fmt: skip
     assert (sound["sound"], sound["events"], sound["faults"]) == (True, 9, [])
     assert set(sound["anchor"]) == {"position", "hash"}
     run(database, "UPDATE llm_enrichment SET enrichment_error = NULL")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -12,13 +11,12 @@ from eventlog.errors import UnknownEventType
 from eventlog.events import EVENT_TYPES
 from eventlog.integrity import verify_log
 from eventlog.log import read_stream
-from projections import enrichment_status, reconcile
-from projections.reconcile import PROJECTIONS
+from projections import enrichment_status
 from tests.builders import appended, failed, requested, run, shown, started, status, succeeded, tell
+from tests.drift import SHOWN, STATUS, rebuild
 from tests.test_events import FromTheFuture
 
 STREAM = "job-1"
-STATUS, SHOWN = PROJECTIONS.values()
 
 
 @contextmanager
@@ -36,10 +34,6 @@ def told(database: Database) -> Database:
     with newer():
         tell(database, STREAM, FromTheFuture())
     return database
-
-
-def rebuild(database: Database, projection: Any) -> Any:
-    return reconcile.reconcile(database, projection, write=True)
 
 
 def test_an_end_is_recorded_in_its_place_and_the_posting_goes_on(told: Database) -> None:

@@ -15,10 +15,10 @@ from eventlog.events import EVENT_TYPES, BreakerSet, Event, Payload
 from eventlog.integrity import verify_log
 from eventlog.log import read_log
 from eventlog.upcasting import UPCASTERS
-from projections.catalogue import NAMES, reconcile_named
 from projections.open_attempts import find_abandoned
 from tests.builders import StoppedClock, appended, failed, offer, proposal, requested, run, started, succeeded, tell
 from tests.command_line import Command
+from tests.drift import drift_of, rebuild
 from tests.forging import documented_digest, rechain, rows
 from tests.golden_texts import GOLDEN
 from tests.service import import_postings, posting
@@ -103,7 +103,7 @@ def test_every_command_tells_the_same_of_a_log_that_was_written_in_an_older_vers
     raise_versions(monkeypatch)
     assert told(lived) == before
     assert verify_log(database).faults == []
-    assert [reconcile_named(database, name, write=False).total for name in NAMES] == [0] * len(NAMES)
+    assert drift_of(database) == 0
 
 
 def test_what_is_appended_now_goes_on_from_what_was_written_then(
@@ -118,10 +118,9 @@ def test_what_is_appended_now_goes_on_from_what_was_written_then(
     assert [orjson.loads(row["facts"])["schema_version"] for row in rows(timed)] == [1, 1, 1, 1, 1, 2, 2]
     assert verify_log(timed).faults == []
     assert {event.facts["schema_version"] for page in read_log(timed) for event in page} == {2}
-    for name in NAMES:
-        assert reconcile_named(timed, name, write=False).total == 0
+    assert drift_of(timed) == 0
     run(timed, "DELETE FROM llm_enrichment")
-    assert reconcile_named(timed, "llm_enrichment", write=True).written == 1
+    assert rebuild(timed).written == 1
     clock.advance(seconds=330)
     assert [one.stream_id for one in find_abandoned(timed).examples] == ["job-2"]
     assert close_overdue(timed, "job") == 1
