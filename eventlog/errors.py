@@ -127,3 +127,11 @@ class Unfoldable(EnrichlogError):
 
 class LogUnsound(EnrichlogError):
     """The log is not what was appended: at position {position}: {reason}. Nothing is folded from it. See all that is wrong: enrichlog verify"""
+
+
+class FoldOutdated(EnrichlogError):
+    """The rows of {projection} are those of version {found} of its fold, this is version {needed}. They are served as they are and not carried on until: enrichlog rebuild {projection}"""
+
+
+class FoldTooNew(EnrichlogError):
+    """The rows of {projection} are those of version {found} of its fold, this is version {needed}. They are served as they are; to carry them on, upgrade enrichlog."""

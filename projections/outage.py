@@ -50,4 +50,4 @@ def before(connection: Connection, proposals: Sequence[Proposal]) -> Outage | No
     ends = [p.event for p in proposals if isinstance(p.event, EnrichmentFailed) and p.event.origin == "call"]
     keys = {(e.endpoint, e.request_model, e.credential) for e in ends if e.fault == "provider"}
     named = {key for key in keys if None not in key}
-    return Outage(load(connection, breaker_model.projection, named)) if named else None  # type: ignore[arg-type]
+    return Outage(load(connection, breaker_model.projection, named)) if named else None

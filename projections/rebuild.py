@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from eventlog.database import Database
+from projections.catalogue import following, of_streams, spanning
 from projections.catalogue import names as all_names
-from projections.catalogue import of_streams, spanning
 from projections.drift import Drift
 from projections.projection import Projection
 from projections.reconcile import Gone, Walk, none_gone, nothing
+from projections.reconcile_following import reconcile_following
 from projections.shares import reconcile_in_processes
 from projections.spanning import reconcile_spanning
 from projections.unfinished import go_on
@@ -58,6 +59,8 @@ def reconcile_named(database: Database, names: Sequence[str] = (), *, write: boo
 
 
 def _reconcile_spanning(database: Database, name: str, options: Options, progress: Progress) -> list[Drift]:
+    if name in following():
+        return [reconcile_following(database, following()[name], write=options.write, progress=progress)]
     return [reconcile_spanning(database, spanning()[name], write=options.write, progress=progress)]
 
 

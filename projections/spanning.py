@@ -20,7 +20,7 @@ from projections.drift import Drift, difference
 from projections.projection import Row
 
 S = TypeVar("S")
-Key = tuple[str, ...]
+Key = tuple[Any, ...]
 WITHOUT_CONTENT = [events.c[name] for name in Recorded._fields if name != "content"]
 """The columns of which an event is read where its facts are enough."""
 
@@ -70,7 +70,7 @@ def load(connection: Connection, projection: SpanningProjection[S], keys: Iterab
     return {key: projection.state(row) for key, row in rows.items() if row is not None}
 
 
-def _parameters(key: Key) -> dict[str, str]:
+def _parameters(key: Key) -> dict[str, Any]:
     return {f"key_{place}": value for place, value in enumerate(key)}
 
 
@@ -125,7 +125,8 @@ def _key(projection: SpanningProjection[Any], event: Recorded) -> Key | None:
     return projection.key(event) if event.type in projection.types else None
 
 
-def _key_of(projection: SpanningProjection[Any], row: Any) -> Key:
+def key_of(projection: SpanningProjection[Any], row: Any) -> Key:
+    """The key of a row of its table."""
     return tuple(row._mapping[column.name] for column in projection.table.primary_key)
 
 
@@ -167,7 +168,7 @@ def _compare(
     connection: Connection, dialect: Dialect, projection: SpanningProjection[Any], states: dict[Key, Any], drift: Drift,
     *, write: bool,
 ) -> None:  # fmt: skip
-    live = {_key_of(projection, row): row for row in connection.execute(select(projection.table))}
+    live = {key_of(projection, row): row for row in connection.execute(select(projection.table))}
     drift.streams = len(states)
     differing = {}
     for key, state in states.items():

@@ -1,0 +1,138 @@
+"""Rebuild and verify of projections that follow the log: folded in pages, compared at the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, tuple_
+
+from eventlog.database import Database
+from eventlog.dialects import Dialect
+from eventlog.log import head_position
+from projections.drift import Drift, difference
+from projections.following import (
+    KEYS_TOGETHER,
+    checkpoint_of,
+    fold_into,
+    lock,
+    move,
+    page_behind,
+    standing,
+)
+from projections.spanning import Key, SpanningProjection, key_of, store
+
+
+def reconcile_following(
+    database: Database, projection: SpanningProjection[Any], *, write: bool,
+    progress: Callable[[int], None] = lambda events: None,
+) -> Drift:  # fmt: skip
+    """Compare the rows with the log up to the checkpoint, and with `write` make them equal to all of it.
+
+    What was not applied yet is no difference. The log is folded in pages; its tail, the comparison and the writing
+    within one moment, in which nobody else moves rows or checkpoint: readers never see less than before.
+    """
+    drift, states = Drift(projection.name), _Folding(projection, progress)
+    begun = standing(database, projection)
+    states.fold_pages(database, min(begun.position, begun.head))
+    ahead = states.copy()
+    if write:
+        ahead.fold_pages(database, begun.head)
+    with _one_moment(database, projection, write=write) as (connection, position):
+        head = head_position(connection)
+        states.fold_tail(connection, min(position, head))
+        live = {key_of(projection, row): row for row in connection.execute(select(projection.table))}
+        if write:
+            ahead.fold_tail(connection, head)
+            _write(connection, database.dialect, projection, ahead.rows, live)
+            move(connection, projection, head)
+    _compare(projection, states.rows, live, drift)
+    drift.events, drift.streams = states.events, len(states.rows)
+    drift.written = drift.total - drift.counts["extra"] if write else 0
+    return drift
+
+
+class _Folding:
+    """The states that the log folds to, up to a position that only goes on."""
+
+    def __init__(self, projection: SpanningProjection[Any], progress: Callable[[int], None]) -> None:
+        self._projection, self._progress = projection, progress
+        self.rows: dict[Key, Any] = {}
+        self.position = self.events = 0
+
+    def copy(self) -> _Folding:
+        """Another, which goes on from here by itself."""
+        other = _Folding(self._projection, self._progress)
+        other.rows, other.position, other.events = dict(self.rows), self.position, self.events
+        return other
+
+    def fold_pages(self, database: Database, until: int) -> None:
+        """Fold up to a position, each page in a transaction of its own."""
+        while self.position < until:
+            with database.read() as connection:
+                self._fold_page(connection, until)
+
+    def fold_tail(self, connection: Connection, until: int) -> None:
+        """Fold up to a position within one transaction."""
+        while self.position < until:
+            self._fold_page(connection, until)
+
+    def _fold_page(self, connection: Connection, until: int) -> None:
+        page = page_behind(connection, self._projection, self.position, until)
+        fold_into(self._projection, self.rows, page.told)
+        self.events += len(page.told)
+        self.position = page.until
+        self._progress(page.until - page.after)
+
+
+@contextmanager
+def _one_moment(
+    database: Database, projection: SpanningProjection[Any], *, write: bool
+) -> Iterator[tuple[Connection, int]]:
+    """A transaction in which rows and checkpoint stand still, and the position that they stand at.
+
+    To write, it holds the checkpoint's lock; to compare, seeing one moment is enough, which a reader may do too.
+    """
+    if write:
+        with database.write() as connection:
+            yield connection, lock(connection, database.dialect, projection, of_any_version=True)
+        return
+    with database.read() as connection:
+        database.dialect.see_one_moment(connection)
+        found = connection.execute(checkpoint_of(projection)).one_or_none()
+        yield connection, (found[0] or 0) if found else 0
+
+
+def _compare(
+    projection: SpanningProjection[Any], states: Mapping[Key, Any], live: Mapping[Key, Any], drift: Drift
+) -> None:
+    for key, state in states.items():
+        if found := difference(_told(key), _shown(projection, live.get(key), state), projection.row(state)):
+            drift.note([found], gone=0)
+    extra = sorted(_told(key) for key in live.keys() - states.keys())
+    drift.note_extra(extra[:5], len(extra))
+
+
+def _shown(projection: SpanningProjection[Any], live: Any, state: Any) -> dict[str, Any] | None:
+    """Of a live row, the columns that the fold explains."""
+    return None if live is None else {name: live._mapping[name] for name in projection.row(state)}
+
+
+def _told(key: Key) -> str:
+    return " ".join(str(part) for part in key)
+
+
+def _write(
+    connection: Connection, dialect: Dialect, projection: SpanningProjection[Any], states: Mapping[Key, Any],
+    live: Mapping[Key, Any],
+) -> None:  # fmt: skip
+    """Make the live rows these."""
+    differing = {
+        key: state for key, state in states.items() if _shown(projection, live.get(key), state) != projection.row(state)
+    }
+    store(connection, dialect, projection, differing)
+    extra, place = iter(live.keys() - states.keys()), tuple_(*projection.table.primary_key)
+    while some := list(islice(extra, KEYS_TOGETHER)):
+        connection.execute(delete(projection.table).where(place.in_(some)))
