@@ -123,6 +123,24 @@ CREATE TABLE {ours}batches (
     PRIMARY KEY (batch)
 );
 
+CREATE TABLE {ours}enrichment_stats_hourly (
+    hour TIMESTAMP WITH TIME ZONE NOT NULL,
+    enrichment TEXT COLLATE "C" NOT NULL,
+    request_model TEXT COLLATE "C" NOT NULL,
+    prompt_version TEXT COLLATE "C" NOT NULL,
+    error_type TEXT COLLATE "C" NOT NULL,
+    ends BIGINT NOT NULL,
+    calls BIGINT NOT NULL,
+    late BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    cost_microdollars BIGINT NOT NULL,
+    unpriced_calls BIGINT NOT NULL,
+    latency TEXT NOT NULL,
+    succeeded_at TEXT NOT NULL,
+    PRIMARY KEY (hour, enrichment, request_model, prompt_version, error_type)
+);
+
 CREATE TABLE {ours}checkpoints (
     projection TEXT COLLATE "C" NOT NULL,
     fold_version SMALLINT NOT NULL,
@@ -258,8 +276,8 @@ BEGIN
         SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE $revoke$
-            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}checkpoints, {ours}rebuilds,
-                {ours}limits, {ours}workers, {ours}alembic_version, job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
+            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}enrichment_stats_hourly,
+                {ours}checkpoints, {ours}rebuilds, {ours}limits, {ours}workers, {ours}alembic_version, job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
         IF $name${schema}$name$ <> '"public"' THEN
             EXECUTE $revoke$ REVOKE ALL ON SCHEMA {schema} FROM $revoke$ || grantee;
         END IF;
@@ -273,6 +291,7 @@ ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}breaker ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}batches ENABLE ROW LEVEL SECURITY;
+ALTER TABLE {ours}enrichment_stats_hourly ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}checkpoints ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}rebuilds ENABLE ROW LEVEL SECURITY;
 ALTER TABLE {ours}limits ENABLE ROW LEVEL SECURITY;

@@ -123,6 +123,24 @@ CREATE TABLE batches (
     PRIMARY KEY (batch)
 );
 
+CREATE TABLE enrichment_stats_hourly (
+    hour TEXT NOT NULL,
+    enrichment TEXT NOT NULL,
+    request_model TEXT NOT NULL,
+    prompt_version TEXT NOT NULL,
+    error_type TEXT NOT NULL,
+    ends INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    late INTEGER NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_microdollars INTEGER NOT NULL,
+    unpriced_calls INTEGER NOT NULL,
+    latency TEXT NOT NULL,
+    succeeded_at TEXT NOT NULL,
+    PRIMARY KEY (hour, enrichment, request_model, prompt_version, error_type)
+);
+
 CREATE TABLE checkpoints (
     projection TEXT NOT NULL,
     fold_version SMALLINT NOT NULL,
