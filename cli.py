@@ -756,6 +756,30 @@ def limits_clear(
     sys.exit(EXIT_STOPPED if missing else 0)
 
 
+@command("stats", "enrichlog stats --by day,model --since 7d")
+@click.option(
+    "--by",
+    "words",
+    multiple=True,
+    metavar="WHAT",
+    help="hour, day, model, prompt-version, error-type; repeat it or use commas.  [default: day]",
+)
+@click.option("--since", type=Moment(), help="Only what ended since: a date, or 30m, 2h, 7d; whole hours count.")
+@click.option("--until", type=Moment(), help="Only what ended before; whole hours count.")
+@enrichment_option
+def stats(
+    settings: Settings, database: Database, as_json: bool, words: tuple[str, ...], since: datetime | None,
+    until: datetime | None, enrichment: str,
+) -> None:  # fmt: skip
+    """Success, error types, attempts until success, tokens, cost, latency, and what failures cost: the retry tax."""
+    from enrichlog import stats, stats_screen, terminal
+
+    by, behind = stats.groupings(words), stats.behind(database)
+    with terminal.counting("Catching up", behind, quiet=as_json or not behind) as progress:
+        found = stats.stats(database, enrichment, by, since, until, progress)
+    terminal.print_json(found.document()) if as_json else stats_screen.show(found)
+
+
 @command("rebuild", "enrichlog rebuild llm_enrichment --dry-run")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Show what would change; exit with 3 when anything would.")

@@ -67,9 +67,14 @@ def selection_of(
     error_types: tuple[str, ...], since: datetime | None, until: datetime | None, model: str | None = None
 ) -> Selection:
     """The selection of these options. Raises `UsageError` for times that leave nothing between them."""
+    require_span(since, until)
+    return Selection(error_types, since, until, model)
+
+
+def require_span(since: datetime | None, until: datetime | None) -> None:
+    """Raises `UsageError` for times that leave nothing between them."""
     if since and until and since >= until:
         raise UsageError(reason=f"--since {iso(since)} is not before --until {iso(until)}: nothing lies between them.")
-    return Selection(error_types, since, until, model)
 
 
 def asked_maximum(max_attempts: int | None, max_retries: int | None) -> int | None:

@@ -53,6 +53,7 @@ WRONG = {
     "an unknown error type": (["failed", "--error-type", "quotas"], "no error type quotas. Known are: quota_exc"),
     "an unknown error type to retry": (["retry", "--error-type", "x"], "no error type x. Known are: quota_exceeded"),
     "both of two maxima": (["retry", "--max-attempts", "3", "--max-retries", "2"], "N retries are N + 1 attempts"),
+    "an unknown grouping": (["stats", "--by", "week"], "no grouping 'week'. Known to --by are: hour, day, model"),
     "an unknown enrichment": (["enrich", "--enrichment", "pay"], "no enrichment pay. Known are: job; add one under"),
     "an unknown projection": (["rebuild", "stats"], "no projection stats. Known are: enrichment_status, llm_"),
     "what is no anchor": (["verify", "--anchor", "12"], "'12' is no anchor: it is POSITION:HASH as verify prints it"),
@@ -293,8 +294,9 @@ def test_a_read_only_file_can_be_looked_at_and_no_more(
         user.done("enrich", "--limit", "1")
         path.chmod(0o444)
         with as_nobody(place):
-            looked, acted = user("status"), user("enrich", "000", "--force")
-    assert looked.code == 0
+            looked, counted, acted = user("status"), user("stats"), user("enrich", "000", "--force")
+    assert looked.code == counted.code == 0
+    assert ", 3 events behind. They could not be moved on: The database " in counted.err
     assert (acted.code, acted.out) == (1, "")
     told = acted.err.splitlines()[-1]  # behind the bar of a run that took nothing
     assert told.startswith(f"Error: The database {path} is read-only. Give this user the right to write to it, and to")
