@@ -11,6 +11,7 @@ from contextlib import suppress
 from enrichlog.diary import Diary
 from enrichlog.enlisting import Enlisted
 from enrichlog.heartbeat import Heartbeat
+from enrichlog.keeping_up import KeepingUp
 from enrichlog.progress import Run
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
@@ -53,12 +54,14 @@ class Watch:
             self._thread.join(LAST_LOOK_SECONDS)
 
     def _run(self, worker: Worker, heartbeat: Heartbeat, diary: Diary) -> None:
+        keeping_up = KeepingUp(self._database)
         while not self._ended.wait(LOOK_SECONDS):
             try:
                 standing = worker.standing
                 for line in diary.look(standing.state, self.run):
                     self._tell(line)
                 heartbeat.look(standing.state, standing.in_flight)
+                keeping_up.look()
             except Exception:  # a defect of ours is no reason not to look again
                 logger.exception("a look at the worker met a defect")
 
