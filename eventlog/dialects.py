@@ -26,6 +26,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Insert,
+    Executable,
     Table,
     Text,
     Update,
@@ -35,10 +36,12 @@ from sqlalchemy import (
     event,
     func,
     make_url,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.schema import ExecutableDDLElement
 
 from eventlog import errors
 from eventlog.events import iso
@@ -152,6 +155,14 @@ class Dialect(Protocol):
         ...
 
     def lock_migrations(self, connection: Connection) -> None: ...
+    def closing(self, table: Table) -> Iterator[Executable]:
+        """What keeps a new table of ours from everybody who is not granted it by name."""
+        ...
+
+    def spelt(self, statement: Executable) -> str:
+        """A statement as text, with our schema and all values in it."""
+        ...
+
     def statements(self, script: str) -> Iterator[str]: ...
     def has_our_table(self, connection: Connection, table: str) -> bool: ...
     def translate(self, error: DBAPIError) -> errors.EnrichlogError: ...
@@ -281,6 +292,12 @@ class SQLite:
     def lock_migrations(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
 
+    def closing(self, table: Table) -> Iterator[Executable]:
+        yield from ()  # the file is for its owner alone
+
+    def spelt(self, statement: Executable) -> str:
+        return _spelt(statement, sqlite.dialect(), "main")
+
     def statements(self, script: str) -> Iterator[str]:
         """One by one, because the driver takes one statement at a time."""
         statement = ""
@@ -312,6 +329,19 @@ class SQLite:
                 return errors.DatabaseUnavailable(where=where, reason=str(cause))
         return errors.DatabaseRefused(where=where, reason=str(cause))
 
+
+_CLOSING = """DO $$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
+    LOOP
+        EXECUTE $revoke$ REVOKE ALL ON {place} FROM $revoke$ || grantee;
+    END LOOP;
+END
+$$"""
+"""As the migrations do for their tables: a hosted database grants every new one to whoever comes from the internet."""
 
 _NO_SESSION = ("08P01", "query_wait_timeout")
 """PgBouncer's one state for all that it refuses, and the whole of its message."""
@@ -471,6 +501,14 @@ class PostgreSQL:
     def lock_migrations(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")
 
+    def closing(self, table: Table) -> Iterator[Executable]:
+        place = self.qualified(quoted(table.name)).replace(":", "\\:")
+        yield text(_CLOSING.format(place=place))
+        yield text(f"ALTER TABLE {place} ENABLE ROW LEVEL SECURITY")
+
+    def spelt(self, statement: Executable) -> str:
+        return _spelt(statement, postgresql.dialect(), self.schema)  # type: ignore[no-untyped-call] # SQLAlchemy's
+
     def statements(self, script: str) -> Iterator[str]:
         yield script
 
@@ -528,6 +566,13 @@ def _execute_many(connection: Connection, statement: Insert | Update, rows: Sequ
 def _iso(row: Row, names: Sequence[str]) -> dict[str, str]:
     """Those moments of a row that are known, as text."""
     return {name: iso(row[name]) for name in names if row[name] is not None}
+
+
+def _spelt(statement: Executable, dialect: sqlalchemy.Dialect, schema: str | None) -> str:
+    options: dict[str, Any] = {"schema_translate_map": {OURS: schema}, "render_schema_translate": True}
+    if not isinstance(statement, ExecutableDDLElement):
+        options["compile_kwargs"] = {"literal_binds": True}
+    return str(statement.compile(dialect=dialect, **options)).strip()  # type: ignore[attr-defined]
 
 
 def _told(clock: Clock) -> ColumnElement[datetime]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Inspector, inspect
+from sqlalchemy import Connection, Executable, Inspector, inspect
 
 from eventlog.database import Database
 from eventlog.dialects import quoted
@@ -14,6 +16,9 @@ from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, Tables
 
 VERSION_TABLE = "alembic_version"
 USERS_TABLES = ("job_postings", "llm_enrichment")
+
+Further = Callable[[Callable[[str], bool]], Iterable[Executable]]
+"""What is to be done once the migrations are: it is told which tables of ours are there."""
 
 
 def scripts() -> Path:
@@ -84,7 +89,7 @@ def run_scripts(revision: str) -> None:
             op.get_bind().execution_options(no_parameters=True).exec_driver_sql(statement)
 
 
-def run_online(context: Any, database: Database) -> None:
+def run_online(context: Any, database: Database, further: Further) -> None:
     """Migrate in one transaction; whoever comes second finds the work done."""
     context.config.attributes["database"] = database
     with database.write() as connection:
@@ -97,9 +102,11 @@ def run_online(context: Any, database: Database) -> None:
         _create_schema(connection, database)
         context.configure(connection=connection, **_version_table(database))
         context.run_migrations()
+        for statement in further(lambda table: database.dialect.has_our_table(connection, table)):
+            connection.execute(statement)
 
 
-def run_offline(context: Any, database: Database) -> None:
+def run_offline(context: Any, database: Database, further: Further) -> None:
     """Print the migrations instead of running them."""
     context.config.attributes["database"] = database
     context.configure(dialect_name=database.dialect.name, **_version_table(database))
@@ -108,6 +115,15 @@ def run_offline(context: Any, database: Database) -> None:
         if schema:
             context.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
         context.run_migrations()
+        made = _tables_made(database.dialect.name)
+        for statement in further(made.__contains__):
+            context.get_context().impl.static_output(f"{database.dialect.spelt(statement)};")
+
+
+def _tables_made(dialect: str) -> set[str]:
+    """The names of all tables that the scripts for one of the databases make."""
+    texts = [path.read_text(encoding="utf-8") for path in scripts().glob(f"versions/*_{dialect}.sql")]
+    return {name for text in texts for name in re.findall(r"^CREATE TABLE (?:\{ours\})?(\w+)", text, re.MULTILINE)}
 
 
 def _config(database: Database) -> Any:

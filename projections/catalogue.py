@@ -8,6 +8,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from sqlalchemy import Table
+
 import projections
 from projections.projection import Projection
 from projections.spanning import SpanningProjection
@@ -42,6 +44,16 @@ def names() -> tuple[str, ...]:
 def version_of(name: str) -> int:
     """The version of a projection's fold, as this code has it. Raises `KeyError`."""
     return next(kind[name].version for kind in _catalogue() if name in kind)
+
+
+def table_of(name: str) -> Table:
+    """The table of a projection. Raises `KeyError`."""
+    return next(kind[name].table for kind in _catalogue() if name in kind)
+
+
+def tables_of_ours() -> list[Table]:
+    """The tables of all projections but those of the users'."""
+    return [table_of(name) for name in names() if not is_users(name)]
 
 
 def is_users(name: str) -> bool:

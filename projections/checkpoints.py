@@ -5,9 +5,31 @@ Operational: no fold explains these rows, and no rebuild touches them.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Integer, SmallInteger, Table
+from datetime import datetime
+from typing import NamedTuple
 
-from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Executable,
+    Integer,
+    SmallInteger,
+    Table,
+    case,
+    exists,
+    literal,
+    null,
+    select,
+    true,
+    update,
+)
+
+from eventlog.database import Database
+from eventlog.dialects import Dialect
+from eventlog.schema import OURS, Key, Number, UtcDateTime, events, metadata
+
+NEVER_FOLDED = 0
+"""The version that is noted of a projection that came to a log with events in it: no fold has made its rows yet."""
 
 checkpoints = Table(
     "checkpoints",
@@ -36,3 +58,50 @@ rebuilds = Table(
     schema=OURS,
 )
 """Rebuilds that have not ended: which projections, which share of the parts, and the last stream that is done."""
+
+_columns = checkpoints.c
+
+
+class Noted(NamedTuple):
+    """What is noted of one projection: the columns of its row."""
+
+    projection: str
+    fold_version: int
+    position: int | None
+    checked_at: datetime | None
+    checked_position: int | None
+    drift: int | None
+
+
+def noted(database: Database) -> dict[str, Noted]:
+    """What is noted of each projection, by name; those that the database was not made ready for are not among them."""
+    return {row.projection: Noted(*row) for row in database.page(select(checkpoints))}
+
+
+def note_check(database: Database, name: str, position: int, drift: int) -> None:
+    """Note that all rows were compared with the log up to this position, and that so many differ still."""
+    with database.write() as connection:
+        checked = {"checked_at": database.dialect.clock(connection), "checked_position": position, "drift": drift}
+        connection.execute(update(checkpoints).where(_columns.projection == name).values(checked))
+
+
+def note_version(database: Database, name: str, version: int) -> None:
+    """Note that all rows are what this version of the fold makes of the log, as after a complete rebuild."""
+    insert = database.dialect.insert(checkpoints).values(projection=name, fold_version=version)
+    with database.write() as connection:
+        written = {"fold_version": insert.excluded.fold_version}
+        connection.execute(insert.on_conflict_do_update(index_elements=["projection"], set_=written))
+
+
+def first_note(dialect: Dialect, name: str, version: int, *, is_following: bool) -> Executable:
+    """Notes, unless something is noted already, by which fold the rows of a projection begin.
+
+    One that follows the log begins before its first event; one that moves with each append lacks what came before it.
+    """
+    made_by: ColumnElement[int] = literal(version)
+    if not is_following:
+        made_by = case((exists(select(events.c.position)), NEVER_FOLDED), else_=made_by)
+    position = literal(0) if is_following else null()
+    first = select(literal(name), made_by, position).where(true())  # SQLite cannot read ON CONFLICT behind it without
+    insert = dialect.insert(checkpoints).from_select(["projection", "fold_version", "position"], first)
+    return insert.on_conflict_do_nothing()
