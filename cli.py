@@ -167,13 +167,19 @@ def batch() -> None:
     """The batches that retries and named postings were requested in: what became of each, and taking one back."""
 
 
+@cli.group("projections", epilog="Example:  enrichlog projections list --json")
+def projections() -> None:
+    """The tables that are folded from the log: how each stands, and what the users' table refused."""
+
+
 def command(
     name: str, example: str, *, needs_database: bool = True, group: click.Group = cli
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with an example in its help and the options that all of them have.
 
     The function gets `settings`, `as_json` and, when it needs one, the checked `database`. While nothing can be begun,
-    every command that has a database says why, on standard error; a document for scripts is left alone.
+    every command that has a database says why, on standard error; a document for scripts is left alone. Rows of another
+    version's fold are told of there too, to scripts as well: nobody else would tell those who run no other command.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -190,6 +196,10 @@ def command(
                 options["database"] = open_database(settings)
                 if group is not breaker and not as_json and options.get("as_of") is None:  # it is of today
                     warn_of_breakers(options["database"], settings)
+                if group is not projections and name != "rebuild":
+                    from enrichlog.read_models_screen import warn as warn_of_read_models
+
+                    warn_of_read_models(options["database"], settings)
             function(settings=settings, as_json=as_json, **options)
 
         for option in (
@@ -795,6 +805,18 @@ def rebuild(settings: Settings, database: Database, **options: Any) -> None:
     from enrichlog.reconciling import rebuild as run
 
     sys.exit(run(database, **options))
+
+
+@command("list", "enrichlog projections list --json", group=projections)
+def projections_list(settings: Settings, database: Database, as_json: bool) -> None:
+    """Every projection: which fold made its rows, how many, how far it is, and what the last check found."""
+    from enrichlog import read_models, read_models_screen, terminal
+
+    head, found = read_models.list_read_models(database)
+    if as_json:
+        terminal.print_json({"position": head, "projections": [one.document() for one in found]})
+    else:
+        read_models_screen.show(found, head, database.now(), settings)
 
 
 @command("verify", "enrichlog verify --anchor 1204:9f86d0…")

@@ -74,7 +74,7 @@ _OF_ONE = (
 )  # fmt: skip
 _OF_ALL = (
     "import", "rebuild", "verify", "breaker (?:list|open|close)", "batch (?:list|show|cancel)",
-    "limits (?:set|list|clear)",
+    "limits (?:set|list|clear)", "projections (?:list|failed)",
 )  # fmt: skip
 _OF_THEM = r"JOB_ID|ID|FILE|TEXT|[0-9a-f]{8}(?:-[0-9a-f-]{27})?|--[a-z-]+(?: \S*\w)?"
 _COMMAND = re.compile(rf"\benrichlog ({'|'.join(_OF_ONE + _OF_ALL)})\b(?: (?:{_OF_THEM}))*")
