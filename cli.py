@@ -819,6 +819,16 @@ def projections_list(settings: Settings, database: Database, as_json: bool) -> N
         read_models_screen.show(found, head, database.now(), settings)
 
 
+@command("failed", "enrichlog projections failed --limit 5", group=projections)
+@click.option("--limit", type=COUNT, default=10, show_default=True, help="Name at most so many postings per reason.")
+def projections_failed(settings: Settings, database: Database, as_json: bool, limit: int) -> None:
+    """The postings that llm_enrichment did not take, each with the database's own reason; all is kept in the log."""
+    from enrichlog import refusals, refusals_screen, terminal
+
+    found = refusals.list_refusals(database, limit)
+    terminal.print_json(refusals.document(found)) if as_json else refusals_screen.show(found)
+
+
 @command("verify", "enrichlog verify --anchor 1204:9f86d0…")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--anchor", "anchors", multiple=True, metavar="POSITION:HASH", help="An anchor kept elsewhere.")

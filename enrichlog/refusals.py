@@ -1,0 +1,123 @@
+"""What the users' table did not take: which postings, for what reason, and since which event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import inspect, select, tuple_
+
+from enrichlog.read_models import has_table, schema_of
+from eventlog.database import Database
+from eventlog.events import iso
+from eventlog.log import PAGE, Recorded, read_stream
+from eventlog.streams import split_stream
+from projections.enrichment_status import enrichment_status
+from projections.llm_enrichment import key, llm_enrichment, projection
+from projections.projection import Row
+
+Document = dict[str, Any]
+
+
+class Refusal(NamedTuple):
+    """A posting whose row was refused, why, and the first event that the table does not show; None where it does."""
+
+    stream_id: str
+    reason: str
+    since: Recorded | None
+
+    def document(self) -> Document:
+        """For scripts."""
+        enrichment, job_id = split_stream(self.stream_id)
+        event = self.since
+        since = event and {"position": event.position, "type": event.type, "recorded_at": iso(event.recorded_at)}
+        return {"job_id": job_id, "enrichment": enrichment, "reason": self.reason, "since": since}
+
+
+class Reason(NamedTuple):
+    """One reason of the database's, in its first line: how many postings it has kept out, and the first of them."""
+
+    told: str
+    postings: int
+    first: list[Refusal]
+
+
+def list_refusals(database: Database, limit: int) -> list[Reason]:
+    """Every reason, that of most postings first, with at most so many of its postings in the order of streams."""
+    counts: dict[str, int] = {}
+    first: dict[str, list[tuple[str, str]]] = {}
+    for stream_id, reason in _marked(database):
+        told = first_line(reason)
+        counts[told] = counts.get(told, 0) + 1
+        if counts[told] <= limit:
+            first.setdefault(told, []).append((stream_id, reason))
+    columns = _columns_there(database)
+    ordered = sorted(counts, key=lambda told: (-counts[told], told))
+    return [Reason(told, counts[told], [_refusal(database, *one, columns) for one in first[told]]) for told in ordered]
+
+
+def document(reasons: list[Reason]) -> Document:
+    """For scripts: how many, by reason, and those that are named, each with the whole of its reason."""
+    return {
+        "total": sum(one.postings for one in reasons),
+        "reasons": [{"reason": one.told, "postings": one.postings} for one in reasons],
+        "postings": [refusal.document() for one in reasons for refusal in one.first],
+    }
+
+
+def first_line(reason: str) -> str:
+    """What a reason says of the rule; the lines that may follow it say which row broke it."""
+    return reason.split("\n", 1)[0].strip()
+
+
+def _marked(database: Database) -> Iterator[tuple[str, str]]:
+    """Every stream that was refused, with the whole reason; a page at a time."""
+    table, after = enrichment_status.c, ""
+    query = select(table.stream_id, table.projection_error).where(table.projection_error.is_not(None))
+    query = query.order_by(table.stream_id).limit(PAGE)
+    while found := database.page(query.where(table.stream_id > after)):
+        yield from ((row.stream_id, row.projection_error) for row in found)
+        after = found[-1].stream_id
+
+
+def _columns_there(database: Database) -> list[Any]:
+    """The columns of the users' table that are there: one that is missing may be why it refuses rows."""
+    with database.read() as connection:
+        if not has_table(connection, database, llm_enrichment):
+            return []
+        found = inspect(connection).get_columns(llm_enrichment.name, schema=schema_of(database, llm_enrichment))
+    names = {column["name"] for column in found}
+    return [column for column in llm_enrichment.c if column.name in names]
+
+
+def _refusal(database: Database, stream_id: str, reason: str, columns: list[Any]) -> Refusal:
+    return Refusal(stream_id, reason, _first_not_shown(database, stream_id, _live(database, stream_id, columns)))
+
+
+def _live(database: Database, stream_id: str, columns: list[Any]) -> Row | None:
+    """What the table shows of a posting, of the columns that are there."""
+    keys = list(llm_enrichment.primary_key)
+    if not all(any(column is one for one in columns) for column in keys):
+        return None
+    found = database.page(select(*columns).where(tuple_(*keys).in_([tuple(key(stream_id).values())])))
+    return dict(found[0]._mapping) if found else None
+
+
+def _first_not_shown(database: Database, stream_id: str, live: Row | None) -> Recorded | None:
+    """The event that changed what is to be shown first, after all that the table shows."""
+    state, since, before = projection.initial, None, None
+    for event in read_stream(database, stream_id):
+        state = projection.fold(state, event)
+        row = projection.row(stream_id, state)
+        if _shows(live, row):
+            since = None
+        elif since is None and row != before:
+            since = event
+        before = row
+    return since
+
+
+def _shows(live: Row | None, row: Mapping[str, Any] | None) -> bool:
+    if live is None or row is None:
+        return live is None and row is None
+    return all(live[name] == value for name, value in row.items() if name in live)
