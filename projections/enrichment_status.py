@@ -190,7 +190,7 @@ def load(connection: Connection, dialect: Dialect, streams: Sequence[str]) -> di
 
 def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row], parts: Collection[str] = ()) -> Refusals:
     """Write the rows, which are there already, and locked."""
-    write(connection, dialect, list(rows.values()))
+    write(connection, dialect, list(rows.values()), ("enrichment", "job_id", "part", *Status._fields))
     return {}
 
 
