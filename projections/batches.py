@@ -101,4 +101,5 @@ projection: SpanningProjection[Batch] = SpanningProjection(
     row=row,
     state=state_of,
     admit=admit,
+    is_ordered=True,
 )

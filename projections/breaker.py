@@ -247,4 +247,5 @@ projection: SpanningProjection[Breaker] = SpanningProjection(
     row=row,
     state=state_of,
     admit=admit,
+    is_ordered=True,
 )

@@ -32,7 +32,8 @@ class SpanningProjection(Generic[S]):
     `key` is the row that an event of these `types` is about, None for no row. `fold` is pure, and reads facts only.
     `row` gives the columns beside those of the key, which are the table's primary key. `admit` may refuse a live event,
     by raising, before it is folded: then its whole append is undone. One that `is_following` does not move with each
-    append: it follows the log with a checkpoint.
+    append: it follows the log with a checkpoint. One that `is_ordered` depends on the order of events of different
+    streams, which is that of the log; the rows of others are the same in whatever order streams are folded.
     """
 
     name: str
@@ -46,6 +47,7 @@ class SpanningProjection(Generic[S]):
     state: Callable[[Any], S]
     admit: Callable[[S, Recorded], None] = lambda state, event: None
     is_following: bool = False
+    is_ordered: bool = False
 
 
 def advance(

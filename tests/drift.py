@@ -25,3 +25,13 @@ def verify(database: Database, projection: Any = SHOWN, **options: Any) -> Drift
 def drift_of(database: Database, *names: str) -> int:
     """How many rows of these projections, or without any name of all, are not what the log adds up to."""
     return sum(one.total for one in reconcile_named(database, names, write=False))
+
+
+def verified(database: Database, name: str) -> Drift:
+    """What comparing a projection with the log finds."""
+    return reconcile_named(database, [name], write=False)[0]
+
+
+def rebuilt(database: Database, name: str) -> Drift:
+    """What making a projection equal to the log finds."""
+    return reconcile_named(database, [name], write=True)[0]
