@@ -18,9 +18,9 @@ PAGE = (CLI.parent / "docs" / "adding-a-projection.md").read_text(encoding="utf-
 
 
 @contextmanager
-def added(folder: Path) -> Iterator[None]:
+def added(folder: Path, code: str = CODE) -> Iterator[None]:
     """Have the example be one of the projections, as if its file were among theirs."""
-    (folder / f"{EXAMPLE}.py").write_text(CODE, encoding="utf-8")
+    (folder / f"{EXAMPLE}.py").write_text(code, encoding="utf-8")
     projections.__path__.append(str(folder))
     importlib.invalidate_caches()
     catalogue._catalogue.cache_clear()
