@@ -13,7 +13,7 @@ from enrichlog.terminal import advise, counted, note, paragraph, say, table
 from eventlog.database import Database
 from projections.checkpoints import noted
 
-COLUMNS = ("Projection", "Kind", "Fold", "Rows", "Position", "Last check")
+COLUMNS = ("Projection", "Kind", "Fold", "Rows", "Position", "Drift at last check")
 _LEAST_WIDTH = 14
 
 
@@ -48,8 +48,7 @@ def _number(count: int | None) -> str:
 def _check(one: ReadModel, now: datetime) -> str:
     if one.checked_at is None or one.drift is None:
         return "never checked"
-    found = f"{counted(one.drift, 'row')} differed" if one.drift else "no drift"
-    return f"{found} at {one.checked_position:,}, {told_age(one.checked_at, now)}"
+    return f"{one.drift:,} at {one.checked_position:,}, {told_age(one.checked_at, now)}"
 
 
 def _remedies(one: ReadModel) -> list[str]:

@@ -54,8 +54,8 @@ def test_the_last_check_is_told(enrichlog: Command, told: Database) -> None:
     note_check(told, "batches", 5, 0)
     note_check(told, "llm_enrichment", 7, 2)
     said = enrichlog.done("projections", "list").out
-    assert "no drift at 5, " in said
-    assert "2 rows differed at 7, " in said
+    assert " 0 at 5, " in said
+    assert " 2 at 7, " in said
     assert "at its last check. To see how: enrichlog rebuild llm_enrichment --dry-run" in said
     (one,) = [one for one in enrichlog.json("projections", "list")["projections"] if one["name"] == "llm_enrichment"]
     assert (one["drift"], one["checked_position"], one["checked_at"][-1]) == (2, 7, "Z")
@@ -112,3 +112,30 @@ def test_several_are_told_of_together(enrichlog: Command, told: Database) -> Non
     (line,) = enrichlog.done("status").err.splitlines()
     assert line.startswith("The rows of batches, breaker lack what was in the log before them.")
     assert line.endswith("enrichlog rebuild batches breaker")
+
+
+def test_a_verify_and_a_rebuild_note_what_they_found_and_a_dry_run_no_version(
+    enrichlog: Command, told: Database, raised: None
+) -> None:
+    run(told, "UPDATE {ours}enrichment_status SET attempts = 9 WHERE job_id = '1'")
+    assert enrichlog("verify").code == 3
+    assert [noted(told)[name].drift for name in ("enrichment_status", "llm_enrichment")] == [1, 0]
+    assert noted(told)["enrichment_status"].checked_position == 7
+    enrichlog("rebuild", "--dry-run")
+    assert (noted(told)["enrichment_status"].drift, noted(told)["breaker"].fold_version) == (1, 1)
+    enrichlog.done("rebuild")
+    assert (noted(told)["enrichment_status"].drift, noted(told)["breaker"].fold_version) == (0, 2)
+
+
+def test_rows_that_a_rebuild_leaves_as_they_were_still_differ(enrichlog: Command, told: Database) -> None:
+    run(told, "INSERT INTO llm_enrichment (job_posting_id, enrichment_error) VALUES ('ghost', 'theirs')")
+    enrichlog.done("rebuild")
+    assert noted(told)["llm_enrichment"].drift == 1
+
+
+def test_who_may_not_write_can_verify_and_list_all_the_same(user: Command, postgresql: Database) -> None:
+    name = postgresql.url.rpartition("/")[2]
+    run(postgresql, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    user.done("verify", "--database", postgresql.url)
+    user.done("projections", "list", "--database", postgresql.url)
+    assert all(one.checked_at is None for one in noted(postgresql).values())
