@@ -57,7 +57,9 @@ def _remedies(one: ReadModel) -> list[str]:
     if one.rows is None:
         said.append(f"{one.name} has no table any more. Make it again as it was, then: {mend}")
     if one.lag:
-        said.append(f"{one.name} is {counted(one.lag, 'event')} behind the log. To bring it up to it: {mend}")
+        said.append(
+            f"{one.name} is {counted(one.lag, 'event')} behind the log. Workers bring it up to it, and so does: {mend}"
+        )
     if one.drift:
         said.append(f"{one.name} was not what the log adds up to at its last check. To see how: {mend} --dry-run")
     if one.failed_streams:
