@@ -13,6 +13,7 @@ from enrichlog.told_run import DONE, FOUND, STOPPED
 from eventlog.database import Database
 from eventlog.integrity import Anchor, LogReport, compare, head, require_sound, verify_log
 from projections import catalogue
+from projections.checks import note_drift
 from projections.drift import Drift
 from projections.open_attempts import REMEDY, Abandoned, find_abandoned
 from projections.rebuild import Options, passes
@@ -104,8 +105,12 @@ def _find_abandoned(database: Database, *, quiet: bool) -> Abandoned:
 def _reconcile(database: Database, names: Sequence[str], options: Options, *, quiet: bool) -> list[Drift]:
     drifts = []
     for one in passes(database, names, options):
+        position = head(database).position
         with _counting(database, ", ".join(one.names), quiet=quiet) as progress:
-            drifts += one.run(progress)
+            found = one.run(progress)
+        for drift in found:
+            note_drift(database, drift, position, options)
+        drifts += found
     return drifts
 
 

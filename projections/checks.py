@@ -9,16 +9,20 @@ from eventlog.errors import DatabaseReadOnly, RightMissing
 from projections.catalogue import is_users, version_of
 from projections.checkpoints import note_check, note_version
 from projections.drift import Drift
+from projections.rebuild import Options
 
 
-def note_drift(database: Database, drift: Drift, position: int, *, written: bool) -> None:
-    """Note how many rows differ still, and, once all are `written`, by which fold; nothing where nobody may write."""
+def note_drift(database: Database, drift: Drift, position: int, options: Options) -> None:
+    """Note how many rows differ still, and, once all are written, by which fold; nothing where nobody may write."""
     with suppress(DatabaseReadOnly, RightMissing):
-        note_check(database, drift.projection, position, _left(drift) if written else drift.total)
-        if written and not drift.refused:
+        note_check(database, drift.projection, position, _left(drift, options))
+        if options.write and not drift.refused:
             note_version(database, drift.projection, version_of(drift.projection))
 
 
-def _left(drift: Drift) -> int:
-    """How many rows a rebuild has left as they were: those that were refused, and those of the users' own."""
-    return len(drift.refused) + (drift.counts["unexplained"] if is_users(drift.projection) else 0)
+def _left(drift: Drift, options: Options) -> int:
+    """How many rows differ still: after a rebuild those that were refused, and those that are the users' own."""
+    if not options.write:
+        return drift.total
+    theirs = drift.counts["extra"] + (0 if options.overwrites else drift.counts["edited"])
+    return len(drift.refused) + (theirs if is_users(drift.projection) else 0)
