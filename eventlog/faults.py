@@ -37,13 +37,13 @@ def faults_in(
 ) -> Iterator[Fault]:
     """The faults of the events behind `after` and up to `until`, in order, one for each event at the most.
 
-    The events are read in short pages, each told to `progress` by its length. The chain goes on from the hash that is
-    stored at `after`, and after a fault from the hash as stored, so that one change is told once; the faults of two
-    ranges side by side are those of both as one.
+    The events are read in short pages; `progress` is called with how far each goes. The chain goes on from the hash
+    that is stored at `after`, and after a fault from the hash as stored, so that one change is told once; the faults of
+    two ranges side by side are those of both as one.
     """
     place = before(database, after)
-    while place[0] < until:
-        query = select(events).where(events.c.position > place[0], events.c.position <= until)
+    while (last := place[0]) < until:
+        query = select(events).where(events.c.position > last, events.c.position <= until)
         try:
             rows: Sequence[Sequence[Any]] = database.page(query.order_by(events.c.position).limit(PAGE))
             told = _faults_of(database, rows, place)
@@ -51,7 +51,7 @@ def faults_in(
             told, place = _one_by_one(database, place, until)
         else:
             place = _place(database, rows[-1]) if rows else (until, b"")
-            progress(len(rows))
+        progress(place[0] - last)
         yield from told
 
 
