@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, Select, Table, Text, cast, func, insert, literal, select
 
+from bench.long_log import PRIME, SCRAMBLED
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.postings import job_postings
 from enrichlog.retry import judged
@@ -22,10 +23,6 @@ from eventlog.log import Decided
 from eventlog.schema import OURS, PARTS, UtcDateTime, events, metadata
 from projections.enrichment_status import enrichment_status, row
 from projections.status import Status, fold
-
-MOST = 1_000_002
-SCRAMBLED = 618_033
-"""Times this, modulo a prime, ids are no longer in the order in which postings came."""
 
 MOMENTS = 50
 MOST_EVENTS = 3
@@ -128,14 +125,14 @@ def _store_patterns(connection: Connection, patterns: Sequence[dict[str, Any]]) 
 
 
 def _numbers(postings: int) -> Any:
-    if postings > MOST:
-        raise SystemExit(f"at most {MOST:,} postings: there are no more ids")
+    if postings > PRIME:
+        raise SystemExit(f"at most {PRIME:,} postings: there are no more ids")
     one = select(literal(1, BigInteger).label("n")).cte("numbers", recursive=True)
     return one.union_all(select(one.c.n + 1).where(one.c.n < postings))
 
 
 def _job_id(n: Any) -> Any:
-    return literal("posting-") + cast(10**7 + (n * SCRAMBLED) % (MOST + 1), Text)
+    return literal("posting-") + cast(PRIME + (n * SCRAMBLED) % PRIME, Text)
 
 
 def _insert_postings(numbers: Any) -> Any:
