@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
+import psycopg
+
 from eventlog import migration
 from eventlog.database import Database
+from tests.builders import run
 from tests.postgres import server_for_tests
 
 Kind = Literal["postgresql", "sqlite"]
@@ -36,3 +39,21 @@ def fresh_databases() -> Iterator[dict[Kind, Database]]:
             for database in found.values():
                 database.close()
             server.drop_database(url)
+
+
+def settle(database: Database) -> None:
+    """Leave the tables as they are when nobody has written for a while: their statistics known, nothing to clean up."""
+    if database.dialect.name == "postgresql":
+        with psycopg.connect(database.url, autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE")
+    else:
+        run(database, "ANALYZE")
+
+
+def clear_read_models(database: Database) -> None:
+    """Empty both tables, at once."""
+    if database.dialect.name == "postgresql":
+        run(database, "TRUNCATE {ours}enrichment_status, llm_enrichment")
+    else:
+        run(database, "DELETE FROM enrichment_status")
+        run(database, "DELETE FROM llm_enrichment")
