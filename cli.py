@@ -587,33 +587,33 @@ def diff(
     differences_screen.show(found)
 
 
-@command("status", "enrichlog status --as-of 7d")
+@command("status", "enrichlog status --watch")
 @as_of_option
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C; with --json one line each time.")
+@click.option("--every", type=Seconds(0.1, 86_400), metavar="SECONDS", default=2.0, show_default=True,
+              help="How often, with --watch.")  # fmt: skip
 @enrichment_option
 def status(
-    settings: Settings, database: Database, as_json: bool, enrichment: str, as_of: int | datetime | None
-) -> None:
+    settings: Settings, database: Database, as_json: bool, enrichment: str, as_of: int | datetime | None, watch: bool,
+    every: float,
+) -> None:  # fmt: skip
     """How many postings are in which state, and what was spent."""
     if as_of is not None:
         from enrichlog import as_of_commands
+        from enrichlog.exceptions import UsageError
 
+        if watch:
+            raise UsageError(reason="--watch shows what changes, and what --as-of looks back to does not.")
         as_of_commands.status(database, enrichment, as_of, as_json=as_json)
         return
-    from enrichlog import breakers, limits_screen, plan_screens, reports, screens, terminal, worker_screen, workers
-    from enrichlog.outdated import counts_or_why
+    from enrichlog import status_screen, status_watch, terminal
 
-    there = workers.list_workers(database, enrichment)
-    document, outdated = reports.status(database, enrichment), counts_or_why(settings, database, enrichment)
-    if as_json:
-        found, now = breakers.list_breakers(database)
-        held = [one.document(now) for one in found if not one.breaker.is_free(now)]
-        told = {"outdated": outdated, "held_by": held, "limits": limits_screen.document(database)}
-        terminal.print_json(document | told | workers.document(there))
+    if watch:
+        status_watch.watch(settings, database, enrichment, every=every, as_json=as_json)
+    elif as_json:
+        terminal.print_json(status_screen.document(settings, database, enrichment))
     else:
-        screens.status(document)
-        plan_screens.outdated_results(outdated)
-        limits_screen.stand(database)
-        worker_screen.show(there)
+        status_screen.show(settings, database, enrichment)
 
 
 @command("worker", "enrichlog worker --concurrency 50")

@@ -46,7 +46,12 @@ out, err = _console(stderr=False), _console(stderr=True)
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=_value) + "\n")
+    sys.stdout.write(json_text(document, indent=2) + "\n")
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """A document as JSON, on one line unless it is indented."""
+    return json.dumps(document, ensure_ascii=False, indent=indent, default=_value)
 
 
 def _value(value: Any) -> str:
