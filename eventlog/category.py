@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
-from sqlalchemy import ColumnElement, Select, case, exists, null, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, case, exists, null, or_, select, tuple_
 
 from eventlog.database import Database
 from eventlog.log import PAGE, Recorded, recorded
 from eventlog.schema import events
 from eventlog.streams import bounds
+
+Place = tuple[str, int]
+"""A stream and a version of it: where a page has ended."""
 
 _HEADER = [column for column in events.c if column.name in Recorded._fields[:-2]]
 
@@ -28,15 +31,23 @@ def walk_events(
     database: Database, category: str, until: int, *, content: bool = False, page: int = PAGE
 ) -> Iterator[Recorded]:
     """The events of a category up to this position, stream by stream in the order of names; memory holds a page."""
-    first, behind = bounds(category)
-    yield from _walk(database, events.c.stream_id < behind, (first, 0), until, content, page)
+    (first, behind), name = bounds(category), events.c.stream_id
+    place = tuple_(name, events.c.version)
+    yield from _walk(database, lambda after: and_(name < behind, place > after), (first, 0), until, content, page)
 
 
 def walk_streams(
     database: Database, streams: Sequence[str], until: int, *, content: bool = False, page: int = PAGE
 ) -> Iterator[Recorded]:
     """The same of these streams alone, some hundreds at the most."""
-    yield from _walk(database, events.c.stream_id.in_(streams), ("", 0), until, content, page)
+    name, version = events.c.stream_id, events.c.version
+
+    def behind(after: Place) -> ColumnElement[bool]:
+        """Without the streams that are done: for each of those PostgreSQL would walk to the end of the index."""
+        left = [one for one in streams if one >= after[0]]
+        return and_(name.in_(left), or_(name > after[0], version > after[1]))
+
+    yield from _walk(database, behind, ("", 0), until, content, page)
 
 
 def touched(database: Database, category: str, after: int, until: int, page: int = PAGE) -> Iterator[list[str]]:
@@ -44,37 +55,35 @@ def touched(database: Database, category: str, after: int, until: int, page: int
 
     A stream is told where its first event of that part of the log stands: memory holds a page, however long the part.
     """
-    earlier, (first, behind) = events.alias(), bounds(category)
+    earlier, first = events.alias(), bounds(category)[0]
     is_not_first = exists().where(
         earlier.c.stream_id == events.c.stream_id,
         earlier.c.version == events.c.version - 1,
         earlier.c.position > after,
     )
-    query = select(events.c.stream_id).where(
-        events.c.stream_id > first, events.c.stream_id < behind, ~is_not_first
-    )  # fmt: skip
-    query = query.order_by(events.c.position)
+    query = select(events.c.stream_id).where(~is_not_first).order_by(events.c.position)
     for start in range(after, until, page):
-        within = events.c.position.between(start + 1, min(start + page, until))
-        if names := [row.stream_id for row in database.page(query.where(within))]:
+        found = database.page(query.where(events.c.position.between(start + 1, min(start + page, until))))
+        # Told apart here: asked for both, PostgreSQL reads the whole category's index for each page.
+        if names := [row.stream_id for row in found if row.stream_id.startswith(first)]:
             yield names
 
 
 def _walk(
-    database: Database, which: ColumnElement[bool], after: tuple[str, int], until: int, content: bool, page: int
-) -> Iterator[Recorded]:
+    database: Database, behind: Callable[[Place], ColumnElement[bool]], after: Place, until: int, content: bool,
+    page: int,
+) -> Iterator[Recorded]:  # fmt: skip
     """Read so many rows at a time, later ones among them and passed over: a page stays short however few are wanted."""
-    place = tuple_(events.c.stream_id, events.c.version)
-    query = _query(which, until, content).order_by(events.c.stream_id, events.c.version).limit(page)
-    while found := database.page(query.where(place > after)):
+    query = _query(until, content).order_by(events.c.stream_id, events.c.version).limit(page)
+    while found := database.page(query.where(behind(after))):
         yield from (recorded(row._mapping) for row in found if row.position <= until)
         if len(found) < page:
             return
         after = (found[-1].stream_id, found[-1].version)
 
 
-def _query(which: ColumnElement[bool], until: int, content: bool) -> Select[tuple[object, ...]]:
+def _query(until: int, content: bool) -> Select[tuple[object, ...]]:
     is_wanted = events.c.position <= until
     facts = case((is_wanted, events.c.facts)).label("facts")
     text = case((is_wanted, events.c.content)).label("content") if content else null().label("content")
-    return select(*_HEADER, facts, text).where(which)
+    return select(*_HEADER, facts, text)

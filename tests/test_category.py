@@ -2,7 +2,7 @@
 
 import pytest
 
-from eventlog.category import walk
+from eventlog.category import walk, walk_streams
 from eventlog.database import Database
 from tests.builders import failed, requested, started, succeeded, tell
 
@@ -46,3 +46,16 @@ def test_content_is_not_read(several: Database) -> None:
     events = [event for _, events in walk(several, "job", EVERYTHING) for event in events]
     assert {event.content for event in events} == {None}
     assert all(event.facts for event in events)
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 5, 1_000])
+def test_streams_that_are_named_come_whole_and_in_order_and_no_others(several: Database, page: int) -> None:
+    names = ["job-é", "job-1", "jobs-1", "job-none"]
+    events = list(walk_streams(several, names, 19, content=True, page=page))
+    assert [(event.stream_id, event.version) for event in events] == [
+        *(("job-1", version) for version in (1, 2, 3, 4)),
+        *(("job-é", version) for version in (1, 2, 3)),
+        *(("jobs-1", version) for version in (1, 2, 3)),
+    ]
+    assert events[2].content == {"message": "Request timeout after 300 seconds"}
+    assert list(walk_streams(several, [], 19, page=page)) == []
