@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, null, select, true
@@ -115,11 +114,14 @@ def _in_order(with_content: bool) -> Select[Any]:
     return select(*columns).order_by(events.c.stream_id, events.c.version)
 
 
-def _by_stream(rows: Sequence[Any]) -> Streams:
-    return {name: list(group) for name, group in groupby(_told(rows), lambda one: one.stream_id)}
-
-
-def _told(rows: Sequence[Any]) -> Iterator[Told]:
+def _by_stream(rows: Iterable[Any]) -> Streams:
     """The events of rows, in today's version. Raises `UnknownEventType` and `Unfoldable`."""
+    streams: Streams = {}
     for stream_id, version, kind, facts, content, position in rows:
-        yield Told(stream_id, version, kind, *read(kind, facts, content, position), position)
+        payload = read(kind, facts, content, position)
+        event = Told(stream_id, version, kind, payload.facts, payload.content, position)
+        if stream_id in streams:
+            streams[stream_id].append(event)
+        else:
+            streams[stream_id] = [event]
+    return streams

@@ -142,8 +142,8 @@ def _on_requested(status: _Draft, facts: dict[str, Any]) -> None:
 
 def _on_started(status: _Draft, facts: dict[str, Any]) -> None:
     asked = {name: facts[name] for name in RESTS_ON if name in facts}  # an external attempt does not say
-    known = status.bases if _is_same_input(status, asked) else None
-    if begins_anew(status, asked):
+    basis, is_same_input = bases.basis_of(asked), _is_same_input(status, asked)
+    if not is_same_input or bases.is_new(basis, status.bases):
         status.set(budget_used=0, failures=0, deferrals=0, deferred_since=None, deaths=0)
     status.set(
         state="running",
@@ -153,7 +153,7 @@ def _on_started(status: _Draft, facts: dict[str, Any]) -> None:
         due_at=moment(facts["occurred_at"]) + timedelta(seconds=facts["lease_seconds"]),
         reserved_microdollars=facts.get("reserved_microdollars") or 0,
         before_batch=None,
-        bases=bases.with_basis(known, bases.basis_of(asked)),
+        bases=bases.with_basis(status.bases if is_same_input else None, basis),
         **asked,
     )
 
