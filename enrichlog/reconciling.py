@@ -28,7 +28,7 @@ def rebuild(
     """Reconcile projections with the log, once that is proved to be what was appended."""
     _require_known(names)
     with _counting(database, "Log", quiet=as_json) as progress:
-        require_sound(database, progress)
+        require_sound(database, progress, jobs)
     options = Options(not dry_run, overwrite_edits, jobs, begins_anew=anew, gone=find_deleted)
     drifts = _reconcile(database, names, options, quiet=as_json)
     if as_json:
@@ -48,7 +48,7 @@ def verify(
     _require_known(names)
     kept = [_read_anchor(anchor) for anchor in anchors]
     with _counting(database, "Log", quiet=as_json) as progress:
-        report = verify_log(database, progress)
+        report = verify_log(database, progress, jobs)
     report.faults.extend(fault for anchor in kept if (fault := compare(database, anchor)) is not None)
     options = Options(write=False, jobs=jobs, gone=find_deleted)
     # What was tampered with is never folded.

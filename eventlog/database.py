@@ -23,6 +23,7 @@ class Database:
 
     def __init__(self, url: str, schema: str = "enrichlog", clock: Clock | None = None) -> None:
         self.url = url
+        self.place = (url, schema)
         self.dialect: Dialect = dialect_for(url, schema, clock)
         self._engine: Engine | None = None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain, islice, pairwise
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, func, literal, select, tuple_
@@ -14,6 +15,7 @@ from eventlog.errors import LogUnsound
 from eventlog.faults import Fault, before, faults_in, hash_at
 from eventlog.log import PAGE
 from eventlog.schema import events
+from eventlog.side_by_side import Progress, do_all
 
 MOST_TOLD = 1_000
 """So many faults are told one by one; more are counted."""
@@ -40,18 +42,25 @@ class LogReport(NamedTuple):
     more: int = 0
 
 
-def verify_log(database: Database, progress: Callable[[int], None] = lambda events: None) -> LogReport:
-    """Check all events that the log holds by now; memory stays flat. `progress` is called with pages of events."""
+def verify_log(database: Database, progress: Progress = lambda events: None, jobs: int = 1) -> LogReport:
+    """Check all events that the log holds by now; memory stays flat.
+
+    `progress` is called with the number of events of each page. With several `jobs` so many processes share the work,
+    each with a range of positions.
+    """
     anchor = head(database)
+    if jobs > 1:
+        return _verify_in_processes(database, anchor, progress, jobs)
     found = log_faults(database, anchor.position, progress)
     told = list(islice(found, MOST_TOLD))
     return LogReport(anchor.position, anchor, told, sum(1 for _ in found))
 
 
-def require_sound(database: Database, progress: Callable[[int], None] = lambda events: None) -> Anchor:
+def require_sound(database: Database, progress: Progress = lambda events: None, jobs: int = 1) -> Anchor:
     """Where the log ends by now, all of it up to there being sound. Raises `LogUnsound` at the first fault."""
     anchor = head(database)
-    for position, reason in log_faults(database, anchor.position, progress):
+    alone = log_faults(database, anchor.position, progress)
+    for position, reason in alone if jobs == 1 else _verify_in_processes(database, anchor, progress, jobs).faults:
         raise LogUnsound(position=position, reason=reason)
     return anchor
 
@@ -62,9 +71,7 @@ def head(database: Database) -> Anchor:
     return Anchor(position, stored.hex())
 
 
-def log_faults(
-    database: Database, until: int, progress: Callable[[int], None] = lambda events: None
-) -> Iterator[Fault]:
+def log_faults(database: Database, until: int, progress: Progress = lambda events: None) -> Iterator[Fault]:
     """All faults up to this position, as they are found: whoever wants none takes the first and stops.
 
     Versions are looked at where nothing else is wrong: else their gaps are what has been told already, a second time.
@@ -75,6 +82,33 @@ def log_faults(
         yield fault
     if is_sound:
         yield from version_faults(database)
+
+
+class _Faults(NamedTuple):
+    """The first faults of a range of positions, and how many more there are."""
+
+    told: list[Fault]
+    more: int
+
+
+def _verify_in_processes(database: Database, anchor: Anchor, progress: Progress, jobs: int) -> LogReport:
+    cuts = [anchor.position * number // jobs for number in range(jobs + 1)]
+    tasks = [partial(_faults_between, database.place, after, until) for after, until in pairwise(cuts)]
+    parts = do_all(tasks, progress)
+    told = [*_below_the_first(database), *(fault for part in parts for fault in part.told)]
+    told = told or list(islice(version_faults(database), MOST_TOLD))
+    more = sum(part.more for part in parts) + len(told[MOST_TOLD:])
+    return LogReport(anchor.position, anchor, told[:MOST_TOLD], more)
+
+
+def _faults_between(place: tuple[str, str], after: int, until: int, progress: Progress) -> _Faults:
+    """Those of a range, found by a process of its own."""
+    database = Database(*place)
+    try:
+        found = faults_in(database, after, until, progress)
+        return _Faults(list(islice(found, MOST_TOLD)), sum(1 for _ in found))
+    finally:
+        database.close()
 
 
 def compare(database: Database, anchor: Anchor) -> Fault | None:

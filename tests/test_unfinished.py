@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from eventlog import side_by_side
 from eventlog.database import Database
-from eventlog.errors import ProcessDied, UnknownEventType
-from projections import shares, unfinished
+from eventlog.errors import LogUnsound, ProcessDied, UnknownEventType
+from eventlog.integrity import require_sound, verify_log
+from projections import unfinished
 from projections.drift import Drift
 from projections.pages import FIRST, Share, read_page
 from projections.rebuild import reconcile_named
@@ -137,7 +139,7 @@ def break_one(database: Database) -> None:
 def test_a_process_that_is_killed_is_told_of_and_the_others_stop(
     emptied: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "_work", _die)
+    monkeypatch.setattr(side_by_side, "_work", _die)
     with pytest.raises(ProcessDied):
         reconcile_named(emptied, list(PROJECTIONS), write=True, jobs=2)
     monkeypatch.undo()
@@ -145,5 +147,17 @@ def test_a_process_that_is_killed_is_told_of_and_the_others_stop(
     assert drift_of(emptied) == 0
 
 
-def _die(task: Any, pipe: Any) -> None:
+def _die(number: int, task: Any, pipe: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_several_processes_find_in_the_log_what_one_would(emptied: Database, jobs: int) -> None:
+    alone = verify_log(emptied)
+    assert verify_log(emptied, jobs=jobs) == alone
+    drop_triggers(emptied)
+    run(emptied, "UPDATE {ours}events SET facts = '{}' WHERE position IN (2, 3, 20)")
+    assert len(verify_log(emptied).faults) == 3
+    assert verify_log(emptied, jobs=jobs) == verify_log(emptied)
+    with pytest.raises(LogUnsound, match="position 2"):
+        require_sound(emptied, jobs=jobs)
