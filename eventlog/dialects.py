@@ -93,6 +93,9 @@ class Dialect(Protocol):
     rows_together: int | None
     """How many rows one read may go over while others write; None for any number."""
 
+    events_together: int | None
+    """Of how many events the rows may be read and written together while others append; None for any number."""
+
     def __hash__(self) -> int: ...
     def engine(self) -> Engine: ...
     def where(self) -> str: ...
@@ -174,6 +177,7 @@ class SQLite:
     name = "sqlite"
     schema: str | None = None
     rows_together: int | None = 25_000  # a tenth of a second: without the write-ahead log nobody commits meanwhile
+    events_together: int | None = 400  # some hundredths of a second: one writer at a time
 
     def __init__(self, url: URL, clock: Clock | None = None) -> None:
         if not url.database or url.database == ":memory:":
@@ -373,6 +377,7 @@ class PostgreSQL:
     name = "postgresql"
     schema: str | None
     rows_together: int | None = None
+    events_together: int | None = None
     now: ColumnElement[datetime]
 
     def __init__(self, url: URL, schema: str = "enrichlog", clock: Clock | None = None, pool_size: int = 5) -> None:

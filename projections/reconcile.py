@@ -105,13 +105,20 @@ class _Reader:
                 if these.page.streams:
                     yield these
             return
-        after, is_last = walk.after, False
+        after, is_last, head, size = walk.after, False, None, EVENTS_PER_PAGE
         while not is_last:
-            moment = self._read(_next(after, walk.share, self._with_content))
-            is_last = moment.page.is_last
+            moment = self._read(_next(after, walk.share, self._with_content, size))
+            is_last, others_append = moment.page.is_last, head not in (None, moment.page.head)
+            size = self._size(others_append=others_append)
+            head = moment.page.head
             if moment.page.streams:
                 yield moment
                 after = next(reversed(moment.page.streams))
+
+    def _size(self, *, others_append: bool) -> int:
+        """Of how many events the next page is: who appends must not wait for the rows of many."""
+        most = self._database.dialect.events_together if others_append else None
+        return min(EVENTS_PER_PAGE, most or EVENTS_PER_PAGE)
 
     def _read(self, read: Callable[[Connection], Page]) -> _Moment:
         with self._database.read() as connection:
@@ -124,8 +131,8 @@ class _Reader:
             return _Moment(page, live, enrichment_status.marked(connection, dialect, names) if has_users else set())
 
 
-def _next(after: str, share: Share, with_content: bool) -> Callable[[Connection], Page]:
-    return lambda connection: read_page(connection, after, share, with_content=with_content, size=EVENTS_PER_PAGE)
+def _next(after: str, share: Share, with_content: bool, size: int) -> Callable[[Connection], Page]:
+    return lambda connection: read_page(connection, after, share, with_content=with_content, size=size)
 
 
 def _these(names: Sequence[str], with_content: bool) -> Callable[[Connection], Page]:

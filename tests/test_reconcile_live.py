@@ -173,3 +173,23 @@ def test_a_row_that_an_append_is_about_to_explain_is_not_removed(postgresql: Dat
             wait_for_a_waiter(postgresql)
         rebuilding.result(BOUND)
     assert status(postgresql, "job-1")["version"] == 1
+
+
+def test_pages_are_small_while_others_append_to_a_file_that_one_writes_at_a_time(
+    database: Database, other: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def progress(events: int) -> None:
+        seen.append(events)
+        if 2 <= len(seen) <= 3:
+            tell(other, f"job-1-{len(seen)}", requested())  # its stream is behind those that were read already
+
+    seen: list[int] = []
+    monkeypatch.setattr(reconcile, "EVENTS_PER_PAGE", 8)
+    monkeypatch.setattr(database.dialect, "events_together", database.dialect.events_together and 4)
+    for number in range(12):
+        tell(database, f"job-2-{number:02}", requested(), started())
+    verify(database, progress=progress)
+    if database.dialect.events_together:
+        assert seen == [6, 6, 6, 2, 2, 2]
+    else:
+        assert seen == [6, 6, 6, 6]
