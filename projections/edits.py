@@ -10,13 +10,16 @@ from projections.projection import Foldable, Projection, Row
 
 
 def find_edited(projection: Projection[Any], difference: Difference, story: Sequence[Foldable]) -> frozenset[str]:
-    """The differing columns whose live values were never those of the row, at any time of the story.
+    """The differing columns whose live values were never those of the row, at any time of the story, by any fold.
 
     A column without a value was not corrected: it is as it was before the first attempt, or before it was added.
     """
     edited = {name: comparable(live) for name, (live, _) in difference.columns.items() if live is not None}
-    for row in _rows(projection, difference.stream_id, story):
-        edited = {name: live for name, live in edited.items() if name not in row or comparable(row[name]) != live}
+    by: Projection[Any] | None = projection
+    while by is not None and edited:
+        for row in _rows(by, difference.stream_id, story):
+            edited = {name: live for name, live in edited.items() if name not in row or comparable(row[name]) != live}
+        by = by.former
     return frozenset(edited)
 
 

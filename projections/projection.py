@@ -42,6 +42,9 @@ class Projection(Generic[S]):
     those streams of whose rows only a part is to be written. `stream` is a row's stream within a query. One that
     `reads_content` needs more than facts. A table that `is_users` may refuse rows, and its rows are never removed.
     `fold_story`, where it is given, is the same as to fold all events one by one, and quicker.
+
+    Whoever raises the version of a users' table keeps what it was as `former`: what that made of a row's history was
+    not corrected by hand, and is mended.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Projection(Generic[S]):
     reads_content: bool = False
     is_users: bool = False
     fold_story: Callable[[Iterable[Foldable]], S] | None = None
+    former: Projection[Any] | None = None
 
     def fold_all(self, story: Iterable[Foldable]) -> S:
         """The state that a stream's events, all of them and in their order, add up to."""

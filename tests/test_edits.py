@@ -1,11 +1,14 @@
 """What somebody has corrected by hand in the users' table is told, and stays until they say otherwise."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from eventlog.database import Database
 from projections import mending, reconcile
 from tests.builders import failed, requested, run, shown, started, succeeded, tell
-from tests.drift import rebuild, verify
+from tests.drift import SHOWN, rebuild, verify
 
 WRONG, RIGHT = {"title": "Clrk"}, {"title": "Clerk"}
 
@@ -96,3 +99,16 @@ def test_a_corrected_row_that_is_deleted_meanwhile_is_not_made_of_some_of_its_co
     assert shown(told, "job-1") is None
     assert rebuild(told).counts["missing"] == 1
     assert (verify(told).total, result(told)) == (0, WRONG)
+
+
+def test_what_an_earlier_fold_has_made_is_stale_and_a_correction_beside_it_stays(told: Database) -> None:
+    def shortened(stream_id: str, enriched: Any) -> Any:
+        row = SHOWN.row(stream_id, enriched)
+        return row and row | {"enrichment_error": row["enrichment_error"] and row["enrichment_error"][:5]}
+
+    raised = replace(SHOWN, version=2, row=shortened, former=SHOWN)
+    correct(told)
+    assert verify(told, replace(raised, former=None)).counts["edited"] == 2  # nobody can tell: the control
+    found = rebuild(told, raised)
+    assert (found.counts["stale"], found.counts["edited"], found.written, result(told)) == (1, 1, 1, RIGHT)
+    assert (shown(told, "job-2") or {})["enrichment_error"] == "no de"
