@@ -97,13 +97,6 @@ class _Draft(SimpleNamespace):
     def __init__(self, status: Status) -> None:
         super().__init__(**status._asdict())
 
-    def take(self, event: Foldable) -> None:
-        """Go on by one event of the stream."""
-        step = _STEPS.get(event.type)
-        if step is not None:
-            step(self, event.facts)
-        self.version = event.version
-
     def set(self, **values: Any) -> None:
         """Change these fields."""
         vars(self).update(values)
@@ -122,7 +115,10 @@ def fold_all(story: Iterable[Foldable], status: Status = INITIAL) -> Status:
     """The status after these events of its stream."""
     draft = _Draft(status)
     for event in story:
-        draft.take(event)
+        step = _STEPS.get(event.type)
+        if step is not None:
+            step(draft, event.facts)
+        draft.version = event.version
     return draft.status()
 
 
@@ -273,7 +269,8 @@ def _pay(status: _Draft, facts: dict[str, Any]) -> None:
 
 
 def _recover(status: _Draft) -> None:
-    status.set(**_RECOVERED, successes=status.successes + 1)
+    vars(status).update(_RECOVERED)
+    status.successes += 1
 
 
 _RECOVERED = dict.fromkeys(("budget_used", "grants", "failures", "deferrals", "deaths"), 0) | {
@@ -289,7 +286,8 @@ def _rest_on(status: _Draft, facts: dict[str, Any]) -> None:
     One that was made elsewhere says neither prompt nor schema nor model: they are not known then.
     """
     known = status.input_hash
-    status.set(**{name: facts.get(name) for name in RESTS_ON})
+    for name in RESTS_ON:
+        setattr(status, name, facts.get(name))
     status.input_hash = status.input_hash or known
 
 
