@@ -73,6 +73,7 @@ def _store(connection: Connection, dialect: Dialect, wanted: Wanted, current: _C
     rows = current.rows(projection, kept)
     parts = {one for one in rows if kept[one]}
     rows |= {one: {name: rows[one][name] for name in rows[one] if name not in kept[one]} for one in parts}
+    rows = {one: row for one, row in rows.items() if row}
     left = rows if projection.is_users else {one: row for one, row in rows.items() if one not in current.made}
     refused = projection.store(connection, dialect, left, parts)
     if projection.is_users:

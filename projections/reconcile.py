@@ -165,6 +165,8 @@ def _compare(projection: Projection[Any], moment: _Moment, gone: set[str], drift
             found[place] = replace(one, kind="edited")
         if one.kind != "extra" and (walk.overwrites or one.columns.keys() - edited):
             kept[one.stream_id] = NO_COLUMNS if walk.overwrites else edited
+        elif one.stream_id in kept:  # all that differs was corrected: only the mark goes
+            kept[one.stream_id] = frozenset(one.folded or ())
     drift.note(found, gone=len(left))
     drift.streams += len(rows)
     drift.events += moment.page.events

@@ -112,3 +112,18 @@ def test_what_an_earlier_fold_has_made_is_stale_and_a_correction_beside_it_stays
     found = rebuild(told, raised)
     assert (found.counts["stale"], found.counts["edited"], found.written, result(told)) == (1, 1, 1, RIGHT)
     assert (shown(told, "job-2") or {})["enrichment_error"] == "no de"
+
+
+def test_a_row_that_was_refused_and_then_made_by_hand_stays(database: Database) -> None:
+    run(database, "ALTER TABLE llm_enrichment RENAME COLUMN result TO result_of_last_year")
+    tell(database, "job-1", requested(), started(), succeeded(result=WRONG))
+    run(database, "ALTER TABLE llm_enrichment RENAME COLUMN result_of_last_year TO result")
+    columns = "job_posting_id, enrichment, result, enrichment_error, enrichment_completed_at, enrichment_model_version"
+    values = """'1', 'job', '{"title": "Clerk"}', 'none', '2020-01-01T00:00:00+00:00', 'by hand'"""
+    run(database, f"INSERT INTO llm_enrichment ({columns}) VALUES ({values})")
+    assert reconcile.not_shown(database).keys() == {"job-1"}
+    found = rebuild(database)
+    assert (found.counts["edited"], found.written, result(database)) == (1, 0, RIGHT)
+    assert reconcile.not_shown(database) == {}
+    assert rebuild(database, overwrites=True).written == 1
+    assert result(database) == WRONG
