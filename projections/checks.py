@@ -15,7 +15,8 @@ from projections.rebuild import Options
 def note_drift(database: Database, drift: Drift, position: int, options: Options) -> None:
     """Note how many rows differ still, and, once all are written, by which fold; nothing where nobody may write."""
     with suppress(DatabaseReadOnly, RightMissing):
-        note_check(database, drift.projection, position, _left(drift, options))
+        if drift.went_on_after is None:  # else not all rows were compared
+            note_check(database, drift.projection, position, _left(drift, options))
         if options.write and not drift.refused:
             note_version(database, drift.projection, version_of(drift.projection))
 

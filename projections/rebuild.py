@@ -15,7 +15,7 @@ from projections.reconcile import Gone, Walk, none_gone, nothing
 from projections.reconcile_following import reconcile_following
 from projections.shares import reconcile_in_processes
 from projections.spanning import reconcile_spanning
-from projections.unfinished import go_on
+from projections.unfinished import forget_all, go_on
 
 Progress = Callable[[int], None]
 
@@ -69,5 +69,9 @@ def _reconcile_streams(
 ) -> list[Drift]:
     walk = Walk(options.write, options.overwrites, gone=options.gone, progress=progress)
     if options.jobs > 1:
-        return reconcile_in_processes(database, projections, walk, options.jobs, begins_anew=options.begins_anew)
-    return go_on(database, projections, walk, begins_anew=options.begins_anew)
+        drifts = reconcile_in_processes(database, projections, walk, options.jobs, begins_anew=options.begins_anew)
+    else:
+        drifts = go_on(database, projections, walk, begins_anew=options.begins_anew)
+    if options.write:
+        forget_all(database)
+    return drifts

@@ -75,7 +75,8 @@ def reconcile(database: Database, projections: Sequence[Projection[Any]], walk: 
         wanted = [_compare(one, moment, gone, drift, walk) for one, drift in zip(projections, drifts, strict=True)]
         if walk.write and any(one.kept for one in wanted):
             _mend(database, page, wanted, gone, drifts)
-        walk.done(next(reversed(page.streams)))
+        if not any(drift.refused for drift in drifts):  # what was refused is not done: whoever goes on begins with it
+            walk.done(next(reversed(page.streams)))
         walk.progress(page.events)
     if walk.streams is None and walk.share.number == 0:
         for projection, drift in zip(projections, drifts, strict=True):

@@ -67,8 +67,16 @@ def go_on(
     named = " ".join(f"{one.name}:{one.version}" for one in projections) + (" overwriting" if walk.overwrites else "")
     unfinished = Unfinished(database, named, walk.share)
     after = FIRST if begins_anew else unfinished.last_stream()
+    if after == FIRST:
+        unfinished.forget()  # else the next one goes on from there, should this one be stopped before it notes anything
     drifts = reconcile(database, projections, walk._replace(after=after, done=unfinished.note))
     unfinished.forget()
     for drift in drifts:
         drift.went_on_after = None if after == FIRST else after
     return drifts
+
+
+def forget_all(database: Database) -> None:
+    """All streams are done: where rebuilds of any other kind, or in other shares, were stopped says nothing now."""
+    with database.write() as connection:
+        connection.execute(delete(rebuilds))

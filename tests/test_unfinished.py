@@ -11,6 +11,7 @@ from eventlog.database import Database
 from eventlog.errors import LogUnsound, ProcessDied, UnknownEventType
 from eventlog.integrity import require_sound, verify_log
 from projections import unfinished
+from projections.checkpoints import rebuilds
 from projections.drift import Drift
 from projections.pages import FIRST, Share, read_page
 from projections.rebuild import reconcile_named
@@ -72,6 +73,44 @@ def test_what_is_done_is_forgotten_and_the_next_rebuild_begins_anew(emptied: Dat
     rebuild(emptied)
     assert run(emptied, "SELECT * FROM {ours}rebuilds") == []
     assert [(one.streams, one.went_on_after) for one in rebuild(emptied)] == [(MANY, None)] * 2
+
+
+def test_what_was_refused_before_a_rebuild_was_stopped_is_not_passed_over(emptied: Database) -> None:
+    run(emptied, "ALTER TABLE llm_enrichment RENAME TO real_enrichment")
+    run(emptied, "CREATE VIEW llm_enrichment AS SELECT * FROM real_enrichment WHERE job_posting_id IS NULL")
+    if emptied.dialect.name == "postgresql":
+        run(emptied, "REVOKE ALL ON real_enrichment FROM public")
+        run(emptied, "CREATE RULE nothing AS ON INSERT TO llm_enrichment DO INSTEAD NOTHING")
+    with pytest.raises(Stopped):
+        rebuild(emptied, progress=stop_after(4))
+    run(emptied, "DROP VIEW llm_enrichment")
+    run(emptied, "ALTER TABLE real_enrichment RENAME TO llm_enrichment")
+    rebuild(emptied)
+    assert drift_of(emptied) == 0
+
+
+def test_a_rebuild_of_all_streams_leaves_no_mark_of_others(emptied: Database) -> None:
+    for number in range(2):  # as a rebuild of two processes that was killed leaves them
+        with emptied.write() as connection:
+            values = {"projections": "enrichment_status:1 llm_enrichment:1", "share": f"{number}/2"}
+            moment = emptied.dialect.clock(connection)
+            connection.execute(rebuilds.insert().values(**values, last_stream="job-08", moved_at=moment))
+    reconcile_named(emptied, write=True)
+    run(emptied, "DELETE FROM llm_enrichment")
+    reconcile_named(emptied, write=True, jobs=2)
+    assert drift_of(emptied) == 0
+
+
+def test_one_that_begins_anew_and_is_stopped_at_once_leaves_no_older_mark(
+    emptied: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after_five(emptied)
+    run(emptied, "DELETE FROM llm_enrichment")
+    monkeypatch.setattr(unfinished, "PAUSE_SECONDS", 60.0)
+    with pytest.raises(Stopped):
+        rebuild(emptied, begins_anew=True, progress=stop_after(0))
+    rebuild(emptied)
+    assert drift_of(emptied) == 0
 
 
 def test_one_can_begin_anew(emptied: Database) -> None:
