@@ -16,7 +16,8 @@ from eventlog.database import Database
 from eventlog.schema import OURS, Key, metadata
 from projections import batches, catalogue
 from projections.checkpoints import note_check, note_version, noted
-from tests.builders import NOON, StoppedClock, requested, run, tell
+from tests.builders import NOON, StoppedClock, failed, requested, run, started, tell
+from tests.command_line import Command
 
 NAME = "ours_of_this_test"
 
@@ -101,3 +102,17 @@ def test_the_sql_that_is_printed_makes_it_too(empty_database: Database, further:
     migration.migrate(empty_database)
     assert [noted(empty_database), run(empty_database, f"SELECT * FROM {{ours}}{NAME}")] == made
     assert made[0].keys() == set(catalogue.names())
+
+
+@pytest.mark.parametrize("name", ["enrichment_status", "breaker", "batches", "enrichment_stats_hourly"])
+def test_of_a_table_that_was_lost_nothing_is_noted_any_more(enrichlog: Command, database: Database, name: str) -> None:
+    tell(database, "job-1", requested(), started(), failed())
+    enrichlog.done("rebuild")
+    run(database, f"DROP TABLE {{ours}}{name}" + (" CASCADE" if database.dialect.name == "postgresql" else ""))
+    enrichlog.done("init")
+    (one,) = (found for found in enrichlog.json("projections", "list")["projections"] if found["name"] == name)
+    follows = name == "enrichment_stats_hourly"
+    assert (one["fold"], one["position"]) == (("current", 0) if follows else ("never folded", 3))
+    assert one["drift"] is None
+    enrichlog.done("rebuild")
+    enrichlog.done("verify")
