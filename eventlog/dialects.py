@@ -64,13 +64,14 @@ VANISHED = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count":
 # What is acknowledged has to be on disk, whatever the role, or a pooler's other client, has set; more is left as it is.
 DURABLE = "coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')"
 
-ARRAYS = {
+KINDS = {
     "BIGINT": "bigint",
     "INTEGER": "int",
     "SMALLINT": "smallint",
     "TEXT": "text",
     "BLOB": "bytea",
     "BOOLEAN": "bool",
+    "JSON": "jsonb",
 }
 
 
@@ -479,7 +480,7 @@ class PostgreSQL:
         self, connection: Connection, statement: Callable[[str, Table, tuple[str, ...]], str], table: Table,
         rows: Sequence[Row],
     ) -> int:  # fmt: skip
-        """All rows as one text of JSON, which the table's own types read: these are the users', and of any kind."""
+        """All rows as one text of JSON: to dump each value for itself takes longer than to write them."""
         place = self.qualified(table.name) if table.schema else quoted(table.name)
         told = orjson.dumps([*rows], option=orjson.OPT_NON_STR_KEYS).decode()
         return connection.exec_driver_sql(statement(place, table, tuple(rows[0])), (told,)).rowcount
@@ -614,7 +615,7 @@ def _insert_rows(place: str, table: Table, names: tuple[str, ...]) -> str:
     keys = table.primary_key.columns.keys()
     columns, key = ", ".join(map(quoted, names)), ", ".join(map(quoted, keys))
     assigned = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in keys)
-    given = f"SELECT {columns} FROM {_given(place)}"
+    given = f"SELECT {columns} FROM {_given(table, names)}"
     return f"INSERT INTO {place} ({columns}) {given} ON CONFLICT ({key}) DO UPDATE SET {assigned}"
 
 
@@ -623,12 +624,13 @@ def _update_rows(place: str, table: Table, names: tuple[str, ...]) -> str:
     keys = table.primary_key.columns.keys()
     found = " AND ".join(f"kept.{quoted(name)} = given.{quoted(name)}" for name in keys)
     assigned = ", ".join(f"{quoted(name)} = given.{quoted(name)}" for name in names if name not in keys)
-    return f"UPDATE {place} kept SET {assigned} FROM {_given(place)} WHERE {found}"
+    return f"UPDATE {place} kept SET {assigned} FROM {_given(table, names)} WHERE {found}"
 
 
-def _given(place: str) -> str:
-    """Rows of a table that a text of JSON tells."""
-    return f"json_populate_recordset(NULL::{place}, %s::json) given"
+def _given(table: Table, names: Iterable[str]) -> str:
+    """Rows of these columns that a text of JSON tells; of the table's other columns nothing is asked."""
+    columns = ", ".join(f"{quoted(name)} {_kind(table.c[name])}" for name in names)
+    return f"json_to_recordset(%s::json) AS given ({columns})"
 
 
 @lru_cache(maxsize=64)
@@ -643,8 +645,11 @@ def _update(place: str, table: Table, names: tuple[str, ...]) -> str:
 
 def _unnested(columns: Iterable[Column[Any]]) -> str:
     """Rows of these columns, of which each is given as one array."""
-    kinds = (ARRAYS.get(str(column.type), "timestamptz") for column in columns)
-    return f"unnest({', '.join(f'%b::{kind}[]' for kind in kinds)})"
+    return f"unnest({', '.join(f'%b::{_kind(column)}[]' for column in columns)})"
+
+
+def _kind(column: Column[Any]) -> str:
+    return KINDS.get(str(column.type), "timestamptz")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -247,3 +247,13 @@ def test_a_row_that_was_deleted_is_never_made_anew_of_a_part_of_it(database: Dat
     assert row is not None
     assert (row["result"], row["enrichment_error"]) == ({"attempt": 1}, "Request timeout after 300 seconds")
     assert status(database, "job-1")["projection_error"] is None
+
+
+def test_a_column_of_theirs_whose_domain_knows_no_null_is_left_to_its_default(postgresql: Database) -> None:
+    run(postgresql, "CREATE DOMAIN told AS text NOT NULL CHECK (VALUE <> '')")
+    run(postgresql, "ALTER TABLE llm_enrichment ADD COLUMN theirs told DEFAULT 'theirs'")
+    tell(postgresql, "job-1", requested(), started(), failed(), started(2), succeeded(2))  # inserted, then updated
+    row = shown(postgresql, "job-1")
+    assert row is not None
+    assert (row["enrichment_error"], row["result"]) == (None, {"attempt": 2})
+    assert run(postgresql, "SELECT theirs FROM llm_enrichment") == [{"theirs": "theirs"}]
