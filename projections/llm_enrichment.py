@@ -154,8 +154,12 @@ def load(connection: Connection, dialect: Dialect, streams: Sequence[str]) -> di
     """The rows of these streams."""
     keys = [split_stream(stream_id) for stream_id in streams]
     asked = {"ids": [job_id for _, job_id in keys], "enrichments": list({enrichment for enrichment, _ in keys})}
-    found = connection.execute(select(llm_enrichment).where(*_are_among(dialect)), asked).all()
-    rows = {join(row.enrichment, row.job_posting_id): dict(zip(_columns.keys(), row, strict=True)) for row in found}
+    query = select(llm_enrichment).where(*_are_among(dialect))
+    try:
+        found = [dict(zip(_columns.keys(), row, strict=True)) for row in connection.execute(query, asked)]
+    except users_table.READ_ERRORS:  # somebody has written there what is no value of the column
+        found = users_table.read_as_it_is(connection, llm_enrichment, _are_among(dialect), asked)
+    rows = {join(row["enrichment"], row["job_posting_id"]): row for row in found}
     return {stream_id: rows[stream_id] for stream_id in streams if stream_id in rows}
 
 

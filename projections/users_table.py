@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, Table, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, select, tuple_, type_coerce
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import NullType
 
 from eventlog.dialects import Dialect
 from projections.projection import Refusals, Row
@@ -16,6 +17,10 @@ from projections.projection import Refusals, Row
 LOCKED = "the row was locked by another program"
 DELETED = "its row was deleted from the table"
 NOT_TAKEN = "the table did not take the row: a trigger passed over it"
+
+
+READ_ERRORS = (ValueError, TypeError, AttributeError)
+"""What reading a row raises where a column holds what is none of its values."""
 
 
 class _Wanted(NamedTuple):
@@ -53,6 +58,23 @@ def write_rows(
     wanted = [_Wanted(one, row, one in is_free) for one, row in rows.items() if one not in left]
     refused = dict.fromkeys(locked, LOCKED) | dict.fromkeys(deleted, DELETED)
     return refused | _write_or_bisect(connection, dialect, table, wanted)
+
+
+def read_as_it_is(
+    connection: Connection, table: Table, where: Sequence[ColumnElement[bool]], asked: Mapping[str, Any]
+) -> list[Row]:
+    """Rows as a select gives them, but that a value which cannot be read comes as the driver has it."""
+    raw = [type_coerce(column, NullType()).label(column.name) for column in table.columns]
+    found = connection.execute(select(*raw).where(*where), asked).mappings()
+    return [{column.name: _value(connection, column, row[column.name]) for column in table.columns} for row in found]
+
+
+def _value(connection: Connection, column: Column[Any], told: Any) -> Any:
+    read = column.type.dialect_impl(connection.dialect).result_processor(connection.dialect, None)
+    try:
+        return told if read is None or told is None else read(told)
+    except READ_ERRORS:
+        return told
 
 
 def _lock(connection: Connection, dialect: Dialect, table: Table, rows: Mapping[str, Row]) -> dict[str, bool]:

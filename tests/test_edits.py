@@ -127,3 +127,15 @@ def test_a_row_that_was_refused_and_then_made_by_hand_stays(database: Database) 
     assert reconcile.not_shown(database) == {}
     assert rebuild(database, overwrites=True).written == 1
     assert result(database) == WRONG
+
+
+def test_what_is_no_value_of_its_column_is_an_edit_as_any_other(told: Database) -> None:
+    if told.dialect.name == "sqlite":
+        run(told, "UPDATE llm_enrichment SET result = 'not json' WHERE job_posting_id = '1'")
+        run(told, "UPDATE llm_enrichment SET enrichment_completed_at = 42 WHERE job_posting_id = '2'")
+    else:
+        run(told, "DROP VIEW jobs_needing_retry")
+        run(told, "ALTER TABLE llm_enrichment ALTER COLUMN enrichment_completed_at TYPE text")
+    found = verify(told)
+    assert (found.counts["edited"], found.total) == (2, 2)
+    assert rebuild(told).written == 0
