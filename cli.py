@@ -194,7 +194,8 @@ def command(
                 from enrichlog.place import open_database
 
                 options["database"] = open_database(settings)
-                if group is not breaker and not as_json and options.get("as_of") is None:  # it is of today
+                is_of_today = options.get("as_of") is None and name not in ("rebuild", "verify")
+                if group is not breaker and not as_json and is_of_today:
                     warn_of_breakers(options["database"], settings)
                 if group is not projections and name != "rebuild":
                     from enrichlog.read_models_screen import warn as warn_of_read_models

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 
 from enrichlog import drift_screen, terminal
@@ -11,12 +11,14 @@ from enrichlog.exceptions import UnknownProjection, UsageError
 from enrichlog.postings import find_deleted
 from enrichlog.told_run import DONE, FOUND, STOPPED
 from eventlog.database import Database
+from eventlog.errors import TableTrouble
 from eventlog.integrity import Anchor, LogReport, compare, head, require_sound, verify_log
-from projections import catalogue
+from projections import catalogue, enrichment_status
 from projections.checks import note_drift
 from projections.drift import Drift
 from projections.open_attempts import REMEDY, Abandoned, find_abandoned
 from projections.rebuild import Options, passes
+from projections.tables import find_trouble
 
 _ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 
@@ -26,11 +28,13 @@ def rebuild(
     jobs: int = 1, anew: bool = False, as_json: bool = False,
 ) -> int:  # fmt: skip
     """Reconcile projections with the log, once that is proved to be what was appended."""
-    _require_known(names)
+    wanted = _wanted(names)
+    for trouble in find_trouble(database, [enrichment_status.projection.name, *wanted]).values():
+        raise trouble
     with _counting(database, "Log", quiet=as_json) as progress:
         require_sound(database, progress, jobs)
     options = Options(not dry_run, overwrite_edits, jobs, begins_anew=anew, gone=find_deleted)
-    drifts = _reconcile(database, names, options, quiet=as_json)
+    drifts = _reconcile(database, wanted, options, quiet=as_json)
     if as_json:
         terminal.print_json({"dry_run": dry_run, "projections": [drift_screen.document(one) for one in drifts]})
     else:
@@ -45,7 +49,7 @@ def verify(
     database: Database, names: Sequence[str] = (), anchors: Sequence[str] = (), *, jobs: int = 1, as_json: bool = False
 ) -> int:
     """Check the log, anchors, and the read models against it."""
-    _require_known(names)
+    wanted = _wanted(names)
     kept = [_read_anchor(anchor) for anchor in anchors]
     with _counting(database, "Log", quiet=as_json) as progress:
         report = verify_log(database, progress, jobs)
@@ -53,8 +57,10 @@ def verify(
     options = Options(write=False, jobs=jobs, gone=find_deleted)
     # What was tampered with is never folded.
     abandoned = None if report.faults else _find_abandoned(database, quiet=as_json)
-    drifts = [] if report.faults else _reconcile(database, names, options, quiet=as_json)
-    verdict = _verdict(report, abandoned, drifts)
+    trouble = find_trouble(database, [*wanted, enrichment_status.projection.name])
+    left = [] if report.faults else [name for name in wanted if name not in trouble and not _lacks_locks(name, trouble)]
+    drifts = _reconcile(database, left, options, quiet=as_json) if left else []
+    verdict = _verdict(report, abandoned, drifts, list(trouble.values()))
     if as_json:
         terminal.print_json(
             drift_screen.verified(report, abandoned, drifts) | {"sound": verdict == SOUND, "verdict": verdict}
@@ -67,12 +73,21 @@ def verify(
     return DONE if verdict == SOUND else FOUND
 
 
+def _lacks_locks(name: str, trouble: Collection[str]) -> bool:
+    """Whether a projection cannot be compared because the table is not there whose rows are the locks of streams."""
+    return name in catalogue.of_streams() and enrichment_status.projection.name in trouble
+
+
 SOUND = "Sound."
 
 
-def _verdict(report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift]) -> str:
+def _verdict(
+    report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift], trouble: Sequence[TableTrouble]
+) -> str:
     if report.faults:
         return "Not sound."
+    if trouble:
+        return " ".join(("Not sound. The log is.", *(f"{one}." for one in trouble)))
     ours = {kind for one in drifts for kind, count in one.counts.items() if count and _is_mended(one, kind)}
     theirs = {kind for one in drifts for kind, count in one.counts.items() if count} - ours
     if ours:
@@ -91,10 +106,12 @@ def _is_mended(drift: Drift, kind: str) -> bool:
     return not catalogue.is_users(drift.projection) or kind in ("missing", "stale")
 
 
-def _require_known(names: Sequence[str]) -> None:
+def _wanted(names: Sequence[str]) -> list[str]:
+    """These projections, each once, or without any name all. Raises `UnknownProjection`."""
     for name in names:
         if name not in catalogue.names():
             raise UnknownProjection(name=name, known=", ".join(catalogue.names()))
+    return list(dict.fromkeys(names or catalogue.names()))
 
 
 def _find_abandoned(database: Database, *, quiet: bool) -> Abandoned:

@@ -135,3 +135,15 @@ class FoldOutdated(EnrichlogError):
 
 class FoldTooNew(EnrichlogError):
     """The rows of {projection} are those of version {found} of its fold, this is version {needed}. They are served as they are; to carry them on, upgrade enrichlog."""
+
+
+class TableTrouble(EnrichlogError):
+    """The table {table} is not as it was made."""
+
+
+class TableMissing(TableTrouble):
+    """The table {table} is not there: somebody has dropped it. {remedy}, then fill it with: enrichlog rebuild {projection}"""
+
+
+class ColumnMissing(TableTrouble):
+    """The table {table} lacks {columns}: somebody has dropped or renamed it. Add it as enrichlog init --sql prints it, then: enrichlog rebuild {projection}"""

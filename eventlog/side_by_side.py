@@ -10,7 +10,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, NamedTuple, TypeVar
 
-from eventlog.errors import EnrichlogError, ProcessDied
+from eventlog.errors import ProcessDied
 
 T = TypeVar("T")
 Progress = Callable[[int], None]
@@ -28,7 +28,7 @@ class _Done(NamedTuple):
 def do_all(tasks: Sequence[Task[T]], progress: Progress) -> list[T]:
     """Do each task in a process of its own; what came of each, in their order.
 
-    `progress` is called with what each task tells its own. Raises the first error of ours that any of them raises, or
+    `progress` is called with what each task tells its own. Raises the first error that any of them raises, or
     `ProcessDied`; then the others are stopped.
     """
     context, done = multiprocessing.get_context("spawn"), dict[int, T]()
@@ -71,7 +71,7 @@ def _receive(pipe: Pipe) -> int | _Done:
         told = pipe.recv()
     except EOFError:
         raise ProcessDied() from None
-    if isinstance(told, EnrichlogError):
+    if isinstance(told, Exception):
         raise told
     return told  # type: ignore[no-any-return]
 
@@ -81,7 +81,7 @@ def _work(number: int, task: Task[Any], pipe: Pipe) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the other process that is interrupted, and ends this one
     try:
         pipe.send(_Done(number, task(pipe.send)))
-    except EnrichlogError as error:
-        pipe.send(error)
     except BrokenPipeError:
         return  # whoever wanted to know has gone
+    except Exception as error:  # whatever it is, it is the other process that says so
+        pipe.send(error)

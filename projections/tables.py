@@ -5,15 +5,17 @@ So a projection in a file of its own needs no migration: `init` makes its table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from sqlalchemy import Executable, Table, delete
+from sqlalchemy import Executable, Inspector, Table, delete, inspect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from eventlog.database import Database
 from eventlog.dialects import Dialect
+from eventlog.errors import ColumnMissing, TableMissing, TableTrouble
 from eventlog.migration import Further
 from projections import catalogue
-from projections.checkpoints import checkpoints, first_note
+from projections.checkpoints import checkpoints, first_note, rebuilds
 
 
 def further(dialect: Dialect) -> Further:
@@ -21,7 +23,7 @@ def further(dialect: Dialect) -> Further:
 
     def statements(is_there: Callable[[str], bool]) -> Iterator[Executable]:
         lost = [name for name in catalogue.names() if not catalogue.is_users(name) and not is_there(_table(name))]
-        for table in catalogue.tables_of_ours():
+        for table in (checkpoints, rebuilds, *catalogue.tables_of_ours()):
             if not is_there(table.name):
                 yield from _making(dialect, table)
         for name in lost:  # what is noted is of rows that went with their table
@@ -30,6 +32,29 @@ def further(dialect: Dialect) -> Further:
             yield first_note(dialect, name, catalogue.version_of(name), is_following=name in catalogue.following())
 
     return statements
+
+
+def find_trouble(database: Database, names: Iterable[str]) -> dict[str, TableTrouble]:
+    """Those of these projections whose table somebody has dropped or altered, each with what to do."""
+    with database.read() as connection:
+        there = inspect(connection)
+        found = {name: _trouble(database, there, name) for name in names}
+    return {name: trouble for name, trouble in found.items() if trouble is not None}
+
+
+def _trouble(database: Database, there: Inspector, name: str) -> TableTrouble | None:
+    table = catalogue.table_of(name)
+    schema = database.dialect.schema if table.schema else None
+    if not there.has_table(table.name, schema):
+        remedy = _BY_HAND if catalogue.is_users(name) else _BY_INIT
+        return TableMissing(table=table.name, remedy=remedy, projection=name)
+    found = {column["name"] for column in there.get_columns(table.name, schema)}
+    lacking = [column.name for column in table.columns if column.name not in found]
+    return ColumnMissing(table=table.name, columns=" and ".join(lacking), projection=name) if lacking else None
+
+
+_BY_INIT = "Make it again with: enrichlog init"
+_BY_HAND = "It is yours: make it again as enrichlog init --sql prints it"
 
 
 def _table(name: str) -> str:
