@@ -193,3 +193,55 @@ def test_pages_are_small_while_others_append_to_a_file_that_one_writes_at_a_time
         assert seen == [6, 6, 6, 2, 2, 2]
     else:
         assert seen == [6, 6, 6, 6]
+
+
+def test_a_status_that_a_mend_makes_anew_is_that_of_the_head(
+    database: Database, other: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mend(*arguments: Any) -> None:
+        tell(other, "job-1", started(2), succeeded(2))
+        run(other, "DELETE FROM {ours}enrichment_status")
+        mend_now(*arguments)
+
+    mend_now: Callable[..., None] = reconcile._mend
+    monkeypatch.setattr(reconcile, "_mend", mend)
+    fail_once(database)
+    run(database, DAMAGE["llm_enrichment"])
+    assert rebuild(database, SHOWN).written == 1
+    check_that_the_newer_row_stayed(database)
+
+
+def test_a_mend_takes_its_locks_in_the_order_of_names_like_everybody(postgresql: Database) -> None:
+    def hold() -> None:
+        with postgresql.write() as connection:
+            enrichment_status.hold(connection, postgresql.dialect, ["job-1", "job-2", "job-3"], dict)
+
+    row = select(STATUS.table.c.stream_id)
+    for name in ("job-3", "job-2", "job-1"):  # the order in which they lie there
+        tell(postgresql, name, requested())
+    with ThreadPoolExecutor(1) as thread:
+        with postgresql.write() as first:
+            first.execute(row.where(STATUS.table.c.stream_id == "job-1").with_for_update())
+            holding = thread.submit(hold)
+            wait_for_a_waiter(postgresql)
+            assert len(first.execute(row.with_for_update(nowait=True)).all()) == 3
+        holding.result(BOUND)
+
+
+def test_a_single_append_between_comparing_and_mending_is_not_overwritten(
+    database: Database, other: Database, damaged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mend(*arguments: Any) -> None:
+        tell(other, "job-1", requested("retry"))
+        mend_now(*arguments)
+
+    mend_now: Callable[..., None] = reconcile._mend
+    monkeypatch.setattr(reconcile, "_mend", mend)
+    fail_once(database)
+    run(database, DAMAGE[damaged.name])
+    assert rebuild(database, damaged).written == 1
+    row = shown(database, "job-1")
+    assert row is not None
+    assert (row["enrichment_error"], row["enrichment_completed_at"]) == ("old", None)
+    assert (status(database, "job-1")["version"], status(database, "job-1")["state"]) == (4, "pending")
+    assert [verify(database, one).total for one in (STATUS, SHOWN)] == [0, 0]
