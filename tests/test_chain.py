@@ -299,3 +299,10 @@ def test_whoever_needs_a_sound_log_is_stopped_at_its_first_fault(
 def run_with_all_rights(database: Database, sql: str) -> None:
     drop_triggers(database)
     run(database, sql)
+
+
+def test_a_hash_that_became_a_text_is_told_once(sqlite: Database) -> None:
+    tell(sqlite, BOB, requested(), started(), failed())
+    drop_triggers(sqlite)
+    run(sqlite, "UPDATE events SET hash = CAST(hash AS TEXT) WHERE position = 2")
+    assert verify_log(sqlite).faults == [(2, UNREADABLE)]

@@ -29,6 +29,7 @@ def test_all_events_of_a_stream_are_folded(database: Database) -> None:
     [
         (',"why":"new"', "", "it has no why"),
         ('"lease_seconds":330', '"lease_seconds":"long"', "unsupported type"),
+        ('"lease_seconds":330', '"lease_seconds":100000000000000', "days="),
         ('"occurred_at":"2', '"occurred_at":"x', "Invalid isoformat string"),
     ],
 )

@@ -226,3 +226,9 @@ def test_the_status_of_a_posting_that_was_deleted_is_mended_in_one_pass_with_row
     found = reconcile.reconcile(told, [STATUS, SHOWN], walk)
     assert [(one.total, one.written, one.gone) for one in found] == [(3, 3, 0), (1, 1, 1)]
     assert (status(told, "job-2"), shown(told, "job-2")) == (before, None)
+
+
+def test_a_walk_over_named_streams_looks_for_no_rows_that_no_event_explains(told: Database) -> None:
+    run(told, "UPDATE {ours}enrichment_status SET stream_id = 'job-ghost' WHERE stream_id = 'job-3'")
+    assert rebuild(told, STATUS, streams=["job-1", "job-2"]).total == 0
+    assert len(run(told, "SELECT * FROM {ours}enrichment_status")) == 3

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,6 +126,12 @@ def test_a_rebuild_of_others_or_that_overwrites_edits_begins_anew(emptied: Datab
     assert (found.streams, found.went_on_after) == (MANY, None)
     stop_after_five_of_none = rebuild(emptied, overwrites=True)
     assert [one.went_on_after for one in stop_after_five_of_none] == [None, None]
+
+
+def test_a_rebuild_by_another_version_of_a_fold_begins_anew(emptied: Database) -> None:
+    stop_after_five(emptied)
+    later = [replace(one, version=one.version + 1) for one in PROJECTIONS.values()]
+    assert [one.went_on_after for one in go_on(emptied, later, Walk(write=True))] == [None, None]
 
 
 def test_a_check_neither_goes_on_nor_disturbs_what_does(emptied: Database) -> None:
