@@ -7,7 +7,9 @@ import pytest
 
 from eventlog.database import Database
 from projections import mending, reconcile
+from projections.checkpoints import noted
 from tests.builders import failed, requested, run, shown, started, succeeded, tell
+from tests.command_line import Command
 from tests.drift import SHOWN, rebuild, verify
 
 WRONG, RIGHT = {"title": "Clrk"}, {"title": "Clerk"}
@@ -139,3 +141,11 @@ def test_what_is_no_value_of_its_column_is_an_edit_as_any_other(told: Database) 
     found = verify(told)
     assert (found.counts["edited"], found.total) == (2, 2)
     assert rebuild(told).written == 0
+
+
+def test_what_was_corrected_and_stays_is_noted_as_differing_still(enrichlog: Command, told: Database) -> None:
+    correct(told)
+    enrichlog.done("rebuild")
+    assert noted(told)["llm_enrichment"].drift == 1
+    enrichlog.done("rebuild", "--overwrite-edits")
+    assert noted(told)["llm_enrichment"].drift == 0

@@ -13,7 +13,7 @@ from eventlog import upcasting
 from eventlog.database import Database
 from eventlog.errors import FoldOutdated, FoldTooNew, Unfoldable, UnknownEventType
 from eventlog.events import EVENT_TYPES
-from eventlog.log import LogAlone, Recorded
+from eventlog.log import LogAlone, Recorded, head_position
 from projections import following
 from projections import reconcile_following as rebuilding
 from projections.enrichment_stats_hourly import Hour, projection
@@ -267,6 +267,22 @@ def test_readers_see_all_rows_while_they_are_made_anew(postgresql: Database, mon
     monkeypatch.setattr(rebuilding, "move", look)
     assert reconcile_following(postgresql, projection, write=True).written == 1
     assert (seen, ends(postgresql)) == ([7], ENDS)
+
+
+def test_a_follower_that_goes_on_in_the_middle_of_a_comparison_is_no_difference(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def head(*arguments: Any) -> int:
+        other = Database(postgresql.url)
+        assert catch_up(other, projection)
+        other.close()
+        return read_head(*arguments)
+
+    read_head = head_position
+    end_more(postgresql)
+    monkeypatch.setattr(rebuilding, "head_position", head)
+    assert reconcile_following(postgresql, projection, write=False).total == 0
+    assert ends(postgresql) == ENDS  # it did go on
 
 
 @pytest.mark.parametrize(("change", "error"), [(1, FoldOutdated), (-1, FoldTooNew)])
