@@ -23,7 +23,10 @@ def read(kind: str, facts: str, content: str | None, position: int) -> Payload:
     Raises `UnknownEventType`, and `Unfoldable` for texts that are no JSON or that an upcaster cannot take.
     """
     try:
-        return upcast(kind, orjson.loads(facts), None if content is None else orjson.loads(content), position)
+        told = Payload(orjson.loads(facts), None if content is None else orjson.loads(content))
+        known = EVENT_TYPES.get(kind)
+        is_of_today = known is not None and told.facts.get("schema_version") == known.schema_version
+        return told if is_of_today else upcast(kind, *told, position)
     except FOLD_ERRORS as error:
         raise Unfoldable(type=kind, position=position, reason=reason_of(error)) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from projections.projection import Refusals, Row
 
@@ -14,8 +14,7 @@ EXACT_IN_A_FLOAT = 2**53
 _KEYS = {"job_posting_id", "enrichment", "stream_id"}
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """A row that is not what its events add up to, as it is in the table and as they have it; None is no row.
 
     It is missing, or stale; edited, when somebody has corrected it by hand; or extra: no event explains it.

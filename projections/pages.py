@@ -14,7 +14,7 @@ from eventlog.schema import events
 from eventlog.upcasting import read
 from projections.projection import Projection, Row
 
-EVENTS_PER_PAGE = 4_000
+EVENTS_PER_PAGE = 5_000
 FIRST = "%"
 """A name before those of all streams of postings, and behind those of operators, which begin with `$`."""
 
@@ -87,7 +87,7 @@ def reads_content(projections: Iterable[Projection[Any]]) -> bool:
 def read_page(connection: Connection, after: str, share: Share, *, with_content: bool, size: int) -> Page:
     """The next streams, about as many as have so many events; at least one, while there is any."""
     query = _in_order(with_content).where(events.c.stream_id > after, share.is_mine)
-    rows = connection.execute(query.limit(size)).all()
+    rows = _fetched(connection, query.limit(size))
     streams = _by_stream(rows)
     is_last = len(rows) < size
     if not is_last:  # the last stream may have more events than were read
@@ -99,7 +99,7 @@ def read_page(connection: Connection, after: str, share: Share, *, with_content:
 
 def read_streams(connection: Connection, names: Sequence[str], *, with_content: bool) -> Streams:
     """These streams, as far as there are any events of them."""
-    return _by_stream(connection.execute(_in_order(with_content).where(events.c.stream_id.in_(names))).all())
+    return _by_stream(_fetched(connection, _in_order(with_content).where(events.c.stream_id.in_(names))))
 
 
 def find_moved(connection: Connection, dialect: Dialect, head: int, names: Sequence[str]) -> set[str]:
@@ -112,6 +112,12 @@ def _in_order(with_content: bool) -> Select[Any]:
     content = events.c.content if with_content else null().label("content")
     columns = (events.c.stream_id, events.c.version, events.c.type, events.c.facts, content, events.c.position)
     return select(*columns).order_by(events.c.stream_id, events.c.version)
+
+
+def _fetched(connection: Connection, query: Select[Any]) -> Sequence[Any]:
+    """The rows of a query as the driver has them: these columns need nothing done to them, and there are many."""
+    cursor = connection.execute(query).cursor
+    return cursor.fetchall() if cursor else ()
 
 
 def _by_stream(rows: Iterable[Any]) -> Streams:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, exists, func, select
@@ -68,6 +69,15 @@ def reconcile(database: Database, projections: Sequence[Projection[Any]], walk: 
     `UnknownEventType` or `Unfoldable` at an event that this code cannot fold: what comes before is done.
     """
     drifts = [Drift(projection.name) for projection in projections]
+    with _collecting_no_cycles():
+        _walk(database, projections, walk, drifts)
+    if walk.streams is None and walk.share.number == 0:
+        for projection, drift in zip(projections, drifts, strict=True):
+            _report_extra(database, projection, drift, write=walk.write)
+    return drifts
+
+
+def _walk(database: Database, projections: Sequence[Projection[Any]], walk: Walk, drifts: Sequence[Drift]) -> None:
     for moment in _Reader(database, projections).moments(walk):
         page, gone = moment.page, set[str]()
         for one in projections:
@@ -78,10 +88,18 @@ def reconcile(database: Database, projections: Sequence[Projection[Any]], walk: 
         if not any(drift.refused for drift in drifts):  # what was refused is not done: whoever goes on begins with it
             walk.done(next(reversed(page.streams)))
         walk.progress(page.events)
-    if walk.streams is None and walk.share.number == 0:
-        for projection, drift in zip(projections, drifts, strict=True):
-            _report_extra(database, projection, drift, write=walk.write)
-    return drifts
+
+
+@contextmanager
+def _collecting_no_cycles() -> Iterator[None]:
+    """Events and rows refer to nothing that refers to them: to look for that took a fifth of the time of a walk."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def not_shown(database: Database) -> dict[str, str]:
@@ -163,7 +181,7 @@ def _compare(projection: Projection[Any], moment: _Moment, gone: set[str], drift
     for place, one in enumerate(found):
         edited = _find_edited(projection, one, moment.page)
         if edited:
-            found[place] = replace(one, kind="edited")
+            found[place] = one._replace(kind="edited")
         if one.kind != "extra" and (walk.overwrites or one.columns.keys() - edited):
             kept[one.stream_id] = NO_COLUMNS if walk.overwrites else edited
         elif one.stream_id in kept:  # all that differs was corrected: only the mark goes
