@@ -801,7 +801,7 @@ def rebuild(settings: Settings, database: Database, **options: Any) -> None:
     """Make the read models equal to the log again; what is right already is left alone.
 
     Readers see every row all the time, workers go on. A row that no event explains is removed from our tables and only
-    reported in llm_enrichment.
+    reported in llm_enrichment. A rebuild of postings' tables that was stopped goes on where it was.
     """
     from enrichlog.reconciling import rebuild as run
 

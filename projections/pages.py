@@ -14,7 +14,6 @@ from eventlog.schema import events
 from eventlog.upcasting import read
 from projections.projection import Projection, Row
 
-EVENTS_PER_PAGE = 5_000
 FIRST = "%"
 """A name before those of all streams of postings, and behind those of operators, which begin with `$`."""
 

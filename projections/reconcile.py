@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, exists, func, select
 
 from eventlog.database import Database
-from eventlog.log import head_position
 from eventlog.schema import events
 from projections import enrichment_status
 from projections.drift import EXAMPLES, Difference, Drift, difference
 from projections.edits import find_edited
 from projections.mending import Wanted, mend
-from projections.pages import EVENTS_PER_PAGE, FIRST, Page, Share, read_page, read_streams, reads_content
-from projections.projection import Projection, Row
+from projections.moments import Moment, Reader
+from projections.pages import FIRST, Page, Share
+from projections.projection import Projection
 
 Gone = Callable[[Connection, Iterable[str]], set[str]]
 """Finds the streams whose postings were deleted: a row of the users' that went with its posting is not missing."""
 
-STREAMS_PER_PAGE = 500
 WHOLE = Share()
 NO_COLUMNS: frozenset[str] = frozenset()
 
@@ -54,14 +53,6 @@ class Walk(NamedTuple):
     done: Callable[[str], None] = nothing
 
 
-class _Moment(NamedTuple):
-    """A page, the live rows of its streams by projection, and which of them a users' table has refused."""
-
-    page: Page
-    live: Mapping[str, Mapping[str, Row]]
-    marked: set[str]
-
-
 def reconcile(database: Database, projections: Sequence[Projection[Any]], walk: Walk) -> list[Drift]:
     """Compare projections with the log in one pass, and make their rows equal; readers never see less than before.
 
@@ -78,7 +69,8 @@ def reconcile(database: Database, projections: Sequence[Projection[Any]], walk: 
 
 
 def _walk(database: Database, projections: Sequence[Projection[Any]], walk: Walk, drifts: Sequence[Drift]) -> None:
-    for moment in _Reader(database, projections).moments(walk):
+    reader = Reader(database, projections)
+    for moment in reader.all(walk.share, walk.after) if walk.streams is None else reader.named(walk.streams):
         page, gone = moment.page, set[str]()
         for one in projections:
             gone |= _find_gone(database, one, moment, walk.gone)
@@ -109,58 +101,7 @@ def not_shown(database: Database) -> dict[str, str]:
     return {str(stream_id): str(reason) for stream_id, reason in database.page(query.order_by(table.stream_id))}
 
 
-class _Reader:
-    """Reads pages of streams together with their live rows."""
-
-    def __init__(self, database: Database, projections: Sequence[Projection[Any]]) -> None:
-        self._database, self._projections = database, projections
-        self._with_content = reads_content(projections)
-
-    def moments(self, walk: Walk) -> Iterator[_Moment]:
-        """The streams of a walk in the order of their names, or those it names."""
-        if walk.streams is not None:
-            for start in range(0, len(walk.streams), STREAMS_PER_PAGE):
-                these = self._read(_these(walk.streams[start : start + STREAMS_PER_PAGE], self._with_content))
-                if these.page.streams:
-                    yield these
-            return
-        after, is_last, head, size = walk.after, False, None, EVENTS_PER_PAGE
-        while not is_last:
-            moment = self._read(_next(after, walk.share, self._with_content, size))
-            is_last, others_append = moment.page.is_last, head not in (None, moment.page.head)
-            size = self._size(others_append=others_append)
-            head = moment.page.head
-            if moment.page.streams:
-                yield moment
-                after = next(reversed(moment.page.streams))
-
-    def _size(self, *, others_append: bool) -> int:
-        """Of how many events the next page is: who appends must not wait for the rows of many."""
-        most = self._database.dialect.events_together if others_append else None
-        return min(EVENTS_PER_PAGE, most or EVENTS_PER_PAGE)
-
-    def _read(self, read: Callable[[Connection], Page]) -> _Moment:
-        with self._database.read() as connection:
-            dialect = self._database.dialect
-            dialect.see_one_moment(connection)  # else an append between two statements looks like a difference
-            page = read(connection)
-            names = list(page.streams)
-            live = {one.name: one.load(connection, dialect, names) for one in self._projections}
-            has_users = any(one.is_users for one in self._projections)
-            return _Moment(page, live, enrichment_status.marked(connection, dialect, names) if has_users else set())
-
-
-def _next(after: str, share: Share, with_content: bool, size: int) -> Callable[[Connection], Page]:
-    return lambda connection: read_page(connection, after, share, with_content=with_content, size=size)
-
-
-def _these(names: Sequence[str], with_content: bool) -> Callable[[Connection], Page]:
-    return lambda connection: Page(
-        head_position(connection), read_streams(connection, names, with_content=with_content)
-    )
-
-
-def _find_gone(database: Database, projection: Projection[Any], moment: _Moment, gone: Gone) -> set[str]:
+def _find_gone(database: Database, projection: Projection[Any], moment: Moment, gone: Gone) -> set[str]:
     """Of the streams whose rows the users' table lacks, those whose postings were deleted."""
     if not projection.is_users:
         return set()
@@ -172,7 +113,7 @@ def _find_gone(database: Database, projection: Projection[Any], moment: _Moment,
         return gone(connection, absent)
 
 
-def _compare(projection: Projection[Any], moment: _Moment, gone: set[str], drift: Drift, walk: Walk) -> Wanted:
+def _compare(projection: Projection[Any], moment: Moment, gone: set[str], drift: Drift, walk: Walk) -> Wanted:
     """Note what differs; what is to be written of it, with the columns that stay as somebody has corrected them."""
     rows, live = moment.page.rows(projection), moment.live[projection.name]
     left = gone if projection.is_users else set()
@@ -182,8 +123,10 @@ def _compare(projection: Projection[Any], moment: _Moment, gone: set[str], drift
         edited = _find_edited(projection, one, moment.page)
         if edited:
             found[place] = one._replace(kind="edited")
-        if one.kind != "extra" and (walk.overwrites or one.columns.keys() - edited):
-            kept[one.stream_id] = NO_COLUMNS if walk.overwrites else edited
+        if walk.overwrites and one.kind != "extra":
+            kept[one.stream_id] = NO_COLUMNS
+        elif one.kind == "missing" or (one.kind == "stale" and one.columns.keys() - edited):
+            kept[one.stream_id] = edited
         elif one.stream_id in kept:  # all that differs was corrected: only the mark goes
             kept[one.stream_id] = frozenset(one.folded or ())
     drift.note(found, gone=len(left))

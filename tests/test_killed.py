@@ -19,7 +19,7 @@ BEGIN = """
 import os, signal, sys
 from dataclasses import replace
 from eventlog.database import Database
-from projections import llm_enrichment, reconcile
+from projections import llm_enrichment, moments, reconcile
 from tests.builders import failed, requested, started, tell
 
 database = Database(sys.argv[1])
@@ -39,7 +39,7 @@ for event in (requested(), started(), failed(), started(2)):
     print(tell(database, "job-1", event)[0].position, flush=True)
 """
 REBUILD = """
-reconcile.EVENTS_PER_PAGE = 1
+moments.EVENTS_PER_PAGE = 1
 shown = llm_enrichment.projection
 killing = replace(shown, store=kill_after(2, shown.store))
 reconcile.reconcile(database, [killing], reconcile.Walk(write=True, progress=lambda events: print(events, flush=True)))

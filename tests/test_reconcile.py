@@ -7,7 +7,7 @@ from sqlalchemy import event, select
 
 from eventlog.database import Database
 from eventlog.events import BatchCancelled
-from projections import enrichment_status, reconcile
+from projections import enrichment_status, moments, reconcile
 from projections.drift import EXAMPLES, Difference
 from projections.reconcile import not_shown
 from tests.builders import failed, follow, offer, proposal, requested, run, shown, started, status, succeeded, tell
@@ -100,7 +100,7 @@ def test_streams_are_read_in_pages_in_any_order_and_no_others_than_those_named(
     told: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, seen = models(told), list[int]()
-    monkeypatch.setattr(reconcile, "EVENTS_PER_PAGE", 2)
+    monkeypatch.setattr(moments, "EVENTS_PER_PAGE", 2)
     run(told, "DELETE FROM llm_enrichment")
     assert rebuild(told, streams=["job-2"]).written == 1
     assert shown(told, "job-1") is None

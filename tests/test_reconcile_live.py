@@ -12,7 +12,7 @@ from eventlog import dialects
 from eventlog.database import Database
 from eventlog.errors import DatabaseBusy
 from eventlog.log import append
-from projections import enrichment_status, reconcile
+from projections import enrichment_status, moments, reconcile
 from projections.inline import InlineReadModels
 from tests.builders import (
     BOUND,
@@ -184,7 +184,7 @@ def test_pages_are_small_while_others_append_to_a_file_that_one_writes_at_a_time
             tell(other, f"job-1-{len(seen)}", requested())  # its stream is behind those that were read already
 
     seen: list[int] = []
-    monkeypatch.setattr(reconcile, "EVENTS_PER_PAGE", 8)
+    monkeypatch.setattr(moments, "EVENTS_PER_PAGE", 8)
     monkeypatch.setattr(database.dialect, "events_together", database.dialect.events_together and 4)
     for number in range(12):
         tell(database, f"job-2-{number:02}", requested(), started())

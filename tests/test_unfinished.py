@@ -28,7 +28,7 @@ MANY = 12
 def emptied(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Postings that failed, of which the read models have lost all; a rebuild takes them one by one."""
     monkeypatch.setattr(unfinished, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr("projections.reconcile.EVENTS_PER_PAGE", 3)
+    monkeypatch.setattr("projections.moments.EVENTS_PER_PAGE", 3)
     for number in range(MANY):
         tell(database, f"job-{number:02}", requested(), started(), failed())
     run(database, "DELETE FROM llm_enrichment")
