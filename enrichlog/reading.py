@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from enrichlog.errors import ERROR_TYPES, FINISHES, ErrorType, ProviderError, recognise
 from enrichlog.retry import BACKOFF_BASE_SECONDS, judged, wait_ms
+from projections.failing import INTERRUPTED
 from projections.outage import NOT_COUNTED
-from projections.status import INTERRUPTED
 
 Facts = Mapping[str, Any]
 

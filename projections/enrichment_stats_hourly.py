@@ -17,10 +17,10 @@ from eventlog.events import EnrichmentFailed, EnrichmentLateResult, EnrichmentSu
 from eventlog.log import Recorded
 from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata
 from eventlog.streams import is_operational, split_stream
+from projections.failing import INTERRUPTED
 from projections.histogram import Histogram, bucket, histogram_of, text, with_one
 from projections.projection import Row
 from projections.spanning import SpanningProjection
-from projections.status import INTERRUPTED
 
 SUCCESS = ""
 """In the place of an error type, of what succeeded."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import orjson
@@ -12,15 +11,14 @@ import orjson
 from eventlog import canonical
 from eventlog.events import iso, moment
 from projections import bases
+from projections.draft import Draft
+from projections.failing import deaths, fail
 from projections.projection import Foldable
 
 State = Literal["pending", "running", "succeeded", "failed", "dismissed"]
 STATES: tuple[State, ...] = ("pending", "running", "succeeded", "failed", "dismissed")
 RESTS_ON = (*bases.PARTS, "input_hash")
 """What an attempt rests on."""
-
-INTERRUPTED = "interrupted"
-"""The error type of an attempt that its own worker did not bring to an end."""
 
 
 class Status(NamedTuple):
@@ -91,21 +89,6 @@ class Resting(Protocol):
     def bases(self) -> str | None: ...
 
 
-class _Draft(SimpleNamespace):
-    """A status while it is folded: each step changes it in place, which takes a tenth of the time of a copy."""
-
-    def __init__(self, status: Status) -> None:
-        vars(self).update(zip(Status._fields, status, strict=True))
-
-    def set(self, **values: Any) -> None:
-        """Change these fields."""
-        vars(self).update(values)
-
-    def status(self) -> Status:
-        """What it has come to."""
-        return Status._make(vars(self).values())
-
-
 def fold(status: Status, event: Foldable) -> Status:
     """The status after one more event of its stream."""
     return fold_all((event,), status)
@@ -113,16 +96,16 @@ def fold(status: Status, event: Foldable) -> Status:
 
 def fold_all(story: Iterable[Foldable], status: Status = INITIAL) -> Status:
     """The status after these events of its stream."""
-    draft = _Draft(status)
+    draft = Draft(status._asdict())
     for event in story:
         step = _STEPS.get(event.type)
         if step is not None:
             step(draft, event.facts)
         draft.version = event.version
-    return draft.status()
+    return Status._make(vars(draft).values())
 
 
-def _on_requested(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_requested(status: Draft, facts: dict[str, Any]) -> None:
     is_running, new_budget = status.state == "running", facts["why"] in ("new", "changed", "force")
     status.before_batch = _kept(status) if "batch" in facts else None
     status.grants = 0 if new_budget else status.grants + facts["grant"]
@@ -136,7 +119,7 @@ def _on_requested(status: _Draft, facts: dict[str, Any]) -> None:
         status.set(state="pending", due_at=moment(facts["occurred_at"]), awaiting=status.error_type is not None)
 
 
-def _on_started(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_started(status: Draft, facts: dict[str, Any]) -> None:
     asked = {name: facts[name] for name in RESTS_ON if name in facts}  # an external attempt does not say
     basis, is_same_input = bases.basis_of(asked), _is_same_input(status, asked)
     if not is_same_input or bases.is_new(basis, status.bases):
@@ -154,7 +137,7 @@ def _on_started(status: _Draft, facts: dict[str, Any]) -> None:
     )
 
 
-def _on_succeeded(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_succeeded(status: Draft, facts: dict[str, Any]) -> None:
     wanted = _wanted_input(status)
     _end(status, facts)
     _recover(status)
@@ -162,15 +145,15 @@ def _on_succeeded(status: _Draft, facts: dict[str, Any]) -> None:
     _again_if(wanted, status, facts)
 
 
-def _on_failed(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_failed(status: Draft, facts: dict[str, Any]) -> None:
     wanted = _wanted_input(status)
     _end(status, facts)
-    status.set(failures=status.failures + 1, deaths=_deaths(status, facts), counted=None, max_deferrals=None)
-    _fail(status, facts, moment(facts["occurred_at"]))
+    status.set(failures=status.failures + 1, deaths=deaths(status, facts), counted=None, max_deferrals=None)
+    fail(status, facts, moment(facts["occurred_at"]))
     _again_if(wanted, status, facts)
 
 
-def _on_late_result(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_late_result(status: Draft, facts: dict[str, Any]) -> None:
     _pay(status, facts)
     if not facts["used"]:
         return
@@ -185,11 +168,11 @@ def _on_late_result(status: _Draft, facts: dict[str, Any]) -> None:
     status.set(**held or {})
 
 
-def _on_dismissed(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_dismissed(status: Draft, facts: dict[str, Any]) -> None:
     status.set(state="dismissed", due_at=None, rerun=False, awaiting=False, before_batch=None)
 
 
-def _on_cancelled(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_cancelled(status: Draft, facts: dict[str, Any]) -> None:
     """What it was before the batch requested it, as far as it still awaits that."""
     if awaits_batch(status, facts["batch"]):
         before = orjson.loads(status.before_batch or "")
@@ -197,16 +180,16 @@ def _on_cancelled(status: _Draft, facts: dict[str, Any]) -> None:
         status.set(**before | moments, awaiting=False, before_batch=None)
 
 
-def _on_reclassified(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_reclassified(status: Draft, facts: dict[str, Any]) -> None:
     if status.state == "failed" and status.attempt_id == facts["attempt_id"] and status.completed_at is not None:
-        _fail(status, facts, status.completed_at)
+        fail(status, facts, status.completed_at)
 
 
-def _on_erased(status: _Draft, facts: dict[str, Any]) -> None:
+def _on_erased(status: Draft, facts: dict[str, Any]) -> None:
     status.erased_attempts = status.attempts
 
 
-_STEPS: dict[str, Callable[[_Draft, dict[str, Any]], None]] = {
+_STEPS: dict[str, Callable[[Draft, dict[str, Any]], None]] = {
     "EnrichmentRequested": _on_requested,
     "EnrichmentStarted": _on_started,
     "EnrichmentSucceeded": _on_succeeded,
@@ -228,12 +211,12 @@ def _is_same_input(status: Resting, asked: Mapping[str, Any]) -> bool:
     return None in (status.input_hash, asked.get("input_hash")) or status.input_hash == asked["input_hash"]
 
 
-def _running_basis(status: _Draft) -> str | None:
+def _running_basis(status: Draft) -> str | None:
     """What is left of the bases where all begins anew: that of the attempt which runs."""
     return bases.basis_of(vars(status)) if status.state == "running" else None
 
 
-def awaits_batch(status: Status | _Draft, batch: str) -> bool:
+def awaits_batch(status: Status | Draft, batch: str) -> bool:
     """Whether the posting is pending for no other reason than that this batch requested it."""
     return status.state == "pending" and status.batch == batch and status.before_batch is not None
 
@@ -244,7 +227,7 @@ _CHANGED_BY_REQUEST = (
 )  # fmt: skip
 
 
-def _kept(status: _Draft) -> str | None:
+def _kept(status: Draft) -> str | None:
     """The fields that a request changes, of a posting at rest."""
     if status.state in ("pending", "running"):
         return None
@@ -252,7 +235,7 @@ def _kept(status: _Draft) -> str | None:
     return canonical.text({name: iso(one) if isinstance(one, datetime) else one for name, one in values.items()})
 
 
-def _end(status: _Draft, facts: dict[str, Any]) -> None:
+def _end(status: Draft, facts: dict[str, Any]) -> None:
     _pay(status, facts)
     status.set(
         completed_at=moment(facts["occurred_at"]), reserved_microdollars=0, worker=None, awaiting=status.rerun,
@@ -260,7 +243,7 @@ def _end(status: _Draft, facts: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _pay(status: _Draft, facts: dict[str, Any]) -> None:
+def _pay(status: Draft, facts: dict[str, Any]) -> None:
     cost = facts.get("cost_microdollars")
     status.input_tokens += facts.get("input_tokens") or 0
     status.output_tokens += facts.get("output_tokens") or 0
@@ -268,7 +251,7 @@ def _pay(status: _Draft, facts: dict[str, Any]) -> None:
     status.unpriced_calls += facts["called"] and cost is None
 
 
-def _recover(status: _Draft) -> None:
+def _recover(status: Draft) -> None:
     vars(status).update(_RECOVERED)
     status.successes += 1
 
@@ -280,7 +263,7 @@ _RECOVERED = dict.fromkeys(("budget_used", "grants", "failures", "deferrals", "d
 }  # fmt: skip
 
 
-def _rest_on(status: _Draft, facts: dict[str, Any]) -> None:
+def _rest_on(status: Draft, facts: dict[str, Any]) -> None:
     """Succeeded on what the end says, which need not be what the last attempt began with: the end may be a late one.
 
     One that was made elsewhere says neither prompt nor schema nor model: they are not known then.
@@ -291,58 +274,12 @@ def _rest_on(status: _Draft, facts: dict[str, Any]) -> None:
     status.input_hash = status.input_hash or known
 
 
-def _deaths(status: _Draft, facts: dict[str, Any]) -> int:
-    """How many workers in a row died on the posting: any end but that of a stopped run clears it."""
-    if facts["worker_died"]:
-        return int(status.deaths) + 1
-    was_stopped = facts["error_type"] == INTERRUPTED and facts.get("http_status") is None
-    return status.deaths if was_stopped else 0
-
-
-def _fail(status: _Draft, facts: dict[str, Any], since: datetime) -> None:
-    """Failed as these facts say, which are those of the failure or of a later reading of it."""
-    counts, most, longest = facts["counts"], facts.get("max_deferrals"), facts.get("max_deferred_seconds")
-    was_deferred, is_deferred = status.max_deferrals is not None, most is not None and not counts
-    is_put_off = not counts and (most or longest) is not None
-    status.set(
-        state="failed",
-        budget_used=status.budget_used + counts - (status.counted is True),
-        deferrals=status.deferrals + is_deferred - was_deferred,
-        deferred_since=_deferred_since(status, since, is_put_off=is_put_off),
-        counted=counts,
-        max_deferrals=most if is_deferred else None,
-        error_type=facts["error_type"],
-        retryable=facts["retryable"],
-        cap=facts.get("cap"),
-    )
-    is_over = not status.retryable or _is_given_up(status, facts, since)
-    status.due_at = None if is_over else since + timedelta(milliseconds=facts.get("wait_ms") or 0)
-
-
-def _deferred_since(status: _Draft, since: datetime, *, is_put_off: bool) -> datetime | None:
-    """Since when a posting has been put off; a later reading may find that this failure does not do that."""
-    if is_put_off:
-        return status.deferred_since or since
-    return None if status.deferred_since == since else status.deferred_since
-
-
-def _is_given_up(status: _Draft, facts: dict[str, Any], since: datetime) -> bool:
-    """Whether too many workers died on the posting, or the provider has had too many tries at it or for too long."""
-    if facts.get("worker_died"):
-        most = status.max_attempts or status.cap  # what a person allows overrides the cap
-        return most is not None and status.deaths >= most
-    longest, first = facts.get("max_deferred_seconds"), status.deferred_since
-    if longest is not None and first is not None and since - first >= timedelta(seconds=longest):
-        return True
-    return status.max_deferrals is not None and status.deferrals >= status.max_deferrals
-
-
-def _wanted_input(status: _Draft) -> tuple[str | None] | None:
+def _wanted_input(status: Draft) -> tuple[str | None] | None:
     """The input of a posting that was requested again while an attempt runs; None when it was not."""
     return (status.input_hash,) if status.rerun else None
 
 
-def _again_if(wanted: tuple[str | None] | None, status: _Draft, facts: dict[str, Any]) -> None:
+def _again_if(wanted: tuple[str | None] | None, status: Draft, facts: dict[str, Any]) -> None:
     """A posting that changed while an attempt ran is due again, as it is now, as soon as that attempt ends."""
     if wanted is not None:
         status.set(state="pending", due_at=moment(facts["occurred_at"]), input_hash=wanted[0])
