@@ -14,7 +14,11 @@ from enrichlog.settings import Settings
 from enrichlog.simulator import Simulator
 from eventlog import migration
 from eventlog.database import Database
-from tests.builders import run
+from eventlog.errors import DiskFailed
+from eventlog.integrity import verify_log
+from projections import moments
+from tests.builders import failed, requested, run, started, tell
+from tests.drift import drift_of, rebuild, verify
 from tests.postgres import Server
 from tests.recording import check_that_all_is_there_once, record_while_away
 from tests.service import ends_of, enrich, import_many
@@ -111,3 +115,27 @@ def test_a_run_on_a_full_disk_calls_nobody_and_goes_on_by_itself_when_there_is_r
         assert [MAKE_ROOM in told for told in hearing.heard] == [True]
         assert (done.succeeded, len(simulator.journal)) == (50, 50)
         assert {len(ends) for ends in ends_of(database).values()} == {1}
+
+
+@pytest.mark.root
+def test_a_rebuild_that_the_disk_stops_half_way_has_written_what_it_could_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fill_after(pages: int) -> Callable[[int], None]:
+        left = iter(range(pages))
+        return lambda _: None if next(left, None) is not None else mounted.disk.fill()
+
+    monkeypatch.setattr(moments, "EVENTS_PER_PAGE", 60)
+    with sqlite_on_disk() as mounted:
+        database = mounted.database
+        for number in range(200):
+            tell(database, f"job-{number:03}", requested(), started(), failed(message="x" * 500))
+        run(database, "DELETE FROM llm_enrichment")
+        run(database, "DELETE FROM enrichment_status")
+        with pytest.raises(DiskFailed, match=MAKE_ROOM):
+            rebuild(database, progress=fill_after(3))
+        written = len(run(database, "SELECT * FROM llm_enrichment"))
+        assert 0 < written < 200
+        assert (verify_log(database).faults, verify(database).counts["stale"]) == ([], 0)  # nothing worse than before
+        mounted.disk.make_room()
+        assert (rebuild(database).written, drift_of(database)) == (200 - written, 0)
