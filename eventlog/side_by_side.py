@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -50,9 +54,29 @@ def do_all(tasks: Sequence[Task[T]], progress: Progress) -> list[T]:
 def _start(context: SpawnContext, number: int, task: Task[Any]) -> tuple[SpawnProcess, Pipe]:
     mine, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(number, task, theirs), daemon=True)
-    process.start()
+    with _interrupts_held():  # while it begins it could not ignore them, and would tell of one with a traceback
+        process.start()
     theirs.close()  # ours of it: the pipe ends when that process does
     return process, mine
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the end of it, and does not reach what is started in it."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    resource_tracker.ensure_running()  # which unblocks the signal as it starts
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))  # another thread may receive it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # what is started inherits this, not the handler
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _listen(pipes: list[Pipe]) -> Iterator[int | _Done]:
