@@ -1,4 +1,7 @@
-"""The projection that docs/adding-a-projection.md shows, word for word, put where projections are found."""
+"""The projection that docs/adding-a-projection.md shows, put where projections are found.
+
+It is there word for word but for its name: whoever follows the page has a projection of that name already.
+"""
 
 import importlib
 import re
@@ -13,8 +16,10 @@ from projections import catalogue
 from tests.command_line import CLI
 
 PAGE = (CLI.parent / "docs" / "adding-a-projection.md").read_text(encoding="utf-8")
-(CODE,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-(EXAMPLE,) = set(re.findall(r"`projections/(\w+)\.py`", PAGE))
+(NAME,) = set(re.findall(r"`projections/(\w+)\.py`", PAGE))
+EXAMPLE = f"{NAME}_in_tests"
+(_SHOWN,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+CODE = _SHOWN.replace(NAME, EXAMPLE)
 
 
 @contextmanager
