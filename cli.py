@@ -926,6 +926,9 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"Error: {message}{stop}{dash} See: {asked} --help", err=True)
         sys.exit(EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
+        from enrichlog import terminal
+
+        terminal.show_cursor()
         sys.exit(130)
     except BrokenPipeError:  # whoever read the output has left
         _leave_output()

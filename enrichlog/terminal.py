@@ -120,6 +120,12 @@ def headline(text: str) -> None:
     out.print(_plain(text), style="bold cyan")
 
 
+def show_cursor() -> None:
+    """Have a terminal show its cursor again, which a live bar hides that is interrupted as it begins."""
+    for console in (out, err):
+        console.show_cursor()
+
+
 @contextmanager
 def on_standard_error() -> Iterator[None]:
     """Send what would go to standard output to standard error, which leaves the former to one document."""

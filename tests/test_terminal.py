@@ -1,6 +1,7 @@
 """What people see in a terminal: texts of other people as they are, each on its own line."""
 
 import pytest
+from rich.progress import Progress
 
 from enrichlog import terminal
 from enrichlog.simulator import Fault, Rule, Script, Simulator
@@ -8,6 +9,7 @@ from eventlog.database import Database
 from tests.command_line import Command
 from tests.service import import_postings, posting
 
+SHOW_CURSOR = "\x1b[?25h"
 MARKS = ["e:smile:", ":key: [bold]Acme[/bold]", "[/]", "C:\\temp\\", "ends in \\"]
 IDS = [
     "a\N{NO-BREAK SPACE}b",
@@ -125,3 +127,18 @@ def test_what_no_database_can_hold_is_no_id(enrichlog: Command, job_id: str) -> 
 
 def test_an_unknown_id_with_a_line_break_is_told_in_one_line(enrichlog: Command) -> None:
     assert "There is no posting with the id a b" in enrichlog("history", "a\nb").error
+
+
+def test_ctrl_c_as_a_bar_begins_leaves_the_cursor_shown(enrichlog: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, begun = Progress.start, list[Progress]()
+
+    def interrupted(bar: Progress) -> None:
+        start(bar)
+        begun.append(bar)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(terminal.err, "_force_terminal", True)
+    monkeypatch.setattr(Progress, "start", interrupted)
+    said = enrichlog("verify")
+    begun[0].stop()
+    assert (said.code, said.err.endswith(SHOW_CURSOR)) == (130, True)
