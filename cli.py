@@ -576,15 +576,15 @@ def diff(
 ) -> None:  # fmt: skip
     """What changed between two positions of the log, or two times."""
     from enrichlog import differences_screen, terminal
-    from enrichlog.differences import differences
-    from eventlog.position import head
+    from enrichlog.differences import between, differences
 
     if as_json:
         document = differences_screen.Document()
         document.print(differences(database, enrichment, start, end, document.add))
         return
-    with terminal.counting("Folding events", head(database), quiet=False) as progress:
-        found = differences(database, enrichment, start, end, progress=progress)
+    first, last = (one.position for one in between(database, start, end))
+    with terminal.counting("Folding events", last - first, quiet=False) as progress:
+        found = differences(database, enrichment, first, last, progress=progress)
     differences_screen.show(found)
 
 

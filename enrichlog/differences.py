@@ -115,11 +115,10 @@ def differences(
     """What changed behind the one position or time up to the other; without `end` up to the head.
 
     Only postings with events in between are folded, and memory holds a page of them; `tell` is called with each change.
-    Raises `WrongOrder` and what `as_of` raises.
+    `progress` is called with the number of positions that were gone through. Raises `WrongOrder` and what `as_of`
+    raises.
     """
-    found = Differences(enrichment, as_of(database, start), as_of(database, end))
-    if found.start.position > found.end.position:
-        raise WrongOrder(start=found.start.position, end=found.end.position)
+    found = Differences(enrichment, *between(database, start, end))
     for stream_id, before, after in _moves(database, found, progress):
         change = found.add(split_stream(stream_id)[1], before, after)
         if change is not None:
@@ -127,11 +126,18 @@ def differences(
     return found
 
 
+def between(database: Database, start: int | datetime, end: int | datetime | None) -> tuple[AsOf, AsOf]:
+    """The two positions. Raises `WrongOrder` and what `as_of` raises."""
+    first, last = as_of(database, start), as_of(database, end)
+    if first.position > last.position:
+        raise WrongOrder(start=first.position, end=last.position)
+    return first, last
+
+
 def _moves(database: Database, found: Differences, progress: Notice) -> Iterator[tuple[str, Status | None, Status]]:
     """Each posting touched in between, as it was and as it is; in the order of the log."""
     after, until = found.start.position, found.end.position
-    for page in touched(database, found.enrichment, after, until, STREAMS_PER_PAGE):
+    for page in touched(database, found.enrichment, after, until, STREAMS_PER_PAGE, progress):
         told = moves(enrichment_status.projection, walk_streams(database, page, until), after)
         both = {stream_id: (before, state) for stream_id, before, state in told}
         yield from ((stream_id, *both[stream_id]) for stream_id in page)
-        progress(STREAMS_PER_PAGE)

@@ -221,7 +221,10 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def counting(description: str, total: int, *, quiet: bool) -> Iterator[Any]:
-    """A live bar on standard error: done, rate and time left; yields what to call with the number of each page."""
+    """A live bar on standard error: done, rate and time left; yields what to call with the number of each page.
+
+    It ends at the total: what is left then was passed over, such as events of other types.
+    """
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
     )  # fmt: skip
@@ -229,3 +232,4 @@ def counting(description: str, total: int, *, quiet: bool) -> Iterator[Any]:
     with bar:
         task = bar.add_task(description, total=total)
         yield lambda count: bar.advance(task, count)
+        bar.update(task, completed=total)

@@ -50,10 +50,14 @@ def walk_streams(
     yield from _walk(database, behind, ("", 0), until, content, page)
 
 
-def touched(database: Database, category: str, after: int, until: int, page: int = PAGE) -> Iterator[list[str]]:
+def touched(
+    database: Database, category: str, after: int, until: int, page: int = PAGE,
+    progress: Callable[[int], None] = lambda positions: None,
+) -> Iterator[list[str]]:  # fmt: skip
     """The streams of a category with events behind one position and up to another, in pages; each of them once.
 
     A stream is told where its first event of that part of the log stands: memory holds a page, however long the part.
+    `progress` is called with the number of positions of each page, once that is done with.
     """
     earlier, first = events.alias(), bounds(category)[0]
     is_not_first = exists().where(
@@ -63,10 +67,12 @@ def touched(database: Database, category: str, after: int, until: int, page: int
     )
     query = select(events.c.stream_id).where(~is_not_first).order_by(events.c.position)
     for start in range(after, until, page):
-        found = database.page(query.where(events.c.position.between(start + 1, min(start + page, until))))
+        end = min(start + page, until)
+        found = database.page(query.where(events.c.position.between(start + 1, end)))
         # Told apart here: asked for both, PostgreSQL reads the whole category's index for each page.
         if names := [row.stream_id for row in found if row.stream_id.startswith(first)]:
             yield names
+        progress(end - start)
 
 
 def _walk(

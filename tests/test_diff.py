@@ -1,13 +1,15 @@
 """What changed between two positions is what folding the log up to each of them differs in."""
 
+import re
 from collections import Counter
 from datetime import timedelta
 from functools import partial
 
 import pytest
+from rich.console import Console
 
 from enrichlog import differences as differences_module
-from enrichlog import differences_screen
+from enrichlog import differences_screen, terminal
 from enrichlog.as_of import AsOf, as_of
 from enrichlog.as_of_reports import status as status_as_of
 from enrichlog.differences import Change, Differences, differences
@@ -74,6 +76,22 @@ def test_each_stream_is_touched_once_however_the_pages_fall(lived: Database) -> 
         for page in (1, 2, 7, 1_000):
             names = [name for names in touched(lived, "job", start, end, page) for name in names]
             assert sorted(names) == sorted(expected)
+
+
+def test_progress_tells_of_each_position_between_once(lived: Database) -> None:
+    for start, end in BETWEEN:
+        told = list[int]()
+        differences(lived, "job", start, end, progress=told.append)
+        assert (sum(told), max(told, default=0) <= 2) == (end - start, True)
+
+
+def test_the_bar_counts_the_positions_between(
+    enrichlog: Command, lived: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "err", Console(stderr=True, force_terminal=True, width=140, _environ={}))
+    said = enrichlog.done("diff", "--from", "3", "--to", "20").err
+    counts = [count.strip() for count in re.findall(r" *\d+/\d+", said)]
+    assert (set(counts) <= {f"{done}/17" for done in range(18)}, counts[-1]) == (True, "17/17")
 
 
 def test_where_nothing_is_between_nothing_changed(lived: Database) -> None:

@@ -1,6 +1,9 @@
 """What people see in a terminal: texts of other people as they are, each on its own line."""
 
+import re
+
 import pytest
+from rich.console import Console
 from rich.progress import Progress
 
 from enrichlog import terminal
@@ -127,6 +130,16 @@ def test_what_no_database_can_hold_is_no_id(enrichlog: Command, job_id: str) -> 
 
 def test_an_unknown_id_with_a_line_break_is_told_in_one_line(enrichlog: Command) -> None:
     assert "There is no posting with the id a b" in enrichlog("history", "a\nb").error
+
+
+@pytest.mark.parametrize("counted", [3, 0])
+def test_a_bar_ends_at_its_total_whatever_was_passed_over(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, counted: int
+) -> None:
+    monkeypatch.setattr(terminal, "err", Console(stderr=True, force_terminal=True, width=140, _environ={}))
+    with terminal.counting("batches", 160, quiet=False) as progress:
+        progress(counted)
+    assert re.findall(r"\d+/160", capsys.readouterr().err)[-1] == "160/160"
 
 
 def test_ctrl_c_as_a_bar_begins_leaves_the_cursor_shown(enrichlog: Command, monkeypatch: pytest.MonkeyPatch) -> None:
