@@ -108,7 +108,7 @@ def _unfoldable(kind: str, facts: str, content: str | None, position: int) -> st
     try:
         return misfit(kind, read(kind, facts, content, position))
     except UnknownEventType as unknown:
-        return str(unknown)
+        return str(unknown).removesuffix(".")
     except Unfoldable as error:
         return f"it is no {kind}: {error.facts['reason']}"
 
