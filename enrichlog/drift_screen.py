@@ -72,7 +72,8 @@ def verified(report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Dr
     """What a check of everything has found, for scripts."""
     examples = [one._asdict() for one in abandoned.examples] if abandoned else []
     told = {"total": abandoned.total if abandoned else None, "examples": examples}
-    log = {**report._asdict(), "anchor": report.anchor._asdict(), "abandoned": told}
+    anchor = None if report.faults else report.anchor._asdict()  # of a log that is not sound it would prove nothing
+    log = {**report._asdict(), "anchor": anchor, "abandoned": told}
     return log | {"projections": [document(one) for one in drifts]}
 
 
