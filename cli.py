@@ -32,10 +32,11 @@ CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EBADF)
 CALLED = ("--model", "--api", "--base-url")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 POSITION = re.compile(r"[+-]?[0-9]+")
+SPELT_OUT = re.compile(r" UTC$")  # as every screen has it
 
 
 class Moment(click.ParamType[datetime]):
-    """A time: ISO 8601 (UTC unless it says otherwise), or how long ago, such as 30m, 2h or 7d."""
+    """A time: ISO 8601 (UTC unless it says otherwise), as screens show it, or how long ago, such as 30m, 2h or 7d."""
 
     name = "time"
 
@@ -45,7 +46,7 @@ class Moment(click.ParamType[datetime]):
         try:
             if text[-1:] in UNITS and text[:-1].isdigit():
                 return datetime.now(UTC) - timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-            moment = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(SPELT_OUT.sub("Z", text))
             return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.fail(f"{text!r} is no time: write 2026-01-31, 2026-01-31T08:00, or 30m, 2h, 7d for how long ago")

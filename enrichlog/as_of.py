@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from enrichlog.exceptions import BeforeTheLog, BeyondTheHead, EmptyLog, NoPosition, YetToCome
+from enrichlog.moments import told_exactly
 from eventlog import position
 from eventlog.database import Database
 from eventlog.events import iso
@@ -47,8 +48,8 @@ def _position(database: Database, asked: int | datetime, head: int) -> int:
 def _by(database: Database, moment: datetime) -> int:
     now = database.now()
     if moment > now:
-        raise YetToCome(time=iso(moment), now=iso(now))
+        raise YetToCome(time=told_exactly(moment), now=told_exactly(now))
     found = position.last_by(database, moment)
     if not found:
-        raise BeforeTheLog(time=iso(moment), begins=iso(position.recorded_at(database, 1)))
+        raise BeforeTheLog(time=told_exactly(moment), begins=told_exactly(position.recorded_at(database, 1)))
     return found

@@ -14,6 +14,11 @@ def told_moment(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else "-"
 
 
+def told_exactly(at: datetime) -> str:
+    """The same with what it has of a second beside: where two moments of one second are told apart."""
+    return told_moment(at) if not at.microsecond else f"{at:%Y-%m-%d %H:%M:%S.%f} UTC"
+
+
 def told_age(at: datetime, now: datetime) -> str:
     """How long ago a moment was, in the largest unit that fits: 45 s ago, 12 m ago, 5 h ago, 3 d ago."""
     seconds = max(0, round((now - at).total_seconds()))

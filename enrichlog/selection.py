@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, and_, case, func, or_
 
 from enrichlog.exceptions import UsageError
+from enrichlog.moments import told_exactly
 from enrichlog.retry import Verdict, allowance, verdict
 from eventlog.events import iso
 from projections.enrichment_status import IS_FAILED, enrichment_status
@@ -74,7 +75,8 @@ def selection_of(
 def require_span(since: datetime | None, until: datetime | None) -> None:
     """Raises `UsageError` for times that leave nothing between them."""
     if since and until and since >= until:
-        raise UsageError(reason=f"--since {iso(since)} is not before --until {iso(until)}: nothing lies between them.")
+        times = f"--since {told_exactly(since)} is not before --until {told_exactly(until)}"
+        raise UsageError(reason=f"{times}: nothing lies between them.")
 
 
 def asked_maximum(max_attempts: int | None, max_retries: int | None) -> int | None:

@@ -47,6 +47,7 @@ WRONG = {
     "an amount that is none": (["enrich", "--max-cost", "nan"], "'nan' is no amount. See: enrichlog enrich --help"),
     "a limit of none": (["enrich", "--limit", "0"], "0 is not in the range 1<=x<=10000000"),
     "a time that is none": (["failed", "--since", "soon"], "'soon' is no time: write 2026-01-31"),
+    "a time of two zones": (["failed", "--since", "2026-01-31 08:00:00+01:00 UTC"], "UTC' is no time: write 2026"),
     "an unknown job id": (["history", "nobody"], "no posting with the id nobody. Postings come in with: enrichlog"),
     "an unknown job id among known": (["enrich", "000", "nobody"], "no posting with the id nobody"),
     "an unknown job id to force": (["enrich", "nobody", "--force"], "no posting with the id nobody"),

@@ -209,8 +209,8 @@ WRONG = {
     ("diff", "--from", "9", "--to", "3"): "--from is position 9, which is after --to, position 3. Give the earlier",
     ("diff", "--from", "0"): "There is no position 0: positions go from 1 to 11",
     ("diff", "--from", "3", "--to", "12"): "There is no position 12 yet: the log ends at position 11",
-    ("diff", "--from", "2020-01-01"): "Nothing was recorded by 2020-01-01T00:00:00.000000Z: the log begins at 2024-01",
-    ("diff", "--from", "1", "--to", "9000-01-01"): "9000-01-01T00:00:00.000000Z is yet to come",
+    ("diff", "--from", "2020-01-01"): "Nothing was recorded by 2020-01-01 00:00:00 UTC: the log begins at 2024-01",
+    ("diff", "--from", "1", "--to", "9000-01-01"): "9000-01-01 00:00:00 UTC is yet to come",
     ("diff", "--from", "then"): "'then' is neither a position nor a time",
     ("diff", "--from", "1", "--enrichment", "pay"): "no enrichment pay. Known are: job",
 }

@@ -209,7 +209,7 @@ def test_rows_of_another_version_of_the_fold_are_shown_with_what_mends_them(enri
     [
         (["--by", "week"], "There is no grouping 'week'. Known to --by are: hour, day, model, prompt-version, error-t"),
         (["--by", "day,"], "There is no grouping ''. Known to --by are: "),
-        (["--since", "2026-01-02", "--until", "2026-01-01"], "--since 2026-01-02T00:00:00.000000Z is not before --un"),
+        (["--since", "2026-01-02", "--until", "2026-01-01"], "--since 2026-01-02 00:00:00 UTC is not before --un"),
         (["--since", "yesterday"], "'yesterday' is no time: write "),
         (["--enrichment", "none"], "There is no enrichment none. "),
     ],
