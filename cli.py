@@ -289,6 +289,7 @@ def init(settings: Settings, as_json: bool, sql: bool) -> None:
     from enrichlog import terminal
     from enrichlog.place import database_of, flag_for
     from eventlog import migration
+    from eventlog.position import head
 
     database = database_of(settings)
     if sql:
@@ -299,7 +300,8 @@ def init(settings: Settings, as_json: bool, sql: bool) -> None:
     if as_json:
         terminal.print_json({"database": where, "migration": revision})
     else:
-        terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog import FILE{flag_for(settings)}")
+        following = "status" if head(database) else "import FILE"
+        terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog {following}{flag_for(settings)}")
 
 
 @command("import", "enrichlog import jobs.csv --map title=job_title --map description=text")

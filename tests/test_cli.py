@@ -74,6 +74,7 @@ def test_init_import_enrich_and_a_look_at_what_came_out(
     assert user.done("import", SAMPLES).out.endswith(
         "44 added, 0 unchanged, 0 changed, 0 rejected\nNext: enrichlog enrich\n"
     )
+    assert user.done("init").out.endswith("migration 0001. Next: enrichlog status\n")
     assert "44 attempts" in user.done("enrich", "--concurrency", "20").out
     assert "43 succeeded, 1 failed" in user.done("status").out.replace("running, ", "")
     assert user.done("verify").out.endswith("Sound.\n")
