@@ -602,6 +602,8 @@ def status(
     every: float,
 ) -> None:  # fmt: skip
     """How many postings are in which state, and what was spent."""
+    if not watch and "every" in _typed():
+        raise click.UsageError("--every goes with --watch: without, it is shown once.")
     if as_of is not None:
         from enrichlog import as_of_commands
         from enrichlog.exceptions import UsageError

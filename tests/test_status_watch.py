@@ -118,6 +118,12 @@ def test_ctrl_c_is_how_it_ends_and_so_its_exit_code_is_zero(
     assert "Postings: " in enrichlog.done("status", "--watch", "--every", "0.5").out
 
 
+@pytest.mark.parametrize("more", [[], ["--as-of", "1"], ["--json"]])
+def test_how_often_is_said_of_what_is_watched_only(enrichlog: Command, more: list[str]) -> None:
+    said = enrichlog("status", "--every", "2", *more)
+    assert (said.code, said.out, "--every goes with --watch" in said.error) == (2, "", True)
+
+
 def test_what_does_not_change_any_more_is_not_watched(enrichlog: Command, database: Database) -> None:
     said = enrichlog("status", "--watch", "--as-of", "0")
     assert (said.code, "--watch shows what changes" in said.error) == (2, True)
