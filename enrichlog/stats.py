@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import case, select, tuple_
 
 from enrichlog.exceptions import UsageError
 from enrichlog.retry_tax import Group
@@ -24,6 +24,7 @@ from eventlog.errors import (
 )
 from eventlog.events import iso
 from projections.enrichment_stats_hourly import enrichment_stats_hourly, projection, state_of
+from projections.enrichment_status import enrichment_status
 from projections.following import catch_up, standing
 
 Document = dict[str, Any]
@@ -46,7 +47,10 @@ _NOT_CAUGHT_UP = (
 
 
 class Stats(NamedTuple):
-    """The groups and all together, as of a position; `behind` events are not in them, and why not."""
+    """The groups and all together, as of a position; `behind` events are not in them, and why not.
+
+    `lacks_rows`: attempts have ended, and their rows are not in the table, which somebody must have emptied.
+    """
 
     enrichment: str
     by: tuple[str, ...]
@@ -57,12 +61,13 @@ class Stats(NamedTuple):
     why_behind: EnrichlogError | None
     groups: list[Group]
     total: Group
+    lacks_rows: bool = False
 
     def document(self) -> Document:
         """The same for scripts."""
         times = {"since": self.since and iso(self.since), "until": self.until and iso(self.until)}
         why = None if self.why_behind is None else str(self.why_behind)
-        place = {"position": self.position, "behind": self.behind, "why_behind": why}
+        place = {"position": self.position, "behind": self.behind, "why_behind": why, "lacks_rows": self.lacks_rows}
         groups = [_labelled(self.by, one) | one.document() for one in self.groups]
         return {
             "enrichment": self.enrichment, "by": list(self.by), **times, **place, "groups": groups,
@@ -104,8 +109,9 @@ def stats(
         total.include(group)
     ordered = sorted(groups.values(), key=lambda group: _place(by, group))
     why = why if found.behind else None
+    lacks_rows = not groups and not found.behind and _lacks_rows(database, enrichment)
     return Stats(
-        enrichment, tuple(by), first, behind_last, found.position, found.behind, why, ordered, total
+        enrichment, tuple(by), first, behind_last, found.position, found.behind, why, ordered, total, lacks_rows
     )  # fmt: skip
 
 
@@ -144,6 +150,15 @@ def _rows(database: Database, enrichment: str, first: datetime | None, behind_la
         yield from found
         after = tuple(found[-1]._mapping[column.name] for column in key)
         found = database.page(query.where(place > after)) if len(found) == _ROWS_TOGETHER else []
+
+
+def _lacks_rows(database: Database, enrichment: str) -> bool:
+    """Whether the table has no row at all, though by their statuses attempts have ended."""
+    table, status = enrichment_stats_hourly.c, enrichment_status.c
+    ended = status.attempts > case((status.attempt_id.is_not(None), 1), else_=0)  # all but the one that is open
+    has_ended = select(status.stream_id).where(status.enrichment == enrichment, ended).limit(1)
+    has_row = select(table.hour).where(table.enrichment == enrichment).limit(1)
+    return not database.page(has_row) and bool(database.page(has_ended))
 
 
 def _place(by: Sequence[str], group: Group) -> tuple[Any, ...]:

@@ -145,6 +145,11 @@ def _span(found: Stats) -> str:
 
 
 def _nothing(found: Stats) -> str:
+    if found.lacks_rows:
+        return (
+            f"Attempts of {found.enrichment} have ended, and enrichment_stats_hourly lacks their rows. Make it anew "
+            "with: enrichlog rebuild enrichment_stats_hourly"
+        )
     if found.since or found.until:
         return f"No attempt of {found.enrichment} ended in these hours{_span(found)}."
     return f"No attempt of {found.enrichment} has ended yet. Next: enrichlog enrich"

@@ -11,7 +11,7 @@ from eventlog.database import Database
 from eventlog.events import Event
 from eventlog.log import LogAlone
 from projections import enrichment_stats_hourly
-from tests.builders import NOON, failed, offer, proposal, run, succeeded
+from tests.builders import NOON, failed, offer, proposal, requested, run, started, succeeded, tell
 from tests.command_line import Command
 from tests.hours import counted
 from tests.test_stats_hourly import late
@@ -54,6 +54,22 @@ def test_an_empty_log_has_no_numbers_and_says_what_is_next(enrichlog: Command) -
     document = enrichlog.json("stats")
     assert (document["groups"], document["total"]["attempts"], document["total"]["success_rate"]) == ([], 0, None)
     assert enrichlog.done("stats", "--since", "7d").out.startswith("No attempt of job ended in these hours, since ")
+
+
+@pytest.mark.parametrize("words", [[], ["--since", "2020-01-01"]])
+def test_a_table_that_was_emptied_is_not_taken_for_a_log_without_attempts(
+    enrichlog: Command, database: Database, words: list[str]
+) -> None:
+    tell(database, "job-1", requested(), started())
+    assert enrichlog.json("stats", *words)["lacks_rows"] is False  # the control: none has ended
+    tell(database, "job-1", failed(), started(2))
+    assert enrichlog.json("stats", *words)["lacks_rows"] is False
+    run(database, "DELETE FROM {ours}enrichment_stats_hourly")
+    said = enrichlog.done("stats", *words).out
+    assert said.startswith("Attempts of job have ended, and enrichment_stats_hourly lacks their rows.")
+    assert (said.count("\n"), enrichlog.json("stats", *words)["lacks_rows"]) == (1, True)
+    enrichlog.done("rebuild", "enrichment_stats_hourly")
+    assert enrichlog.json("stats", *words)["total"]["attempts"] == 1
 
 
 def test_one_attempt_is_a_row_and_what_it_means(enrichlog: Command, database: Database) -> None:
