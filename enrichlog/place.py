@@ -10,6 +10,7 @@ from enrichlog.masking import masked
 from enrichlog.settings import Settings
 from eventlog import migration
 from eventlog.database import Database
+from projections.checkpoints import checkpoints, rebuilds
 
 MOST_OPEN = 8
 _open: dict[tuple[str, str, int], Database] = {}
@@ -24,10 +25,10 @@ def database_of(settings: Settings) -> Database:
 def open_database(settings: Settings) -> Database:
     """The database, checked: it is there and its tables are those this version needs.
 
-    Raises `NotInitialised`, `SchemaOutdated`, `SchemaTooNew`, or what keeps it from being reached.
+    Raises `NotInitialised`, `SchemaOutdated`, `SchemaTooNew`, `TableNotMade`, or what keeps it from being reached.
     """
     database = database_of(settings)
-    migration.check(database, flag_for(settings))
+    migration.check(database, flag_for(settings), (checkpoints.name, rebuilds.name))
     return database
 
 

@@ -81,6 +81,10 @@ class SchemaOutdated(EnrichlogError):
     """The database {where} is at migration {found}, this version needs {needed}. Bring it up to date with: enrichlog init{flag}"""
 
 
+class TableNotMade(EnrichlogError):
+    """The database {where} lacks the table {table}, which this version of enrichlog needs. Have it made by: enrichlog init{flag}"""
+
+
 class SchemaTooNew(EnrichlogError):
     """The database {where} is at migration {found}, which this version of enrichlog does not know. Upgrade enrichlog."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Executable, Inspector, inspect
 
 from eventlog.database import Database
 from eventlog.dialects import quoted
-from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TablesOfOthers
+from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TableNotMade, TablesOfOthers
 
 VERSION_TABLE = "alembic_version"
 USERS_TABLES = ("job_postings", "llm_enrichment")
@@ -54,21 +54,25 @@ def sql(database: Database) -> str:
     return str(config.output_buffer.getvalue())
 
 
-def check(database: Database, flag: str = "") -> None:
-    """Raises `NotInitialised`, `SchemaOutdated` or `SchemaTooNew` when the tables are not those this code needs.
+def check(database: Database, flag: str = "", needed: Collection[str] = ()) -> None:
+    """Raises what is wrong when the tables are not those this code needs, those `needed` that no migration makes too.
 
-    `flag` is what `enrichlog init` must be given to reach this database.
+    That is `NotInitialised`, `SchemaOutdated`, `SchemaTooNew` or `TableNotMade`. `flag` is what `enrichlog init` must
+    be given to reach this database.
     """
     if not database.dialect.exists():
         raise NotInitialised(where=database.dialect.where(), flag=flag)
     with database.read() as connection:
         found = _found(connection, database)
+        lacking = [table for table in needed if not database.dialect.has_our_table(connection, table)]
     if found is None:
         raise NotInitialised(where=database.dialect.where(), flag=flag)
     if found > newest():
         raise SchemaTooNew(where=database.dialect.where(), found=found)
     if found < newest():
         raise SchemaOutdated(where=database.dialect.where(), found=found, needed=newest(), flag=flag)
+    for table in lacking:
+        raise TableNotMade(where=database.dialect.where(), table=table, flag=flag)
 
 
 def run_scripts(revision: str) -> None:

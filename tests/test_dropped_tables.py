@@ -42,6 +42,12 @@ def test_a_table_of_ours_that_was_dropped_is_made_by_init_and_filled_by_rebuild(
 @pytest.mark.parametrize("table", ["checkpoints", "rebuilds"])
 def test_an_operational_table_that_was_dropped_is_made_by_init(told: Command, database: Database, table: str) -> None:
     run(database, f"DROP TABLE {{ours}}{table}")
+    for command in (["status"], ["verify"], ["rebuild"], ["projections", "list"], ["enrich"]):
+        said = told(*command)
+        assert (said.code, said.out) == (1, "")
+        assert said.error.endswith(
+            f"lacks the table {table}, which this version of enrichlog needs. Have it made by: enrichlog init"
+        )
     told.done("init")
     told.done("rebuild")
     told.done("verify")
