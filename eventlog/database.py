@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, RootTransaction, Select
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.dialects import Clock, Dialect, dialect_for
 from eventlog.errors import DatabaseReadOnly
+
+
+class Pages(Protocol):
+    """Where rows are read, a page at a time."""
+
+    def page(self, query: Select[Any]) -> list[Any]: ...
 
 
 class Database:
@@ -56,6 +62,10 @@ class Database:
         with self.read() as connection:
             return list(connection.execute(query).all())
 
+    def within(self, connection: Connection) -> Pages:
+        """One of its open transactions, for what reads by pages and is to see no other moment."""
+        return _Within(self.dialect, connection)
+
     def count(self, query: Select[Any]) -> int:
         """The one number that a query counts, in a transaction of its own."""
         with self.read() as connection:
@@ -98,3 +108,17 @@ class Database:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+
+class _Within:
+    """A transaction that somebody else opens and closes."""
+
+    def __init__(self, dialect: Dialect, connection: Connection) -> None:
+        self._dialect, self._connection = dialect, connection
+
+    def page(self, query: Select[Any]) -> list[Any]:
+        """All rows of one query."""
+        try:
+            return list(self._connection.execute(query).all())
+        except DBAPIError as error:
+            raise self._dialect.translate(error) from error

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import LargeBinary, Select, cast, func, select
 
 from eventlog.chain import GENESIS, SALT_BYTES, digest_content, link
-from eventlog.database import Database
-from eventlog.errors import DatabaseRefused, Unfoldable, UnknownEventType
+from eventlog.database import Pages
+from eventlog.errors import DatabaseRefused, EnrichlogError, LogUnsound, Unfoldable, UnknownEventType
 from eventlog.events import ContentErased
 from eventlog.log import PAGE
 from eventlog.schema import events, part_of
@@ -32,8 +32,36 @@ _TYPES = [(column.type.python_type, column.nullable) for column in events.column
 _part_of = lru_cache(maxsize=4_096)(part_of)  # the events of a stream are not far from each other
 
 
+class NotKnown(str):
+    """What is told of an event that is intact, but of a newer version than this code: `error` was raised for it."""
+
+    __slots__ = ("error",)
+    error: UnknownEventType
+
+    def __new__(cls, error: UnknownEventType) -> NotKnown:
+        told = super().__new__(cls, str(error).removesuffix("."))
+        told.error = error
+        return told
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is sent from one process to another."""
+        return NotKnown, (self.error,)
+
+
+def unsound(fault: Fault) -> EnrichlogError:
+    """What to raise for a fault where the log is to be folded: `LogUnsound`, or `UnknownEventType`."""
+    position, reason = fault
+    return reason.error if isinstance(reason, NotKnown) else LogUnsound(position=position, reason=reason)
+
+
+def require_sound_between(pages: Pages, after: int, until: int) -> None:
+    """Raises what `unsound` makes of the first fault behind `after` and up to `until`, if there is one."""
+    for fault in faults_in(pages, after, until):
+        raise unsound(fault)
+
+
 def faults_in(
-    database: Database, after: int, until: int, progress: Callable[[int], None] = lambda events: None
+    pages: Pages, after: int, until: int, progress: Callable[[int], None] = lambda events: None
 ) -> Iterator[Fault]:
     """The faults of the events behind `after` and up to `until`, in order, one for each event at the most.
 
@@ -41,33 +69,33 @@ def faults_in(
     that is stored at `after`, and after a fault from the hash as stored, so that one change is told once; the faults of
     two ranges side by side are those of both as one.
     """
-    place = before(database, after)
+    place = before(pages, after)
     while (last := place[0]) < until:
         query = select(events).where(events.c.position > last, events.c.position <= until)
         try:
-            rows: Sequence[Sequence[Any]] = database.page(query.order_by(events.c.position).limit(PAGE))
-            told = _faults_of(database, rows, place)
+            rows: Sequence[Sequence[Any]] = pages.page(query.order_by(events.c.position).limit(PAGE))
+            told = _faults_of(pages, rows, place)
         except _READ_ERRORS:  # by the driver: then one by one, to find which
-            told, place = _one_by_one(database, place, until)
+            told, place = _one_by_one(pages, place, until)
         else:
-            place = _place(database, rows[-1]) if rows else (until, b"")
+            place = _place(pages, rows[-1]) if rows else (until, b"")
         progress(place[0] - last)
         yield from told
 
 
-def before(database: Database, position: int) -> Place:
+def before(pages: Pages, position: int) -> Place:
     """The last event up to this position; 0 and the hash of nothing when there is none."""
-    last = database.page(select(func.max(events.c.position)).where(events.c.position.between(1, position)))[0][0]
-    return (last, hash_at(database, last)) if last else (0, GENESIS)
+    last = pages.page(select(func.max(events.c.position)).where(events.c.position.between(1, position)))[0][0]
+    return (last, hash_at(pages, last)) if last else (0, GENESIS)
 
 
-def hash_at(database: Database, position: int) -> bytes:
+def hash_at(pages: Pages, position: int) -> bytes:
     """The hash as stored, whatever its type; empty when there is none."""
-    found = database.page(select(cast(events.c.hash, LargeBinary)).where(events.c.position == position))
+    found = pages.page(select(cast(events.c.hash, LargeBinary)).where(events.c.position == position))
     return (found[0][0] if found else None) or b""
 
 
-def _faults_of(database: Database, rows: Sequence[Sequence[Any]], place: Place) -> list[Fault]:
+def _faults_of(pages: Pages, rows: Sequence[Sequence[Any]], place: Place) -> list[Fault]:
     """The faults of events that follow each other from this place on."""
     found = list[tuple[int, str, str]]()
     last, previous = place
@@ -79,8 +107,8 @@ def _faults_of(database: Database, rows: Sequence[Sequence[Any]], place: Place) 
         last, previous = row[0], row[-1]
         if reason is not None:
             found.append((last, row[2], reason if _has_the_types(row) else UNREADABLE))
-            previous = _place(database, row)[1]
-    erased = _erasures(database, {stream_id for _, stream_id, reason in found if reason == _GONE})
+            previous = _place(pages, row)[1]
+    erased = _erasures(pages, {stream_id for _, stream_id, reason in found if reason == _GONE})
     return [(at, reason) for at, stream_id, reason in found if reason != _GONE or erased.get(stream_id, 0) < at]
 
 
@@ -108,7 +136,7 @@ def _unfoldable(kind: str, facts: str, content: str | None, position: int) -> st
     try:
         return misfit(kind, read(kind, facts, content, position))
     except UnknownEventType as unknown:
-        return str(unknown).removesuffix(".")
+        return NotKnown(unknown)
     except Unfoldable as error:
         return f"it is no {kind}: {error.facts['reason']}"
 
@@ -121,30 +149,30 @@ def _has_the_types(row: Sequence[Any]) -> bool:
     )
 
 
-def _place(database: Database, row: Sequence[Any]) -> Place:
+def _place(pages: Pages, row: Sequence[Any]) -> Place:
     position, stored = row[0], row[-1]
-    return position, stored if isinstance(stored, bytes) else hash_at(database, position)
+    return position, stored if isinstance(stored, bytes) else hash_at(pages, position)
 
 
-def _erasures(database: Database, streams: set[str]) -> dict[str, int]:
+def _erasures(pages: Pages, streams: set[str]) -> dict[str, int]:
     """The position of the last erasure of each of these streams that has one."""
     table = events.c
     query: Select[Any] = select(table.stream_id, func.max(table.position)).where(table.stream_id.in_(sorted(streams)))
     of_erasures = query.where(table.type == ContentErased.__name__).group_by(table.stream_id)
-    return dict(map(tuple, database.page(of_erasures))) if streams else {}
+    return dict(map(tuple, pages.page(of_erasures))) if streams else {}
 
 
-def _one_by_one(database: Database, place: Place, until: int) -> tuple[list[Fault], Place]:
+def _one_by_one(pages: Pages, place: Place, until: int) -> tuple[list[Fault], Place]:
     """A page of events of which the driver cannot read some, as far as it goes, and the place behind it."""
     query = select(events.c.position).where(events.c.position > place[0], events.c.position <= until)
     found = list[Fault]()
-    for (position,) in database.page(query.order_by(events.c.position).limit(PAGE)):
+    for (position,) in pages.page(query.order_by(events.c.position).limit(PAGE)):
         try:
-            rows = database.page(select(events).where(events.c.position == position))
+            rows = pages.page(select(events).where(events.c.position == position))
         except _READ_ERRORS:
             found.append((position, UNREADABLE))
-            place = position, hash_at(database, position)
+            place = position, hash_at(pages, position)
         else:
-            found += _faults_of(database, rows, place)
-            place = _place(database, rows[0])
+            found += _faults_of(pages, rows, place)
+            place = _place(pages, rows[0])
     return found, place

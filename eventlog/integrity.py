@@ -11,8 +11,7 @@ from sqlalchemy import Select, func, literal, select, tuple_
 
 from eventlog.chain import GENESIS
 from eventlog.database import Database
-from eventlog.errors import LogUnsound
-from eventlog.faults import Fault, before, faults_in, hash_at
+from eventlog.faults import Fault, before, faults_in, hash_at, unsound
 from eventlog.log import PAGE
 from eventlog.schema import events
 from eventlog.side_by_side import Progress, do_all
@@ -57,11 +56,11 @@ def verify_log(database: Database, progress: Progress = lambda events: None, job
 
 
 def require_sound(database: Database, progress: Progress = lambda events: None, jobs: int = 1) -> Anchor:
-    """Where the log ends by now, all of it up to there being sound. Raises `LogUnsound` at the first fault."""
+    """Where the log ends by now, all of it up to there being sound. Raises what `unsound` makes of the first fault."""
     anchor = head(database)
     alone = log_faults(database, anchor.position, progress)
-    for position, reason in alone if jobs == 1 else _verify_in_processes(database, anchor, progress, jobs).faults:
-        raise LogUnsound(position=position, reason=reason)
+    for fault in alone if jobs == 1 else _verify_in_processes(database, anchor, progress, jobs).faults:
+        raise unsound(fault)
     return anchor
 
 

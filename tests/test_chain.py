@@ -1,6 +1,7 @@
 """The chain: whatever is changed behind the log's back is found, with its position."""
 
 import hashlib
+import pickle
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -11,8 +12,8 @@ from sqlalchemy import delete
 from eventlog import faults, integrity
 from eventlog.chain import digest_content
 from eventlog.database import Database
-from eventlog.errors import LogUnsound
-from eventlog.faults import UNREADABLE, faults_in
+from eventlog.errors import LogUnsound, UnknownEventType
+from eventlog.faults import UNREADABLE, faults_in, unsound
 from eventlog.integrity import Anchor, compare, require_sound, verify_log
 from eventlog.log import LogAlone
 from eventlog.schema import events
@@ -243,6 +244,9 @@ def test_an_event_that_this_version_cannot_read_is_found(told: Database) -> None
     offer(told, proposal("job-new", FromTheFuture()), inline=LogAlone())
     ((position, reason),) = verify_log(told).faults
     assert (position, "FromTheFuture" in reason) == (9, True)
+    with pytest.raises(UnknownEventType, match=r"FromTheFuture version 1 at position 9. Upgrade enrichlog."):
+        require_sound(told)  # it is not said to have been tampered with
+    assert str(unsound(pickle.loads(pickle.dumps((position, reason))))) == reason
 
 
 def test_a_log_is_verified_page_by_page(told: Database, monkeypatch: pytest.MonkeyPatch) -> None:
