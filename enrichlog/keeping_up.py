@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventlog.database import Database
-from eventlog.errors import EnrichlogError, FoldOutdated, FoldTooNew, Unfoldable, UnknownEventType
+from eventlog.errors import EnrichlogError, FoldOutdated, FoldTooNew, LogUnsound, Unfoldable, UnknownEventType
 from projections.catalogue import following
 from projections.following import catch_up
 from projections.spanning import SpanningProjection
@@ -48,7 +48,7 @@ class KeepingUp:
         """Whether nothing is left that could be applied soon."""
         try:
             return catch_up(self._database, projection, pages=PAGES)
-        except (FoldOutdated, FoldTooNew, UnknownEventType, Unfoldable) as stale:
+        except (FoldOutdated, FoldTooNew, LogUnsound, UnknownEventType, Unfoldable) as stale:
             self._tell(projection.name, stale)
         except EnrichlogError as away:
             logger.debug("%s does not follow the log: %s", projection.name, away)

@@ -32,8 +32,8 @@ def rebuild(
     for trouble in find_trouble(database, [enrichment_status.projection.name, *wanted]).values():
         raise trouble
     with _counting(database, "Log", quiet=as_json) as progress:
-        require_sound(database, progress, jobs)
-    options = Options(not dry_run, overwrite_edits, jobs, begins_anew=anew, gone=find_deleted)
+        proved = require_sound(database, progress, jobs).position
+    options = Options(not dry_run, overwrite_edits, jobs, begins_anew=anew, gone=find_deleted, proved=proved)
     drifts = _reconcile(database, wanted, options, quiet=as_json)
     if as_json:
         terminal.print_json({"dry_run": dry_run, "projections": [drift_screen.document(one) for one in drifts]})
@@ -54,7 +54,7 @@ def verify(
     with _counting(database, "Log", quiet=as_json) as progress:
         report = verify_log(database, progress, jobs)
     report.faults.extend(fault for anchor in kept if (fault := compare(database, anchor)) is not None)
-    options = Options(write=False, jobs=jobs, gone=find_deleted)
+    options = Options(write=False, jobs=jobs, gone=find_deleted, proved=report.anchor.position)
     # What was tampered with is never folded.
     abandoned = None if report.faults else _find_abandoned(database, quiet=as_json)
     trouble = find_trouble(database, [*wanted, enrichment_status.projection.name])

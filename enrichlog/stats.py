@@ -18,6 +18,7 @@ from eventlog.errors import (
     EnrichlogError,
     FoldOutdated,
     FoldTooNew,
+    LogUnsound,
     RightMissing,
     Unfoldable,
     UnknownEventType,
@@ -42,7 +43,7 @@ USUAL = ("day",)
 TIMES = ("hour", "day")
 _ROWS_TOGETHER = 5_000
 _NOT_CAUGHT_UP = (
-    DatabaseReadOnly, RightMissing, DatabaseBusy, FoldOutdated, FoldTooNew, UnknownEventType, Unfoldable,
+    DatabaseReadOnly, RightMissing, DatabaseBusy, FoldOutdated, FoldTooNew, LogUnsound, UnknownEventType, Unfoldable,
 )  # fmt: skip
 
 

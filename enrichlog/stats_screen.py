@@ -159,6 +159,7 @@ def _say_behind(found: Stats) -> None:
     """Say, beside what is shown, what is not in it and why."""
     if found.why_behind is None:
         return
-    why = found.why_behind.told(advise) if isinstance(found.why_behind, FoldOutdated | FoldTooNew) else ""
-    cause = why or f"They could not be moved on: {found.why_behind}"
+    why = found.why_behind.told(advise)
+    is_whole = isinstance(found.why_behind, FoldOutdated | FoldTooNew)
+    cause = why if is_whole else f"They could not be moved on: {why}"
     note(f"These numbers are as of position {found.position:,}, {counted(found.behind, 'event')} behind. {cause}")

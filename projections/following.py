@@ -16,6 +16,7 @@ from eventlog.database import Database
 from eventlog.dialects import Dialect
 from eventlog.errors import FoldOutdated, FoldTooNew
 from eventlog.events import EVENT_TYPES
+from eventlog.faults import require_sound_between
 from eventlog.folding import FOLD_ERRORS, unfoldable
 from eventlog.log import Recorded, head_position
 from eventlog.schema import events
@@ -66,8 +67,8 @@ def catch_up(
 
     `progress` is called with the number of positions of each page. Any number of processes may do this at once: each
     event is applied once, also when one of them is killed. Nothing is locked or written when there is nothing to apply.
-    Raises `FoldOutdated` or `FoldTooNew` when another version of the fold has made the rows, `UnknownEventType`, and
-    `Unfoldable`.
+    Raises `FoldOutdated` or `FoldTooNew` when another version of the fold has made the rows, `UnknownEventType`,
+    `Unfoldable`, and `LogUnsound` where the next page is not what was appended: what comes before it is applied.
     """
     for _ in count() if pages is None else range(pages):
         page = _next_page(database, projection)
@@ -79,11 +80,13 @@ def catch_up(
 
 
 def _next_page(database: Database, projection: SpanningProjection[Any]) -> Page:
-    """Read without the lock: which events follow a position is never another matter later."""
+    """Read and proved without the lock: which events follow a position is never another matter later."""
     found = standing(database, projection)
     _require_version(projection, found.fold_version)
+    until = end_of_page(found.position, found.head)
+    require_sound_between(database, found.position, until)
     with database.read() as connection:
-        return page_behind(connection, projection, found.position, found.head)
+        return page_behind(connection, projection, found.position, until)
 
 
 def _apply(database: Database, projection: SpanningProjection[S], page: Page) -> bool:
@@ -141,14 +144,20 @@ def move(connection: Connection, projection: SpanningProjection[Any], position: 
     connection.execute(update(checkpoints).where(checkpoints.c.projection == projection.name).values(moved))
 
 
-def page_behind(connection: Connection, projection: SpanningProjection[Any], after: int, head: int) -> Page:
-    """The events of the next positions, up to that of the head.
+def end_of_page(after: int, head: int) -> int:
+    """The last position of the page behind a position.
 
-    A range of positions rather than so many events: else a log with few of these types is read to its end each time.
+    A range of positions rather than so many events: else a log with few of some types is read to its end each time.
+    """
+    return max(after, min(after + PAGE, head))
+
+
+def page_behind(connection: Connection, projection: SpanningProjection[Any], after: int, until: int) -> Page:
+    """The events of the positions behind one and up to another, which have been proved.
+
     Raises `UnknownEventType` where a newer version of enrichlog has appended what nobody knows here: it is not passed
     over, since the checkpoint never comes back.
     """
-    until = max(after, min(after + PAGE, head))
     asked = or_(events.c.type.in_(projection.types), events.c.type.not_in(EVENT_TYPES))
     query = select(*WITHOUT_CONTENT).where(events.c.position.between(after + 1, until), asked)
     rows = connection.execute(query.order_by(events.c.position)).all()

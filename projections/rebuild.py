@@ -31,7 +31,8 @@ class Options(NamedTuple):
     """What a rebuild, or without `write` a check, is to do.
 
     Columns of users' rows that somebody has corrected by hand are written only if it `overwrites` them. With several
-    `jobs` so many processes share a pass over streams. `begins_anew`: not to go on where a run was stopped.
+    `jobs` so many processes share a pass over streams. `begins_anew`: not to go on where a run was stopped. The log was
+    `proved` up to a position.
     """
 
     write: bool
@@ -39,6 +40,7 @@ class Options(NamedTuple):
     jobs: int = 1
     begins_anew: bool = False
     gone: Gone = none_gone
+    proved: int = 0
 
 
 def passes(database: Database, names: Sequence[str], options: Options) -> Iterator[Pass]:
@@ -60,7 +62,8 @@ def reconcile_named(database: Database, names: Sequence[str] = (), *, write: boo
 
 def _reconcile_spanning(database: Database, name: str, options: Options, progress: Progress) -> list[Drift]:
     if name in following():
-        return [reconcile_following(database, following()[name], write=options.write, progress=progress)]
+        one, proved = following()[name], options.proved
+        return [reconcile_following(database, one, write=options.write, proved=proved, progress=progress)]
     return [reconcile_spanning(database, spanning()[name], write=options.write, progress=progress)]
 
 

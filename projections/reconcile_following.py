@@ -11,11 +11,13 @@ from sqlalchemy import Connection, delete, select, tuple_
 
 from eventlog.database import Database
 from eventlog.dialects import Dialect
+from eventlog.faults import require_sound_between
 from eventlog.log import head_position
 from projections.drift import Drift, difference
 from projections.following import (
     KEYS_TOGETHER,
     checkpoint_of,
+    end_of_page,
     fold_into,
     lock,
     move,
@@ -26,20 +28,21 @@ from projections.spanning import Key, SpanningProjection, key_of, store
 
 
 def reconcile_following(
-    database: Database, projection: SpanningProjection[Any], *, write: bool,
+    database: Database, projection: SpanningProjection[Any], *, write: bool, proved: int = 0,
     progress: Callable[[int], None] = lambda events: None,
 ) -> Drift:  # fmt: skip
     """Compare the rows with the log up to the checkpoint, and with `write` make them equal to all of it.
 
-    What was not applied yet is no difference. The log is folded in pages; its tail, the comparison and the writing
-    within one moment, in which nobody else moves rows or checkpoint: readers never see less than before.
+    The log was `proved` up to a position; what comes behind it is proved here, before it is folded. What was not
+    applied yet is no difference. The log is folded in pages; its tail, the comparison and the writing within one
+    moment, in which nobody else moves rows or checkpoint: readers never see less than before.
     """
-    drift, states = Drift(projection.name), _Folding(projection, progress)
+    drift, states = Drift(projection.name), _Folding(database, projection, proved, progress)
     begun = standing(database, projection)
-    states.fold_pages(database, min(begun.position, begun.head))
+    states.fold_pages(min(begun.position, begun.head))
     ahead = states.copy()
     if write:
-        ahead.fold_pages(database, begun.head)
+        ahead.fold_pages(begun.head)
     with _one_moment(database, projection, write=write) as (connection, position):
         head = head_position(connection)
         states.fold_tail(connection, min(position, head))
@@ -57,21 +60,23 @@ def reconcile_following(
 class _Folding:
     """The states that the log folds to, up to a position that only goes on."""
 
-    def __init__(self, projection: SpanningProjection[Any], progress: Callable[[int], None]) -> None:
-        self._projection, self._progress = projection, progress
+    def __init__(
+        self, database: Database, projection: SpanningProjection[Any], proved: int, progress: Callable[[int], None]
+    ) -> None:
+        self._database, self._projection, self._proved, self._progress = database, projection, proved, progress
         self.rows: dict[Key, Any] = {}
         self.position = self.events = 0
 
     def copy(self) -> _Folding:
         """Another, which goes on from here by itself."""
-        other = _Folding(self._projection, self._progress)
+        other = _Folding(self._database, self._projection, self._proved, self._progress)
         other.rows, other.position, other.events = dict(self.rows), self.position, self.events
         return other
 
-    def fold_pages(self, database: Database, until: int) -> None:
+    def fold_pages(self, until: int) -> None:
         """Fold up to a position, each page in a transaction of its own."""
         while self.position < until:
-            with database.read() as connection:
+            with self._database.read() as connection:
                 self._fold_page(connection, until)
 
     def fold_tail(self, connection: Connection, until: int) -> None:
@@ -80,7 +85,9 @@ class _Folding:
             self._fold_page(connection, until)
 
     def _fold_page(self, connection: Connection, until: int) -> None:
-        page = page_behind(connection, self._projection, self.position, until)
+        last = end_of_page(self.position, until)
+        require_sound_between(self._database.within(connection), max(self.position, self._proved), last)
+        page = page_behind(connection, self._projection, self.position, last)
         fold_into(self._projection, self.rows, page.told)
         self.events += len(page.told)
         self.position = page.until

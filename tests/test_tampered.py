@@ -1,0 +1,118 @@
+"""A log that somebody has tampered with: what is folded from it stops at the position, and says what is wrong there."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import delete
+
+from enrichlog.keeping_up import KeepingUp
+from eventlog.database import Database
+from eventlog.errors import LogUnsound
+from eventlog.schema import events
+from projections import following
+from projections import reconcile_following as rebuilding
+from projections.enrichment_stats_hourly import projection
+from projections.following import Standing, catch_up, standing
+from projections.reconcile_following import reconcile_following
+from tests.builders import StoppedClock, drop_triggers
+from tests.command_line import Command
+from tests.forging import change, retell, rows
+from tests.hours import check, live
+from tests.test_following import end_more, ended, short_pages
+
+assert ended  # fixtures
+assert short_pages
+TAMPERED = 9
+"""The position of a success behind the first page."""
+
+
+def remove(database: Database, position: int = TAMPERED) -> None:
+    drop_triggers(database)
+    with database.write() as connection:
+        connection.execute(delete(events).where(events.c.position == position))
+
+
+def raise_tokens(database: Database, position: int = TAMPERED) -> None:
+    facts = rows(database)[position - 1]["facts"]
+    change(database, position, facts=facts.replace('"input_tokens":2', '"input_tokens":2000'))
+
+
+def misshape(database: Database) -> None:
+    """What even a chain that fits does not hide."""
+    retell(database, TAMPERED, '"input_tokens":2', '"input_tokens":-2.5')
+
+
+WAYS = {
+    "its hash does not follow": raise_tokens,
+    "positions 9 to 9 are missing": remove,
+    "it is no EnrichmentSucceeded: input_tokens": misshape,
+}
+
+
+# -- what follows the log ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("reason", "tamper"), WAYS.items())
+def test_a_follower_stops_before_the_page_that_was_tampered_with(
+    ended: Database, short_pages: None, reason: str, tamper: Callable[[Database], None]
+) -> None:
+    at = TAMPERED + (tamper is remove)  # what is missing is told at the next event
+    tamper(ended)
+    for _ in range(2):
+        with pytest.raises(LogUnsound, match=f"at position {at}: {reason}"):
+            catch_up(ended, projection)
+        assert standing(ended, projection).position == 5
+    check(ended, until=5)
+
+
+def test_a_follower_that_proves_nothing_takes_what_was_tampered_with(
+    ended: Database, short_pages: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_tokens(ended)
+    monkeypatch.setattr(following, "require_sound_between", lambda *_: None)
+    assert catch_up(ended, projection)
+    assert [row["input_tokens"] for row in live(ended).values()] == [2 * 19 + 2_000]
+
+
+@pytest.mark.parametrize("seen", [0, 60])
+def test_a_rebuild_proves_what_nobody_has_proved_in_its_pages_and_in_its_last_moment(
+    ended: Database, short_pages: None, monkeypatch: pytest.MonkeyPatch, seen: int
+) -> None:
+    monkeypatch.setattr(rebuilding, "standing", lambda *_: Standing(0, seen, 1))
+    catch_up(ended, projection)
+    raise_tokens(ended)
+    before = live(ended)
+    for proved in (0, TAMPERED - 1):
+        with pytest.raises(LogUnsound, match=f"at position {TAMPERED}: its hash"):
+            reconcile_following(ended, projection, write=True, proved=proved)
+    assert live(ended) == before
+    reconcile_following(ended, projection, write=True, proved=TAMPERED)  # it is not proved twice
+    assert live(ended) != before
+
+
+def test_statistics_of_a_log_that_was_tampered_with_are_shown_as_they_were(enrichlog: Command, ended: Database) -> None:
+    enrichlog.done("stats")
+    end_more(ended, 3)
+    raise_tokens(ended, 66)
+    document = enrichlog.json("stats")
+    assert (document["position"], document["behind"], document["total"]["attempts"]) == (60, 9, 20)
+    assert document["why_behind"].startswith("The log is not what was appended: at position 66: its hash does not")
+    said = enrichlog.done("stats")
+    assert said.err.startswith(
+        "These numbers are as of position 60, 9 events behind. They could not be moved on: The l"
+    )
+    assert "20 of 20 attempts succeeded" in said.out
+
+
+def test_a_worker_tells_once_of_a_log_that_was_tampered_with_and_goes_on(
+    ended: Database, clock: StoppedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    raise_tokens(ended)
+    keeping = KeepingUp(ended, lambda: clock.now.timestamp())
+    for _ in range(2):
+        keeping.look()
+        clock.advance(seconds=30)
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert f"at position {TAMPERED}: its hash does not follow" in warning
+    assert warning.endswith("enrichlog verify")
