@@ -578,17 +578,9 @@ def diff(
     enrichment: str,
 ) -> None:  # fmt: skip
     """What changed between two positions of the log, or two times."""
-    from enrichlog import differences_screen, terminal
-    from enrichlog.differences import between, differences
+    from enrichlog import as_of_commands
 
-    if as_json:
-        document = differences_screen.Document()
-        document.print(differences(database, enrichment, start, end, document.add))
-        return
-    first, last = (one.position for one in between(database, start, end))
-    with terminal.counting("Folding events", last - first, quiet=False) as progress:
-        found = differences(database, enrichment, first, last, progress=progress)
-    differences_screen.show(found)
+    as_of_commands.diff(database, enrichment, start, end, as_json=as_json)
 
 
 @command("status", "enrichlog status --watch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from enrichlog.exceptions import BeforeTheLog, BeyondTheHead, EmptyLog, NoPosition, YetToCome
+from enrichlog.exceptions import BeforeTheLog, BeyondTheHead, EmptyLog, NoPosition, WrongOrder, YetToCome
 from enrichlog.moments import told_exactly
 from eventlog import position
 from eventlog.database import Database
@@ -33,6 +33,14 @@ def as_of(database: Database, asked: int | datetime | None) -> AsOf:
         raise EmptyLog
     found = _position(database, asked, head) if asked is not None else head
     return AsOf(found, position.recorded_at(database, found))
+
+
+def span(database: Database, start: int | datetime, end: int | datetime | None) -> tuple[AsOf, AsOf]:
+    """Two positions of which the one is not after the other. Raises `WrongOrder` and what `as_of` raises."""
+    first, last = as_of(database, start), as_of(database, end)
+    if first.position > last.position:
+        raise WrongOrder(start=first.position, end=last.position)
+    return first, last
 
 
 def _position(database: Database, asked: int | datetime, head: int) -> int:

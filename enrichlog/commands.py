@@ -10,7 +10,9 @@ from pathlib import Path
 from enrichlog import as_of_screen, screens, terminal
 from enrichlog import export as exporting
 from enrichlog.anew import count_anew, with_failures_anew
+from enrichlog.as_of import AsOf
 from enrichlog.as_of import as_of as find_as_of
+from enrichlog.as_of_commands import proved
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.estimate import estimate
@@ -66,7 +68,7 @@ def export(
     if as_json and output is None:
         raise UsageError(reason="--json prints a summary, so the export itself needs a file: --output FILE")
     fields = () if what == "events" else enrichment_of(settings, enrichment).result_model.model_fields
-    at = None if as_of is None else find_as_of(database, as_of)
+    at = None if as_of is None else _place(database, what, as_of, quiet=as_json)
     with replacing(output) if output else nullcontext(sys.stdout) as out:
         if what == "events":
             count = exporting.export_events(database, form, out, at)
@@ -78,6 +80,11 @@ def export(
     else:
         moment_told = "" if at is None else f", {as_of_screen.told(at)}"
         terminal.note(counted(count, what.removesuffix("s")) + (f" in {output}" if output else "") + moment_told)
+
+
+def _place(database: Database, what: str, asked: int | datetime, *, quiet: bool) -> AsOf:
+    """The position asked for; the log is proved up to there for results, which are folded, and not for events."""
+    return find_as_of(database, asked) if what == "events" else proved(database, asked, quiet=quiet)
 
 
 def _require_means(settings: Settings, database: Database, enrichment: Enrichment, max_cost: float | None) -> None:

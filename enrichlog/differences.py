@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from enrichlog.as_of import AsOf, as_of
+from enrichlog.as_of import AsOf, span
 from enrichlog.as_of_reports import Notice, no_notice
-from enrichlog.exceptions import WrongOrder
 from enrichlog.reports import SUMMED
 from eventlog.category import touched, walk_streams
 from eventlog.database import Database
@@ -115,23 +114,14 @@ def differences(
     """What changed behind the one position or time up to the other; without `end` up to the head.
 
     Only postings with events in between are folded, and memory holds a page of them; `tell` is called with each change.
-    `progress` is called with the number of positions that were gone through. Raises `WrongOrder` and what `as_of`
-    raises.
+    `progress` is called with the number of positions that were gone through. Raises what `span` raises.
     """
-    found = Differences(enrichment, *between(database, start, end))
+    found = Differences(enrichment, *span(database, start, end))
     for stream_id, before, after in _moves(database, found, progress):
         change = found.add(split_stream(stream_id)[1], before, after)
         if change is not None:
             tell(change)
     return found
-
-
-def between(database: Database, start: int | datetime, end: int | datetime | None) -> tuple[AsOf, AsOf]:
-    """The two positions. Raises `WrongOrder` and what `as_of` raises."""
-    first, last = as_of(database, start), as_of(database, end)
-    if first.position > last.position:
-        raise WrongOrder(start=first.position, end=last.position)
-    return first, last
 
 
 def _moves(database: Database, found: Differences, progress: Notice) -> Iterator[tuple[str, Status | None, Status]]:

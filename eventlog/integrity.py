@@ -58,10 +58,18 @@ def verify_log(database: Database, progress: Progress = lambda events: None, job
 def require_sound(database: Database, progress: Progress = lambda events: None, jobs: int = 1) -> Anchor:
     """Where the log ends by now, all of it up to there being sound. Raises what `unsound` makes of the first fault."""
     anchor = head(database)
-    alone = log_faults(database, anchor.position, progress)
-    for fault in alone if jobs == 1 else _verify_in_processes(database, anchor, progress, jobs).faults:
-        raise unsound(fault)
+    if jobs == 1:
+        require_sound_until(database, anchor.position, progress)
+    else:
+        for fault in _verify_in_processes(database, anchor, progress, jobs).faults:
+            raise unsound(fault)
     return anchor
+
+
+def require_sound_until(database: Database, until: int, progress: Progress = lambda events: None) -> None:
+    """Raises what `unsound` makes of the first fault up to this position, if there is one."""
+    for fault in log_faults(database, until, progress):
+        raise unsound(fault)
 
 
 def head(database: Database) -> Anchor:
@@ -80,7 +88,7 @@ def log_faults(database: Database, until: int, progress: Progress = lambda event
         is_sound = False
         yield fault
     if is_sound:
-        yield from version_faults(database)
+        yield from (fault for fault in version_faults(database) if fault[0] <= until)
 
 
 class _Faults(NamedTuple):

@@ -25,19 +25,18 @@ from tests.builders import (
     NOON,
     StoppedClock,
     dismissed,
-    drop_triggers,
     erased,
     failed,
     offer,
     proposal,
     reclassified,
     requested,
-    run,
     started,
     succeeded,
     tell,
 )
 from tests.command_line import Command, contents
+from tests.forging import forge
 from tests.service import import_postings, posting, whole_log
 from tests.test_histories import event_of
 
@@ -326,7 +325,6 @@ def test_an_empty_log_has_nothing_to_look_back_on(enrichlog: Command) -> None:
 
 
 def test_an_event_that_cannot_be_read_stops_the_fold_with_its_position(enrichlog: Command, old: Database) -> None:
-    drop_triggers(old)
-    run(old, "UPDATE {ours}events SET type = 'EnrichmentDreamt' WHERE position = 5")
+    forge(old, 5, type="EnrichmentDreamt")
     assert "EnrichmentDreamt version 1 at position 5" in enrichlog("status", "--as-of", "7").error
     assert enrichlog.json("status", "--as-of", "4")["position"] == 4

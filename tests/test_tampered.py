@@ -9,6 +9,7 @@ from sqlalchemy import delete
 from enrichlog.keeping_up import KeepingUp
 from eventlog.database import Database
 from eventlog.errors import LogUnsound
+from eventlog.integrity import require_sound_until
 from eventlog.schema import events
 from projections import following
 from projections import reconcile_following as rebuilding
@@ -17,7 +18,7 @@ from projections.following import Standing, catch_up, standing
 from projections.reconcile_following import reconcile_following
 from tests.builders import StoppedClock, drop_triggers
 from tests.command_line import Command
-from tests.forging import change, retell, rows
+from tests.forging import change, forge, retell, rows
 from tests.hours import check, live
 from tests.test_following import end_more, ended, short_pages
 
@@ -116,3 +117,38 @@ def test_a_worker_tells_once_of_a_log_that_was_tampered_with_and_goes_on(
     (warning,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert f"at position {TAMPERED}: its hash does not follow" in warning
     assert warning.endswith("enrichlog verify")
+
+
+# -- what is folded as of an earlier position ----------------------------------------------------------------------
+
+AS_OF = [["status"], ["errors"], ["failed"], ["export", "results"]]
+FOLDING = [[*words, "--as-of"] for words in AS_OF] + [["diff", "--from", "1", "--to"]]
+
+
+@pytest.mark.parametrize("words", FOLDING, ids=lambda words: words[0])
+def test_a_prefix_of_the_log_is_proved_before_it_is_folded(
+    enrichlog: Command, ended: Database, words: list[str]
+) -> None:
+    enrichlog.done(*words, "20")
+    raise_tokens(ended)
+    enrichlog.done(*words, str(TAMPERED - 1))  # of what comes later nothing is folded
+    found = enrichlog(*words, "20")
+    assert (found.code, found.out) == (1, "")
+    assert found.error.startswith(
+        f"Error: The log is not what was appended: at position {TAMPERED}: its hash does not f"
+    )
+
+
+def test_a_gap_of_versions_behind_a_prefix_is_no_fault_of_it(ended: Database) -> None:
+    forge(ended, 60, version=rows(ended)[59]["version"] + 1)
+    require_sound_until(ended, 59)
+    with pytest.raises(LogUnsound, match="at position 60: version"):
+        require_sound_until(ended, 60)
+
+
+def test_events_that_are_told_and_not_folded_are_told_whatever_was_done_to_them(
+    enrichlog: Command, ended: Database
+) -> None:
+    raise_tokens(ended)
+    assert len(enrichlog.done("export", "events", "--as-of", "20").out.splitlines()) == 20
+    assert "(2,000 tokens" in enrichlog.done("history", "2", "--as-of", "20").out
