@@ -15,6 +15,7 @@ from eventlog.database import Database
 from eventlog.events import iso
 from eventlog.log import Recorded, recorded
 from eventlog.schema import events
+from eventlog.stream_faults import require_stream_sound, require_whole
 from eventlog.streams import stream_of
 from projections import enrichment_status, llm_enrichment
 from projections.drift import difference
@@ -87,15 +88,20 @@ class Why(NamedTuple):
 def why(database: Database, enrichment: str, job_id: str, asked: int | datetime | None = None) -> Why:
     """Explain the rows of a posting, as they are or as of an earlier position.
 
-    Raises `UnknownJob` when there is neither posting nor event, and what `as_of` raises.
+    Its stream is proved before it is folded: what is missing from it, or was changed, is no edit of the rows. Raises
+    `UnknownJob` when there is neither posting nor event, `LogUnsound`, and what `as_of` raises.
     """
     stream_id = stream_of(enrichment, job_id)
     at = None if asked is None else as_of(database, asked)
     with database.read() as connection:
         database.dialect.see_one_moment(connection)  # else an append in between would look like an edit
+        require_stream_sound(database.within(connection), stream_id)
         told = _events(connection, stream_id)
         rows = {one.name: one.load(connection, database.dialect, [stream_id]).get(stream_id) for one in PROJECTIONS}
         not_shown = _not_shown(connection, stream_id)
+        known = rows[enrichment_status.projection.name] or {}
+        last = told[-1].version if told else 0
+        require_whole(database.within(connection), stream_id, last, known.get("version", 0), at and at.position)
     if not told and not any(rows.values()):
         find_posting(database, job_id)
     if at is None:

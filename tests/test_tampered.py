@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import delete
@@ -16,7 +17,7 @@ from projections import reconcile_following as rebuilding
 from projections.enrichment_stats_hourly import projection
 from projections.following import Standing, catch_up, standing
 from projections.reconcile_following import reconcile_following
-from tests.builders import StoppedClock, drop_triggers
+from tests.builders import StoppedClock, drop_triggers, failed, requested, run, started, tell
 from tests.command_line import Command
 from tests.forging import change, forge, retell, rows
 from tests.hours import check, live
@@ -152,3 +153,72 @@ def test_events_that_are_told_and_not_folded_are_told_whatever_was_done_to_them(
     raise_tokens(ended)
     assert len(enrichlog.done("export", "events", "--as-of", "20").out.splitlines()) == 20
     assert "(2,000 tokens" in enrichlog.done("history", "2", "--as-of", "20").out
+
+
+# -- why a row is as it is -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(database: Database) -> Database:
+    """Two postings whose events stand between each other's: those of the first at 1, 3, 5, 6 and 7."""
+    tell(database, "job-1", requested())
+    tell(database, "job-2", requested())
+    tell(database, "job-1", started())
+    tell(database, "job-2", started())
+    tell(database, "job-1", failed(message="Gone"), requested("retry"), started(2))
+    tell(database, "job-2", failed())
+    return database
+
+
+GONE = {
+    1: "version 2 of job-1 stands where 1 belongs",
+    3: "version 3 of job-1 stands where 2 belongs",
+    5: "positions 5 to 5 are missing",
+    7: "it is missing: job-1 was at version 5, and its events end with version 4",
+}
+
+
+@pytest.mark.parametrize("position", GONE)
+def test_an_event_that_is_missing_is_not_told_as_an_edit_of_the_rows(
+    enrichlog: Command, told: Database, position: int
+) -> None:
+    assert "edited by hand" not in enrichlog.done("why", "1").out
+    remove(told, position)
+    found = enrichlog("why", "1")
+    assert (found.code, found.out) == (1, "")
+    assert GONE[position] in found.error
+
+
+def test_what_is_missing_at_the_end_of_the_log_or_all_of_a_stream_is_missed_too(
+    enrichlog: Command, told: Database
+) -> None:
+    remove(told, 8)
+    assert "at position 8: it is missing: job-2 was at version 3" in enrichlog("why", "2").error
+    assert enrichlog("why", "1").code == 0  # the other stream is whole
+    assert enrichlog("why", "2", "--as-of", "7").code == 0  # and so is this one, up to there
+    for position in (2, 4):
+        remove(told, position)
+    assert "at position 2: it is missing: job-2 was at version 3" in enrichlog("why", "2").error
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "its content is not what was appended": {"content": '{"message":"Came"}'},
+    "its hash does not follow": {"facts": "{}"},
+    "its part is ": {"part": 63},
+    "its content is gone and was never erased": {"content": None, "salt": None},
+}
+
+
+@pytest.mark.parametrize(("reason", "values"), CHANGES.items())
+def test_an_event_that_was_changed_is_not_told_as_an_edit_and_those_of_others_are_their_matter(
+    enrichlog: Command, told: Database, reason: str, values: dict[str, Any]
+) -> None:
+    change(told, 8, **values)
+    enrichlog.done("why", "1")
+    change(told, 5, **values)
+    assert f"at position 5: {reason}" in enrichlog("why", "1").error
+
+
+def test_an_edit_of_a_row_whose_stream_is_whole_is_told_as_one(enrichlog: Command, told: Database) -> None:
+    run(told, "UPDATE llm_enrichment SET enrichment_error = 'looked into' WHERE job_posting_id = '1'")
+    assert "edited by hand" in enrichlog.done("why", "1").out
