@@ -20,7 +20,7 @@ _SHOWN_REFUSALS = 10
 
 def show(found: Drift, options: Options) -> None:
     """What comparing a projection with the log found, and what was written."""
-    say(f"{found.projection}: {_walked(found)}, {_counts(found)}{_done(found, options)}")
+    say(f"{found.projection}: {_walked(found)}, {_counts(found)}{_lag(found, options)}{_done(found, options)}")
     for difference in found.examples:
         _show_example(difference)
     if found.total > len(found.examples) > 0:
@@ -38,6 +38,11 @@ def _walked(found: Drift) -> str:
 def _counts(found: Drift) -> str:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
     return counts + (f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else "")
+
+
+def _lag(found: Drift, options: Options) -> str:
+    """What a table that follows the log lacks by that, or lacked until it was written."""
+    return f"; {'was ' if options.write else ''}{counted(found.behind, 'event')} behind" if found.behind else ""
 
 
 def _done(found: Drift, options: Options) -> str:

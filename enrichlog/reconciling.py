@@ -42,7 +42,7 @@ def rebuild(
             drift_screen.show(one, options)
     if any(one.refused for one in drifts):
         return STOPPED
-    return FOUND if dry_run and any(one.total for one in drifts) else DONE
+    return FOUND if dry_run and any(one.total or one.behind for one in drifts) else DONE
 
 
 def verify(

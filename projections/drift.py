@@ -41,8 +41,8 @@ class Drift:
     """What comparing one projection with the log found, and what was written.
 
     `streams` counts the keys of the rows: those of postings are streams. `gone` counts the rows that were deleted
-    together with their postings, which is no difference. A rebuild that `went_on_after` a stream tells of what came
-    after it only.
+    together with their postings, which is no difference; nor is what rows that follow the log have not followed yet,
+    which is so many events `behind`. A rebuild that `went_on_after` a stream tells of what came after it only.
     """
 
     projection: str
@@ -54,6 +54,7 @@ class Drift:
     written: int = 0
     refused: Refusals = field(default_factory=dict)
     went_on_after: str | None = None
+    behind: int = 0
 
     @property
     def total(self) -> int:

@@ -34,26 +34,25 @@ def reconcile_following(
     """Compare the rows with the log up to the checkpoint, and with `write` make them equal to all of it.
 
     The log was `proved` up to a position; what comes behind it is proved here, before it is folded. What was not
-    applied yet is no difference. The log is folded in pages; its tail, the comparison and the writing within one
-    moment, in which nobody else moves rows or checkpoint: readers never see less than before.
+    applied yet is no difference, and told as that; events and rows are counted up to the head. The log is folded in
+    pages; its tail, the comparison and the writing within one moment, in which nobody else moves rows or checkpoint:
+    readers never see less than before.
     """
     drift, states = Drift(projection.name), _Folding(database, projection, proved, progress)
     begun = standing(database, projection)
     states.fold_pages(min(begun.position, begun.head))
     ahead = states.copy()
-    if write:
-        ahead.fold_pages(begun.head)
+    ahead.fold_pages(begun.head)
     with _one_moment(database, projection, write=write) as (connection, position):
         head = head_position(connection)
         states.fold_tail(connection, min(position, head))
+        ahead.fold_tail(connection, head)
         live = {key_of(projection, row): row for row in connection.execute(select(projection.table))}
         if write:
-            ahead.fold_tail(connection, head)
-            _write(connection, database.dialect, projection, ahead.rows, live)
+            drift.written = _write(connection, database.dialect, projection, ahead.rows, live)
             move(connection, projection, head)
     _compare(projection, states.rows, live, drift)
-    drift.events, drift.streams = states.events, len(states.rows)
-    drift.written = drift.total - drift.counts["extra"] if write else 0
+    drift.events, drift.streams, drift.behind = ahead.events, len(ahead.rows), max(0, head - position)
     return drift
 
 
@@ -134,8 +133,8 @@ def _told(key: Key) -> str:
 def _write(
     connection: Connection, dialect: Dialect, projection: SpanningProjection[Any], states: Mapping[Key, Any],
     live: Mapping[Key, Any],
-) -> None:  # fmt: skip
-    """Make the live rows these."""
+) -> int:  # fmt: skip
+    """Make the live rows these; returns how many were written."""
     differing = {
         key: state for key, state in states.items() if _shown(projection, live.get(key), state) != projection.row(state)
     }
@@ -143,3 +142,4 @@ def _write(
     extra, place = iter(live.keys() - states.keys()), tuple_(*projection.table.primary_key)
     while some := list(islice(extra, KEYS_TOGETHER)):
         connection.execute(delete(projection.table).where(place.in_(some)))
+    return len(differing)

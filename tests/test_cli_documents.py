@@ -31,6 +31,7 @@ DRIFT = {
     "written",
     "refused",
     "went_on_after",
+    "behind",
     "total",
 }
 EVENT = {"position", "version", "type", "recorded_at", "payload"}

@@ -22,7 +22,7 @@ from projections.reconcile_following import reconcile_following
 from tests.builders import BOUND, offer, proposal, requested, run, started, succeeded, wait_for_a_waiter
 from tests.command_line import Command
 from tests.forks import Forks
-from tests.hours import check, counted
+from tests.hours import check
 from tests.test_reconcile_live import other
 
 assert other  # a fixture
@@ -203,7 +203,29 @@ def test_what_was_not_applied_yet_is_no_drift(ended: Database, short_pages: None
     assert reconcile_following(ended, projection, write=False).total == 0
     catch_up(ended, projection, pages=2)
     drift = reconcile_following(ended, projection, write=False)
-    assert (drift.total, drift.events) == (0, sum(row["ends"] for row in counted(ended, 10).values()))
+    assert (drift.total, drift.events, drift.behind) == (0, ENDS, 3 * ENDS - 10)
+
+
+def test_a_rebuild_tells_what_was_not_applied_and_counts_the_rows_that_it_writes_for_it(
+    enrichlog: Command, ended: Database
+) -> None:
+    said = f"{NAME}: {ENDS} events of 1 row, no difference; "
+    found = enrichlog("rebuild", NAME, "--dry-run")
+    assert (found.code, found.out) == (3, f"{said}60 events behind\n")
+    sound = enrichlog.done("verify", NAME)
+    assert f"{said}60 events behind\nSound.\n" in sound.out
+    assert enrichlog.done("rebuild", NAME).out == f"{said}was 60 events behind; 1 row written\n"
+    assert enrichlog.done("rebuild", NAME, "--dry-run").out == f"{said[:-2]}\n"
+
+
+def test_rows_that_were_wrong_and_rows_that_are_behind_are_written_once_each(ended: Database) -> None:
+    catch_up(ended, projection)
+    run(ended, DAMAGE["stale"])
+    end_more(ended, 1)
+    drift = reconcile_following(ended, projection, write=True)
+    assert (drift.counts["stale"], drift.behind, drift.written) == (1, 3, 1)
+    drift = reconcile_following(ended, projection, write=True)
+    assert (drift.total, drift.behind, drift.written) == (0, 0, 0)
 
 
 DAMAGE = {
