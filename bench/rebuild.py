@@ -1,6 +1,6 @@
 """Rebuilding both read models over 1,000,000 events: how fast, in how much memory, and what it costs those who append.
 
-The log is one of `long_log`: four events to a posting, about a kilobyte each. Takes half an hour.
+The log is one of `long_log`: four events to a posting, about a kilobyte each. Takes an hour, half of it to build logs.
 """
 
 from __future__ import annotations
