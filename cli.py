@@ -823,8 +823,8 @@ def projections_failed(settings: Settings, database: Database, as_json: bool, li
     """The postings that llm_enrichment did not take, each with the database's own reason; all is kept in the log."""
     from enrichlog import refusals, refusals_screen, terminal
 
-    found = refusals.list_refusals(database, limit)
-    terminal.print_json(refusals.document(found)) if as_json else refusals_screen.show(found)
+    found, trouble = refusals.list_refusals(database, limit), refusals.find_table_trouble(database)
+    terminal.print_json(refusals.document(found, trouble)) if as_json else refusals_screen.show(found, trouble)
 
 
 @command("verify", "enrichlog verify --anchor 1204:9f86d0…")

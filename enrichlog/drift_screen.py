@@ -7,8 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from enrichlog.moments import told_moment
+from enrichlog.refusals import first_line
 from enrichlog.screens import shortened
-from enrichlog.terminal import counted, one_line, say
+from enrichlog.terminal import advise, counted, one_line, say
 from eventlog.integrity import LogReport
 from projections import catalogue
 from projections.drift import Difference, Drift
@@ -26,7 +27,9 @@ def show(found: Drift, options: Options) -> None:
     if found.total > len(found.examples) > 0:
         say(f"  … and {found.total - len(found.examples):,} more")
     for stream_id, reason in list(found.refused.items())[:_SHOWN_REFUSALS]:
-        say(f"  {stream_id} was refused by the table: {one_line(reason)}")
+        say(f"  {stream_id} was refused by the table: {first_line(reason)}")
+    if found.refused:
+        say(advise("  See all that it refused, and what to do: enrichlog projections failed"))
 
 
 def _walked(found: Drift) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enrichlog.moments import told_age
 from enrichlog.place import flag_for
 from enrichlog.read_models import ReadModel, advice, folds
+from enrichlog.screens import not_shown
 from enrichlog.settings import Settings
 from enrichlog.terminal import advise, counted, note, paragraph, say, table
 from eventlog.database import Database
@@ -63,6 +64,5 @@ def _remedies(one: ReadModel) -> list[str]:
     if one.drift:
         said.append(f"{one.name} was not what the log adds up to at its last check. To see how: {mend} --dry-run")
     if one.failed_streams:
-        are = "result is" if one.failed_streams == 1 else "results are"
-        said.append(f"{one.failed_streams:,} {are} in the log and not in {one.name}: enrichlog projections failed")
+        said.append(not_shown(one.failed_streams))
     return said

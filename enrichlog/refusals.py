@@ -9,12 +9,14 @@ from sqlalchemy import inspect, select, tuple_
 
 from enrichlog.read_models import has_table, schema_of
 from eventlog.database import Database
+from eventlog.errors import TableTrouble
 from eventlog.events import iso
 from eventlog.log import PAGE, Recorded, read_stream
 from eventlog.streams import split_stream
 from projections.enrichment_status import enrichment_status
 from projections.llm_enrichment import key, llm_enrichment, projection
 from projections.projection import Row
+from projections.tables import find_trouble
 
 Document = dict[str, Any]
 
@@ -56,9 +58,13 @@ def list_refusals(database: Database, limit: int) -> list[Reason]:
     return [Reason(told, counts[told], [_refusal(database, *one, columns) for one in first[told]]) for told in ordered]
 
 
-def document(reasons: list[Reason]) -> Document:
-    """For scripts: how many, by reason, and those that are named, each with the whole of its reason."""
+def document(reasons: list[Reason], trouble: TableTrouble | None) -> Document:
+    """For scripts: how many, by reason, and those that are named, each with the whole of its reason.
+
+    `trouble` is what is wrong with the table as such.
+    """
     return {
+        "trouble": trouble and str(trouble),
         "total": sum(one.postings for one in reasons),
         "reasons": [{"reason": one.told, "postings": one.postings} for one in reasons],
         "postings": [refusal.document() for one in reasons for refusal in one.first],
@@ -66,8 +72,16 @@ def document(reasons: list[Reason]) -> Document:
 
 
 def first_line(reason: str) -> str:
-    """What a reason says of the rule; the lines that may follow it say which row broke it."""
-    return reason.split("\n", 1)[0].strip()
+    """How every screen tells a reason: what it says of the rule.
+
+    The lines that may follow it say which row broke it; documents for scripts have them all.
+    """
+    return " ".join(reason.split("\n", 1)[0].split()).removesuffix(".")
+
+
+def find_table_trouble(database: Database) -> TableTrouble | None:
+    """What is wrong with the users' table as such, when somebody has dropped or altered it."""
+    return find_trouble(database, [projection.name]).get(projection.name)
 
 
 def _marked(database: Database) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from enrichlog.moments import told_moment
 from enrichlog.refusals import Reason, Refusal
 from enrichlog.terminal import advise, counted, one_line, paragraph, say
+from eventlog.errors import TableTrouble
 from eventlog.streams import split_stream
 
 _REMEDY = (
@@ -15,18 +16,20 @@ _REMEDY = (
 )
 
 
-def show(reasons: Sequence[Reason]) -> None:
-    """Each reason with its postings, and what to do."""
-    if not reasons:
+def show(reasons: Sequence[Reason], trouble: TableTrouble | None) -> None:
+    """Each reason with its postings, what is wrong with the table as such, if anything, and what to do."""
+    if not reasons and trouble is None:
         say("llm_enrichment shows all that is in the log: no row was refused.")
         return
     for one in reasons:
-        paragraph(f"{counted(one.postings, 'posting')}: {one_line(one.told)}")
+        paragraph(f"{counted(one.postings, 'posting')}: {one.told}")
         for refusal in one.first:
             paragraph(_line(refusal), indent=2)
         if one.postings > len(one.first):
             paragraph(f"… and {one.postings - len(one.first):,} more", indent=2)
-    for line in _REMEDY.splitlines():
+    if trouble is not None:
+        paragraph(trouble.told(advise))
+    for line in _REMEDY.splitlines() if reasons else ():
         paragraph(advise(line))
 
 

@@ -17,6 +17,7 @@ SIMULATED = "These answers came from the simulator, not from a model; costs are 
 _EMPTY = "There is no posting yet. Postings come in with: enrichlog import FILE"
 _BY_FORCE = " To take them all the same: enrichlog enrich JOB_ID --force"
 _SHOWN_REJECTS = 10
+_WHY_NOT_SHOWN = "enrichlog projections failed"
 
 
 def imported(report: ImportReport) -> None:
@@ -50,7 +51,7 @@ def enriched(
     if run.stopped:
         say(f"Stopped early. {run.stopped[:1].upper()}{run.stopped[1:]}")
     if standing and standing["projection_failed"]:
-        say(advise(_not_shown(standing["projection_failed"])))
+        say(advise(not_shown(standing["projection_failed"])))
 
 
 def named_left(left: Mapping[str, str]) -> None:
@@ -70,9 +71,10 @@ def _nothing_due(postings: Mapping[str, int], may_retry: bool) -> str:
     return f"Nothing is due.{again}"
 
 
-def _not_shown(count: int) -> str:
+def not_shown(count: int) -> str:
+    """That the users' table did not take so many results, and what tells why."""
     are = "result is" if count == 1 else "results are"
-    return f"{count:,} {are} in the log and not in llm_enrichment: enrichlog rebuild"
+    return f"{count:,} {are} in the log and not in llm_enrichment. See why, and what to do: {_WHY_NOT_SHOWN}"
 
 
 def failed(page: FailedPage, *, narrowed: bool = False) -> None:
@@ -103,7 +105,7 @@ def status(document: Document) -> None:
     if not any(document["postings"].values()):
         say(advise(_EMPTY))
     if document["projection_failed"]:
-        say(advise(_not_shown(document["projection_failed"])))
+        say(advise(not_shown(document["projection_failed"])))
 
 
 def standing(document: Document) -> None:

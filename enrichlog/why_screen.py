@@ -7,6 +7,7 @@ from typing import Any
 
 from enrichlog.as_of_screen import told
 from enrichlog.moments import told_moment
+from enrichlog.refusals import first_line
 from enrichlog.screens import shortened
 from enrichlog.terminal import advise, counted, one_line, say, table
 from enrichlog.why import Column, Table, Why
@@ -19,7 +20,8 @@ def show(found: Why) -> None:
     moment = f", {told(found.at)}" if found.at else ""
     say(f"{one_line(found.job_id)}: {counted(found.events, 'event')}{moment}")
     if found.not_shown:
-        say(advise(f"The table does not show it: {one_line(found.not_shown)}. Once that is mended: enrichlog rebuild"))
+        say(f"The table does not show it: {first_line(found.not_shown)}.")
+        say(advise("Mend the table, then: enrichlog rebuild llm_enrichment"))
     for one in found.tables:
         _table(one, "not shown yet" if found.not_shown else "edited by hand")
     if any(column.differs for one in found.tables for column in one.columns):

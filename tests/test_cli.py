@@ -162,7 +162,7 @@ def test_a_run_says_how_many_results_the_users_table_did_not_take(
     enrichlog("enrich", "--concurrency", "1")
     enrichlog.done("breaker", "close", "--reason", "mended")
     run(database, "ALTER TABLE llm_enrichment DROP COLUMN result")
-    told = "in the log and not in llm_enrichment: enrichlog rebuild"
+    told = "in the log and not in llm_enrichment. See why, and what to do: enrichlog projections failed"
     assert enrichlog.done("enrich", "--limit", "1").out.splitlines()[-1] == f"1 result is {told}"
     assert enrichlog.done("retry", "--yes").out.splitlines()[-1] == f"2 results are {told}"
     assert enrichlog.json("enrich")["projection_failed"] == 3

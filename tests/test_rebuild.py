@@ -31,13 +31,14 @@ def test_results_that_the_table_refused_are_written_by_a_rebuild_and_no_model_is
     import_many(database, 3)
     run(database, AWAY)
     enrichlog.done("enrich")
-    assert "3 results are in the log and not in llm_enrichment: enrichlog rebuild" in enrichlog.done("status").out
+    said = enrichlog.done("status").out
+    assert "3 results are in the log and not in llm_enrichment. See why, and what to do: enrichlog projections" in said
     assert run(database, "SELECT * FROM llm_enrichment") == []
     run(database, BACK)
     told = whole_log(database)
     assert "3 rows written" in enrichlog.done("rebuild").out
     assert (len(simulator.journal), whole_log(database)) == (3, told)
-    assert "enrichlog rebuild" not in enrichlog.done("status").out
+    assert "llm_enrichment" not in enrichlog.done("status").out
     enrichlog.done("verify")
 
 
@@ -49,6 +50,7 @@ def test_a_rebuild_of_which_the_table_refuses_a_row_says_so_and_exits_1(enrichlo
     assert said.code == 1
     assert "1 missing; 0 rows written\n" in said.out
     assert "  job-001 was refused by the table: " in said.out
+    assert "  See all that it refused, and what to do: enrichlog projections failed\n" in said.out
     (drift,) = enrichlog("rebuild", "llm_enrichment", "--json").document["projections"]
     assert (drift["written"], list(drift["refused"])) == (0, ["job-001"])
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from enrichlog.refusals import first_line
 from enrichlog.simulator import Simulator
 from eventlog.database import Database
 from tests.builders import failed, proposal, requested, run, shown, started, status, succeeded, tell
 from tests.builders import offer as offer_all
 from tests.command_line import Command
-from tests.service import import_many, whole_log
+from tests.service import import_many, import_postings, posting, whole_log
 
 SHOWN = "SELECT job_posting_id, result FROM llm_enrichment WHERE enrichment_error IS NULL ORDER BY 1"
 ENUM = "CHECK (result ->> 'role_type' IN ('astronaut'))"
@@ -61,7 +62,7 @@ def test_what_is_refused_is_kept_listed_and_shown_by_a_rebuild_and_nobody_is_cal
     assert "3 rows written" in enrichlog.done("rebuild", "llm_enrichment").out
     results = {event.stream_id: (event.content or {})["result"] for event in told if "result" in (event.content or {})}
     assert {f"job-{row['job_posting_id']}": _read(row["result"]) for row in run(database, SHOWN)} == results
-    assert enrichlog.json("projections", "failed") == {"total": 0, "reasons": [], "postings": []}
+    assert enrichlog.json("projections", "failed") == {"trouble": None, "total": 0, "reasons": [], "postings": []}
     assert enrichlog.done("projections", "failed").out.startswith("llm_enrichment shows all that is in the log")
     assert (calls, len(simulator.journal), whole_log(database)) == (3, 3, told)
 
@@ -123,6 +124,31 @@ def test_a_table_that_is_gone_shows_nothing(enrichlog: Command, database: Databa
     assert one["since"]["position"] == 3
     said = enrichlog.done("projections", "list").out
     assert "llm_enrichment has no table any more. Make it again as it was, then: enrichlog rebuild" in said
+
+
+def test_while_the_table_is_gone_nobody_says_that_it_shows_everything(enrichlog: Command, database: Database) -> None:
+    tell(database, "job-1", requested(), started(), failed())
+    run(database, "ALTER TABLE llm_enrichment RENAME TO elsewhere")
+    said = enrichlog.done("projections", "failed").out
+    assert said.startswith("The table llm_enrichment is not there: ")
+    assert (said.count("\n"), said.endswith("enrichlog rebuild llm_enrichment\n")) == (1, True)
+    assert "is not there" in enrichlog.json("projections", "failed")["trouble"]
+
+
+def test_every_screen_tells_a_reason_in_its_first_line_without_the_row(enrichlog: Command, database: Database) -> None:
+    import_postings(database, posting("1"), posting("2"))
+    refuse_models(database, "b")
+    for name in ("job-1", "job-2"):
+        tell(database, name, started(), succeeded(response_model="b"))
+    (refused,) = enrichlog.json("projections", "failed")["postings"]
+    told = first_line(refused["reason"])
+    assert told in enrichlog.done("projections", "failed").out
+    assert f"The table does not show it: {told}.\n" in enrichlog.done("why", refused["job_id"]).out
+    assert f"was refused by the table: {told}\n" in enrichlog("rebuild").out
+
+
+def test_a_reason_of_several_lines_with_a_full_stop_is_told_without_either() -> None:
+    assert first_line("null value in column.\nDETAIL:  Failing row contains (1).") == "null value in column"
 
 
 def test_a_limit_of_nothing_is_refused(enrichlog: Command) -> None:
