@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from enrichlog import drift_screen, terminal
 from enrichlog.exceptions import UnknownProjection, UsageError
 from enrichlog.postings import find_deleted
+from enrichlog.refusals import count_refusals
 from enrichlog.told_run import DONE, FOUND, STOPPED
 from eventlog.database import Database
 from eventlog.errors import TableTrouble
@@ -60,7 +61,8 @@ def verify(
     trouble = find_trouble(database, [*wanted, enrichment_status.projection.name])
     left = [] if report.faults else [name for name in wanted if name not in trouble and not _lacks_locks(name, trouble)]
     drifts = _reconcile(database, left, options, quiet=as_json) if left else []
-    verdict = _verdict(report, abandoned, drifts, list(trouble.values()))
+    refused = 0 if trouble or report.faults else count_refusals(database)
+    verdict = _verdict(report, abandoned, drifts, list(trouble.values()), refused)
     if as_json:
         terminal.print_json(
             drift_screen.verified(report, abandoned, drifts) | {"sound": verdict == SOUND, "verdict": verdict}
@@ -82,28 +84,39 @@ SOUND = "Sound."
 
 
 def _verdict(
-    report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift], trouble: Sequence[TableTrouble]
-) -> str:
+    report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift], trouble: Sequence[TableTrouble],
+    refused: int,
+) -> str:  # fmt: skip
     if report.faults:
         return "Not sound."
     if trouble:
         return " ".join(("Not sound. The log is.", *(f"{one}." for one in trouble)))
-    ours = {kind for one in drifts for kind, count in one.counts.items() if count and _is_mended(one, kind)}
-    theirs = {kind for one in drifts for kind, count in one.counts.items() if count} - ours
-    if ours:
-        return "Not sound. The log is; make the rest equal to it with: enrichlog rebuild"
-    if abandoned and abandoned.total:
-        return f"Not sound. The log is; some attempts were begun and never ended. {REMEDY}"
-    if "edited" in theirs:
-        return "Not sound. The log is; to overwrite what was edited by hand: enrichlog rebuild --overwrite-edits"
-    if theirs:
-        return "Not sound. The log is; rows that no event explains are left as they are, for you to keep or to delete."
-    return SOUND
+    told = list(_remedies(abandoned, drifts, refused))
+    return f"Not sound. The log is; {'; '.join(told)}" if told else SOUND
 
 
-def _is_mended(drift: Drift, kind: str) -> bool:
+def _remedies(abandoned: Abandoned | None, drifts: Sequence[Drift], refused: int) -> Iterator[str]:
+    """What to do about each kind of thing that is not as the log has it, in the order in which to do it."""
+    found = {(one.projection, kind) for one in drifts for kind, count in one.counts.items() if count}
+    mended = {(name, kind) for name, kind in found if _is_mended(name, kind)}
+    left, is_any_abandoned = {kind for _, kind in found - mended}, abandoned is not None and abandoned.total > 0
+    if refused and any(catalogue.is_users(name) for name, _ in mended):
+        rows = terminal.counted(refused, "row")
+        yield f"llm_enrichment did not take {rows}, see why and mend that first: enrichlog projections failed"
+    if mended:
+        yield "make the rest equal to it with: enrichlog rebuild"
+    if "edited" in left:
+        yield "to overwrite what was edited by hand: enrichlog rebuild --overwrite-edits"
+    if "extra" in left:
+        end = "" if is_any_abandoned else "."
+        yield f"rows that no event explains are left as they are, for you to keep or to delete{end}"
+    if is_any_abandoned:
+        yield f"some attempts were begun and never ended. {REMEDY}"
+
+
+def _is_mended(name: str, kind: str) -> bool:
     """Whether a rebuild mends what differs like this: rows of the users' it leaves where they did it themselves."""
-    return not catalogue.is_users(drift.projection) or kind in ("missing", "stale")
+    return not catalogue.is_users(name) or kind in ("missing", "stale")
 
 
 def _wanted(names: Sequence[str]) -> list[str]:

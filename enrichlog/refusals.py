@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import inspect, select, tuple_
+from sqlalchemy import func, inspect, select, tuple_
 
 from enrichlog.read_models import has_table, schema_of
 from eventlog.database import Database
@@ -77,6 +77,12 @@ def first_line(reason: str) -> str:
     The lines that may follow it say which row broke it; documents for scripts have them all.
     """
     return " ".join(reason.split("\n", 1)[0].split()).removesuffix(".")
+
+
+def count_refusals(database: Database) -> int:
+    """How many postings the users' table did not take."""
+    marked = enrichment_status.c.projection_error.is_not(None)
+    return database.count(select(func.count()).select_from(enrichment_status).where(marked))
 
 
 def find_table_trouble(database: Database) -> TableTrouble | None:

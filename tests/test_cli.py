@@ -489,6 +489,17 @@ def test_rows_that_no_event_explains_are_told_as_the_users_own(two_failed: Comma
         two_failed.done("rebuild")
 
 
+def test_a_verdict_names_what_was_edited_and_what_no_event_explains(two_failed: Command, database: Database) -> None:
+    run(database, "INSERT INTO llm_enrichment (job_posting_id, enrichment) VALUES ('ghost', 'job')")
+    run(database, "UPDATE llm_enrichment SET enrichment_error = 'looked into' WHERE job_posting_id = '003'")
+    said = two_failed("verify")
+    assert (said.code, said.out.splitlines()[-1]) == (
+        3,
+        "Not sound. The log is; to overwrite what was edited by hand: enrichlog rebuild --overwrite-edits; rows that "
+        "no event explains are left as they are, for you to keep or to delete.",
+    )
+
+
 def test_everything_forced_is_a_plan_to_scripts_until_it_is_confirmed(enrichlog: Command, database: Database) -> None:
     import_many(database, 2)
     said = enrichlog("enrich", "--force", "--all", "--json")

@@ -51,6 +51,13 @@ def test_a_rebuild_of_which_the_table_refuses_a_row_says_so_and_exits_1(enrichlo
     assert "1 missing; 0 rows written\n" in said.out
     assert "  job-001 was refused by the table: " in said.out
     assert "  See all that it refused, and what to do: enrichlog projections failed\n" in said.out
+    verified = enrichlog("verify").out.splitlines()[-1]
+    assert verified == (
+        "Not sound. The log is; llm_enrichment did not take 1 row, see why and mend that first: enrichlog projections "
+        "failed; make the rest equal to it with: enrichlog rebuild"
+    )
+    run(database, "DELETE FROM {ours}breaker")
+    assert "did not take" not in enrichlog("verify", "breaker", "enrichment_status").out  # not what was asked for
     (drift,) = enrichlog("rebuild", "llm_enrichment", "--json").document["projections"]
     assert (drift["written"], list(drift["refused"])) == (0, ["job-001"])
 
