@@ -39,7 +39,7 @@ class NotKnown(str):
     error: UnknownEventType
 
     def __new__(cls, error: UnknownEventType) -> NotKnown:
-        told = super().__new__(cls, str(error).removesuffix("."))
+        told = super().__new__(cls, str(error))
         told.error = error
         return told
 

@@ -90,7 +90,7 @@ def test_the_bar_counts_the_positions_between(
 ) -> None:
     monkeypatch.setattr(terminal, "err", Console(stderr=True, force_terminal=True, width=140, _environ={}))
     said = enrichlog.done("diff", "--from", "3", "--to", "20").err
-    counts = [count.strip() for count in re.findall(r" *\d+/\d+", said)]
+    counts = re.findall(r"Folding events \S+ +(\d+/\d+)", re.sub(r"\x1b\[[\d;?]*\w", "", said))
     assert (set(counts) <= {f"{done}/17" for done in range(18)}, counts[-1]) == (True, "17/17")
 
 
