@@ -12,10 +12,10 @@ from enrichlog.postings import find_deleted
 from enrichlog.refusals import count_refusals
 from enrichlog.told_run import DONE, FOUND, STOPPED
 from eventlog.database import Database
-from eventlog.errors import TableTrouble
+from eventlog.errors import EnrichlogError
 from eventlog.integrity import Anchor, LogReport, compare, head, require_sound, verify_log
 from projections import catalogue, enrichment_status
-from projections.checks import note_drift
+from projections.checks import note_drift, too_new
 from projections.drift import Drift
 from projections.open_attempts import REMEDY, Abandoned, find_abandoned
 from projections.rebuild import Options, passes
@@ -28,10 +28,15 @@ def rebuild(
     database: Database, names: Sequence[str] = (), *, dry_run: bool = False, overwrite_edits: bool = False,
     jobs: int = 1, anew: bool = False, as_json: bool = False,
 ) -> int:  # fmt: skip
-    """Reconcile projections with the log, once that is proved to be what was appended."""
+    """Reconcile projections with the log, once that is proved to be what was appended.
+
+    Raises `TableTrouble`, and `FoldTooNew` for rows that older ones would be written over.
+    """
     wanted = _wanted(names)
     for trouble in find_trouble(database, [enrichment_status.projection.name, *wanted]).values():
         raise trouble
+    for newer in too_new(database, wanted).values():
+        raise newer
     with _counting(database, "Log", quiet=as_json) as progress:
         proved = require_sound(database, progress, jobs).position
     options = Options(not dry_run, overwrite_edits, jobs, begins_anew=anew, gone=find_deleted, proved=proved)
@@ -59,10 +64,11 @@ def verify(
     # What was tampered with is never folded.
     abandoned = None if report.faults else _find_abandoned(database, quiet=as_json)
     trouble = find_trouble(database, [*wanted, enrichment_status.projection.name])
-    left = [] if report.faults else [name for name in wanted if name not in trouble and not _lacks_locks(name, trouble)]
-    drifts = _reconcile(database, left, options, quiet=as_json) if left else []
+    obstacles: dict[str, EnrichlogError] = {**too_new(database, wanted), **trouble}
+    left = [name for name in wanted if name not in obstacles and not _lacks_locks(name, trouble)]
+    drifts = _reconcile(database, left, options, quiet=as_json) if left and not report.faults else []
     refused = 0 if trouble or report.faults else count_refusals(database)
-    verdict = _verdict(report, abandoned, drifts, list(trouble.values()), refused)
+    verdict = _verdict(report, abandoned, drifts, list(obstacles.values()), refused)
     if as_json:
         terminal.print_json(
             drift_screen.verified(report, abandoned, drifts) | {"sound": verdict == SOUND, "verdict": verdict}
@@ -84,13 +90,13 @@ SOUND = "Sound."
 
 
 def _verdict(
-    report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift], trouble: Sequence[TableTrouble],
+    report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift], obstacles: Sequence[EnrichlogError],
     refused: int,
 ) -> str:  # fmt: skip
     if report.faults:
         return "Not sound."
-    if trouble:
-        return " ".join(("Not sound. The log is.", *(f"{one}." for one in trouble)))
+    if obstacles:
+        return " ".join(("Not sound. The log is.", *(f"{str(one).removesuffix('.')}." for one in obstacles)))
     told = list(_remedies(abandoned, drifts, refused))
     return f"Not sound. The log is; {'; '.join(told)}" if told else SOUND
 

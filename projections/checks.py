@@ -1,15 +1,29 @@
-"""What a check of all rows of a projection has found, noted for those who ask later."""
+"""Which rows can be checked, and what a check of all rows of a projection has found, noted for those who ask later."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from eventlog.database import Database
-from eventlog.errors import DatabaseReadOnly, RightMissing
-from projections.catalogue import is_users, version_of
-from projections.checkpoints import note_check, note_version
+from eventlog.errors import DatabaseReadOnly, FoldTooNew, RightMissing
+from projections.catalogue import is_users, names, version_of
+from projections.checkpoints import note_check, note_version, noted
 from projections.drift import Drift
 from projections.rebuild import Options
+
+
+def too_new(database: Database, asked: Sequence[str] = ()) -> dict[str, FoldTooNew]:
+    """Which of these projections, or without any of all, have rows of a newer fold than this code's, and what to raise.
+
+    What this code folds is no measure for them: it would write older rows over newer ones.
+    """
+    made_by = {name: note.fold_version for name, note in noted(database).items()}
+    return {
+        name: FoldTooNew(projection=name, found=made_by[name], needed=version_of(name))
+        for name in asked or names()
+        if made_by.get(name, 0) > version_of(name)
+    }
 
 
 def note_drift(database: Database, drift: Drift, position: int, options: Options) -> None:

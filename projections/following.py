@@ -118,21 +118,23 @@ def checkpoint_of(projection: SpanningProjection[Any]) -> Any:
 
 
 def lock(
-    connection: Connection, dialect: Dialect, projection: SpanningProjection[Any], *, of_any_version: bool = False
+    connection: Connection, dialect: Dialect, projection: SpanningProjection[Any], *, or_older: bool = False
 ) -> int:
-    """Take the lock of all rows of a projection, and read the position that they stand at."""
+    """Take the lock of all rows of a projection, and read the position that they stand at.
+
+    Raises `FoldTooNew`, and `FoldOutdated` unless rows of an older fold will do.
+    """
     found = connection.execute(checkpoint_of(projection).with_for_update()).one_or_none()
     if found is None:
         new = {"projection": projection.name, "fold_version": projection.version, "position": 0}
         connection.execute(dialect.insert(checkpoints).values(new).on_conflict_do_nothing())
         found = connection.execute(checkpoint_of(projection).with_for_update()).one()
-    if not of_any_version:
-        _require_version(projection, found.fold_version)
+    _require_version(projection, found.fold_version, or_older=or_older)
     return found.position or 0
 
 
-def _require_version(projection: SpanningProjection[Any], found: int | None) -> None:
-    if found is None or found == projection.version:
+def _require_version(projection: SpanningProjection[Any], found: int | None, *, or_older: bool = False) -> None:
+    if found is None or found == projection.version or (or_older and found < projection.version):
         return
     told = FoldOutdated if found < projection.version else FoldTooNew
     raise told(projection=projection.name, found=found, needed=projection.version)

@@ -36,7 +36,7 @@ def reconcile_following(
     The log was `proved` up to a position; what comes behind it is proved here, before it is folded. What was not
     applied yet is no difference, and told as that; events and rows are counted up to the head. The log is folded in
     pages; its tail, the comparison and the writing within one moment, in which nobody else moves rows or checkpoint:
-    readers never see less than before.
+    readers never see less than before. To write raises `FoldTooNew` for rows of a newer fold.
     """
     drift, states = Drift(projection.name), _Folding(database, projection, proved, progress)
     begun = standing(database, projection)
@@ -103,7 +103,7 @@ def _one_moment(
     """
     if write:
         with database.write() as connection:
-            yield connection, lock(connection, database.dialect, projection, of_any_version=True)
+            yield connection, lock(connection, database.dialect, projection, or_older=True)
         return
     with database.read() as connection:
         database.dialect.see_one_moment(connection)

@@ -320,6 +320,11 @@ def test_rows_of_another_version_of_the_fold_are_served_until_a_rebuild(
     reconcile_following(ended, changed, write=False)
     with pytest.raises(error):
         catch_up(ended, changed)
+    if error is FoldTooNew:
+        with pytest.raises(error):  # older rows are not written over newer ones
+            reconcile_following(ended, changed, write=True)
+        assert (ends(ended), standing(ended, changed).fold_version) == (ENDS, projection.version)
+        return
     reconcile_following(ended, changed, write=True)
     assert (ends(ended), standing(ended, changed).fold_version) == (ENDS + 1, changed.version)
     assert catch_up(ended, changed)

@@ -9,7 +9,7 @@ from projections import breaker, catalogue
 from projections.catalogue import names
 from projections.checkpoints import note_check, note_version, noted
 from tests.builders import failed, requested, run, started, succeeded, tell
-from tests.command_line import Command
+from tests.command_line import Command, contents
 
 KEYS = {
     "name", "kind", "fold", "fold_version", "rows_fold_version", "rows", "position", "lag", "drift", "checked_at",
@@ -95,6 +95,32 @@ def test_rows_of_a_later_fold_and_of_none_are_told_of_too(
 ) -> None:
     run(told, f"UPDATE {{ours}}checkpoints SET fold_version = {version} WHERE projection = 'batches'")
     assert enrichlog.done("status").err.rstrip().endswith(told_of)
+
+
+@pytest.mark.parametrize("name", ["enrichment_status", "breaker", "enrichment_stats_hourly"])
+def test_rows_of_a_later_fold_are_neither_written_over_nor_said_to_be_wrong(
+    enrichlog: Command, told: Database, name: str
+) -> None:
+    enrichlog.done("rebuild")
+    run(told, f"UPDATE {{ours}}checkpoints SET fold_version = 9 WHERE projection = '{name}'")
+    run(told, "UPDATE {ours}enrichment_status SET attempts = 9 WHERE job_id = '1'")
+    before = contents(told)
+    for words in (["rebuild"], ["rebuild", name], ["rebuild", name, "--dry-run"]):
+        refused = enrichlog(*words)
+        assert (refused.code, refused.out) == (1, "")
+        assert f"The rows of {name} are those of version 9 of its fold, this is version 1. " in refused.error
+        assert "upgrade enrichlog" in refused.error
+    assert contents(told) == before
+    found = enrichlog("verify", name)
+    assert found.code == 3
+    assert f"\nNot sound. The log is. The rows of {name} are those of version 9 of its fold, this is" in found.out
+    assert found.out.endswith("to carry them on, upgrade enrichlog.\n")
+    assert "enrichlog rebuild" not in found.out
+    document = enrichlog("verify", "--json").document
+    assert not document["sound"]
+    assert [one["projection"] for one in document["projections"]] == [one for one in names() if one != name]
+    assert noted(told)[name].drift == 0  # as it was found before
+    assert enrichlog("rebuild", "llm_enrichment").code == 0  # others are none the worse for it
 
 
 def test_a_projection_that_the_database_was_not_made_ready_for_is_told_of_until_init_has_been_run(
