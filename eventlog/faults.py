@@ -55,9 +55,14 @@ def unsound(fault: Fault) -> EnrichlogError:
 
 
 def require_sound_between(pages: Pages, after: int, until: int) -> None:
-    """Raises what `unsound` makes of the first fault behind `after` and up to `until`, if there is one."""
+    """Raises what `unsound` makes of the first fault behind `after` and up to `until`, if there is one.
+
+    The last of them has to be there too: whoever goes on behind it does not come back.
+    """
     for fault in faults_in(pages, after, until):
         raise unsound(fault)
+    if after < until and not hash_at(pages, until):
+        raise LogUnsound(position=until, reason="it is missing")
 
 
 def faults_in(

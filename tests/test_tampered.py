@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, insert
 
 from enrichlog.keeping_up import KeepingUp
 from eventlog.database import Database
@@ -66,6 +66,21 @@ def test_a_follower_stops_before_the_page_that_was_tampered_with(
             catch_up(ended, projection)
         assert standing(ended, projection).position == 5
     check(ended, until=5)
+
+
+def test_a_follower_does_not_go_past_events_that_are_missing_where_its_page_ends(
+    ended: Database, short_pages: None
+) -> None:
+    removed = rows(ended)[8:10]  # positions 9 and 10, the last of the second page
+    for row in removed:
+        remove(ended, row["position"])
+    with pytest.raises(LogUnsound, match="at position 10: it is missing"):
+        catch_up(ended, projection)
+    assert standing(ended, projection).position == 5
+    with ended.write() as connection:  # who brings them back has lost nothing
+        connection.execute(insert(events), list(map(dict, removed)))
+    assert catch_up(ended, projection)
+    check(ended)
 
 
 def test_a_follower_that_proves_nothing_takes_what_was_tampered_with(
