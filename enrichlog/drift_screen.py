@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -10,6 +9,7 @@ from enrichlog.moments import told_moment
 from enrichlog.refusals import first_line
 from enrichlog.screens import shortened
 from enrichlog.terminal import advise, counted, one_line, say
+from enrichlog.verdict import SOUND, Checked
 from eventlog.integrity import LogReport
 from projections import catalogue
 from projections.drift import Difference, Drift
@@ -76,13 +76,23 @@ def document(found: Drift) -> dict[str, Any]:
     return told | {"examples": examples, "total": found.total}
 
 
-def verified(report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift]) -> dict[str, Any]:
+def verified(checked: Checked) -> dict[str, Any]:
     """What a check of everything has found, for scripts."""
+    report, abandoned, verdict = checked.report, checked.abandoned, checked.verdict
     examples = [one._asdict() for one in abandoned.examples] if abandoned else []
     told = {"total": abandoned.total if abandoned else None, "examples": examples}
     anchor = None if report.faults else report.anchor._asdict()  # of a log that is not sound it would prove nothing
     log = {**report._asdict(), "anchor": anchor, "abandoned": told}
-    return log | {"projections": [document(one) for one in drifts]}
+    projections = [document(one) for one in checked.drifts]
+    return {"sound": verdict == SOUND, "verdict": verdict, **log, "projections": projections}
+
+
+def show_all(checked: Checked, options: Options) -> None:
+    """What a check of everything has found."""
+    log(checked.report, checked.abandoned)
+    for one in checked.drifts:
+        show(one, options)
+    say(advise(checked.verdict))
 
 
 def log(report: LogReport, abandoned: Abandoned | None) -> None:

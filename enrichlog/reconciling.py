@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 
 from enrichlog import drift_screen, terminal
@@ -11,13 +11,14 @@ from enrichlog.exceptions import UnknownProjection, UsageError
 from enrichlog.postings import find_deleted
 from enrichlog.refusals import count_refusals
 from enrichlog.told_run import DONE, FOUND, STOPPED
+from enrichlog.verdict import SOUND, Checked
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
 from eventlog.integrity import Anchor, LogReport, compare, head, require_sound, verify_log
 from projections import catalogue, enrichment_status
 from projections.checks import note_drift, too_new
 from projections.drift import Drift
-from projections.open_attempts import REMEDY, Abandoned, find_abandoned
+from projections.open_attempts import Abandoned, find_abandoned
 from projections.rebuild import Options, passes
 from projections.tables import find_trouble
 
@@ -61,68 +62,29 @@ def verify(
         report = verify_log(database, progress, jobs)
     report.faults.extend(fault for anchor in kept if (fault := compare(database, anchor)) is not None)
     options = Options(write=False, jobs=jobs, gone=find_deleted, proved=report.anchor.position)
-    # What was tampered with is never folded.
-    abandoned = None if report.faults else _find_abandoned(database, quiet=as_json)
+    checked = _checked(database, wanted, report, options, quiet=as_json)
+    if as_json:
+        terminal.print_json(drift_screen.verified(checked))
+    else:
+        drift_screen.show_all(checked, options)
+    return DONE if checked.verdict == SOUND else FOUND
+
+
+def _checked(database: Database, wanted: Sequence[str], report: LogReport, options: Options, *, quiet: bool) -> Checked:
+    """Compare what can be compared; what was tampered with is never folded."""
+    if report.faults:
+        return Checked(report, None, (), (), 0)
+    abandoned = _find_abandoned(database, quiet=quiet)
     trouble = find_trouble(database, [*wanted, enrichment_status.projection.name])
     obstacles: dict[str, EnrichlogError] = {**too_new(database, wanted), **trouble}
     left = [name for name in wanted if name not in obstacles and not _lacks_locks(name, trouble)]
-    drifts = _reconcile(database, left, options, quiet=as_json) if left and not report.faults else []
-    refused = 0 if trouble or report.faults else count_refusals(database)
-    verdict = _verdict(report, abandoned, drifts, list(obstacles.values()), refused)
-    if as_json:
-        terminal.print_json(
-            drift_screen.verified(report, abandoned, drifts) | {"sound": verdict == SOUND, "verdict": verdict}
-        )
-    else:
-        drift_screen.log(report, abandoned)
-        for one in drifts:
-            drift_screen.show(one, options)
-        terminal.say(terminal.advise(verdict))
-    return DONE if verdict == SOUND else FOUND
+    drifts = _reconcile(database, left, options, quiet=quiet) if left else []
+    return Checked(report, abandoned, drifts, list(obstacles.values()), 0 if trouble else count_refusals(database))
 
 
 def _lacks_locks(name: str, trouble: Collection[str]) -> bool:
     """Whether a projection cannot be compared because the table is not there whose rows are the locks of streams."""
     return name in catalogue.of_streams() and enrichment_status.projection.name in trouble
-
-
-SOUND = "Sound."
-
-
-def _verdict(
-    report: LogReport, abandoned: Abandoned | None, drifts: Sequence[Drift], obstacles: Sequence[EnrichlogError],
-    refused: int,
-) -> str:  # fmt: skip
-    if report.faults:
-        return "Not sound."
-    if obstacles:
-        return " ".join(("Not sound. The log is.", *(f"{str(one).removesuffix('.')}." for one in obstacles)))
-    told = list(_remedies(abandoned, drifts, refused))
-    return f"Not sound. The log is; {'; '.join(told)}" if told else SOUND
-
-
-def _remedies(abandoned: Abandoned | None, drifts: Sequence[Drift], refused: int) -> Iterator[str]:
-    """What to do about each kind of thing that is not as the log has it, in the order in which to do it."""
-    found = {(one.projection, kind) for one in drifts for kind, count in one.counts.items() if count}
-    mended = {(name, kind) for name, kind in found if _is_mended(name, kind)}
-    left, is_any_abandoned = {kind for _, kind in found - mended}, abandoned is not None and abandoned.total > 0
-    if refused and any(catalogue.is_users(name) for name, _ in mended):
-        rows = terminal.counted(refused, "row")
-        yield f"llm_enrichment did not take {rows}, see why and mend that first: enrichlog projections failed"
-    if mended:
-        yield "make the rest equal to it with: enrichlog rebuild"
-    if "edited" in left:
-        yield "to overwrite what was edited by hand: enrichlog rebuild --overwrite-edits"
-    if "extra" in left:
-        end = "" if is_any_abandoned else "."
-        yield f"rows that no event explains are left as they are, for you to keep or to delete{end}"
-    if is_any_abandoned:
-        yield f"some attempts were begun and never ended. {REMEDY}"
-
-
-def _is_mended(name: str, kind: str) -> bool:
-    """Whether a rebuild mends what differs like this: rows of the users' it leaves where they did it themselves."""
-    return not catalogue.is_users(name) or kind in ("missing", "stale")
 
 
 def _wanted(names: Sequence[str]) -> list[str]:
