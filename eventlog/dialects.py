@@ -500,7 +500,7 @@ class PostgreSQL:
     ) -> int:  # fmt: skip
         """All rows as one text of JSON: to dump each value for itself takes longer than to write them."""
         place = self.qualified(table.name) if table.schema else quoted(table.name)
-        told = orjson.dumps([*rows], option=orjson.OPT_NON_STR_KEYS).decode()
+        told = orjson.dumps([*rows], _otherwise, orjson.OPT_NON_STR_KEYS).decode()
         return connection.exec_driver_sql(statement(place, table, tuple(rows[0])), (told,)).rowcount
 
     def wait_briefly(self, connection: Connection) -> None:
@@ -594,6 +594,13 @@ def _plain(table: Table, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
             if one[place] is not None:
                 one[place] = tell(one[place])
     return [tuple(one) for one in values]
+
+
+def _otherwise(value: Any) -> str:
+    """A moment of a class that is derived from `datetime`, as text."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"{type(value).__name__} is no value of a row")
+    return iso(value)
 
 
 def _json(value: Any) -> str:
