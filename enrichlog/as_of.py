@@ -26,7 +26,7 @@ class AsOf(NamedTuple):
 def as_of(database: Database, asked: int | datetime | None) -> AsOf:
     """The position asked for, or the last that was recorded by a time; None asks for the head.
 
-    Raises `EmptyLog`, `NoPosition`, `BeyondTheHead`, `YetToCome` and `BeforeTheLog`.
+    Raises `EmptyLog`, `NoPosition`, `BeyondTheHead`, `YetToCome`, `BeforeTheLog`, and `LogUnsound` when it is missing.
     """
     head = position.head(database)
     if not head:

@@ -24,6 +24,7 @@ Place = tuple[int, bytes]
 """A position and the hash that is stored there."""
 
 UNREADABLE = "it cannot be read: a column holds what was never appended"
+MISSING = "it is missing"
 _GONE = "its content is gone and was never erased"
 _EMPTY = digest_content(None, None)
 
@@ -62,7 +63,7 @@ def require_sound_between(pages: Pages, after: int, until: int) -> None:
     for fault in faults_in(pages, after, until):
         raise unsound(fault)
     if after < until and not hash_at(pages, until):
-        raise LogUnsound(position=until, reason="it is missing")
+        raise LogUnsound(position=until, reason=MISSING)
 
 
 def faults_in(

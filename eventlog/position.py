@@ -7,6 +7,8 @@ from datetime import datetime
 from sqlalchemy import select
 
 from eventlog.database import Database
+from eventlog.errors import LogUnsound
+from eventlog.faults import MISSING
 from eventlog.log import head_position
 from eventlog.schema import events
 
@@ -35,6 +37,9 @@ def head(database: Database) -> int:
 
 
 def recorded_at(database: Database, position: int) -> datetime:
-    """When the event of this position, which is there, was recorded."""
-    moment: datetime = database.page(select(events.c.recorded_at).where(events.c.position == position))[0].recorded_at
+    """When the event of a position up to the head was recorded. Raises `LogUnsound` when it is missing."""
+    found = database.page(select(events.c.recorded_at).where(events.c.position == position))
+    if not found:
+        raise LogUnsound(position=position, reason=MISSING)
+    moment: datetime = found[0].recorded_at
     return moment

@@ -155,6 +155,23 @@ def test_a_prefix_of_the_log_is_proved_before_it_is_folded(
     )
 
 
+@pytest.mark.parametrize(
+    "words", [*FOLDING, ["why", "2", "--as-of"], ["history", "2", "--as-of"]], ids=lambda words: words[0]
+)
+def test_a_position_that_is_asked_for_and_missing_is_told_as_that(
+    enrichlog: Command, ended: Database, words: list[str]
+) -> None:
+    remove(ended)
+    found = enrichlog(*words, str(TAMPERED))
+    assert (found.code, found.out) == (1, "")
+    assert f"not what was appended: at position {TAMPERED}: it is missing" in found.error
+
+
+def test_a_time_before_a_log_whose_first_event_is_missing_is_told_as_that(enrichlog: Command, ended: Database) -> None:
+    remove(ended, 1)
+    assert "at position 1: it is missing" in enrichlog("status", "--as-of", "1999-01-01").error
+
+
 def test_a_gap_of_versions_behind_a_prefix_is_no_fault_of_it(ended: Database) -> None:
     forge(ended, 60, version=rows(ended)[59]["version"] + 1)
     require_sound_until(ended, 59)
