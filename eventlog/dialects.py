@@ -586,8 +586,7 @@ def _spelt(statement: Executable, dialect: sqlalchemy.Dialect, schema: str | Non
 
 def _plain(table: Table, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
     """The values of rows of like columns as SQLite keeps them, moments and JSON as text: quicker than one by one."""
-    told = [_TOLD.get(str(table.c[name].type)) for name in rows[0]]
-    places = [(place, tell) for place, tell in enumerate(told) if tell is not None]
+    places = _told_otherwise(table, tuple(rows[0]))
     values = [list(row.values()) for row in rows]
     for one in values:
         for place, tell in places:
@@ -601,6 +600,13 @@ def _otherwise(value: Any) -> str:
     if not isinstance(value, datetime):
         raise TypeError(f"{type(value).__name__} is no value of a row")
     return iso(value)
+
+
+@lru_cache(maxsize=64)  # to have a type named makes a dialect anew, which refers to itself
+def _told_otherwise(table: Table, names: tuple[str, ...]) -> list[tuple[int, Callable[[Any], str]]]:
+    """The places of the columns that SQLite keeps as something else than the value, and how each is told."""
+    told = [_TOLD.get(str(table.c[name].type)) for name in names]
+    return [(place, tell) for place, tell in enumerate(told) if tell is not None]
 
 
 def _json(value: Any) -> str:
