@@ -120,7 +120,18 @@ def _reason(connection: Connection, dialect: Dialect, refusal: DBAPIError) -> st
     if refusal.connection_invalidated:
         raise refusal
     dialect.require_transaction(connection)
+    _let_go(refusal)
     return LOCKED if dialect.is_locked(refusal) else str(refusal.orig).strip()
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Part an error from the calls that led to it, which refer to it and hold every row they were sent.
+
+    A walk looks for no cycles: a table that refused all its rows would have it take gigabytes.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _write(connection: Connection, dialect: Dialect, table: Table, rows: Sequence[_Wanted]) -> None:

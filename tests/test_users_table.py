@@ -1,6 +1,8 @@
 """The users' table is theirs: whatever it refuses, no event is lost, and every other row is written."""
 
+import gc
 import logging
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -257,3 +259,26 @@ def test_a_column_of_theirs_whose_domain_knows_no_null_is_left_to_its_default(po
     assert row is not None
     assert (row["enrichment_error"], row["result"]) == (None, {"attempt": 2})
     assert run(postgresql, "SELECT theirs FROM llm_enrichment") == [{"theirs": "theirs"}]
+
+
+@pytest.mark.parametrize("refuse", [refuse_by_a_check, lambda database: pass_over_by_a_trigger(database, "INSERT")])
+def test_what_is_refused_leaves_nothing_that_only_the_collector_of_cycles_could_free(
+    database: Database, refuse: Callable[[Database], None]
+) -> None:
+    """A walk holds it off: what every refused row left behind would be gigabytes."""
+    rows = [(proposal(f"job-{one}", event)) for one in range(64) for event in (requested(), started(), unlike_end())]
+    appended(offer(database, *rows))
+    run(database, "DELETE FROM llm_enrichment")
+    refuse(database)
+    assert len(rebuild(database).refused) == 64  # with what is made once
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(rebuild(database).refused) == 64
+        assert gc.collect() < 5 * 64
+    finally:
+        gc.enable()
+
+
+def unlike_end() -> Event:
+    return failed(message="unlike")
