@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, Table, select, tuple_, type_coerce
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, Text, cast, select, tuple_, type_coerce
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.types import NullType
 
 from eventlog.dialects import Dialect
+from eventlog.events import moment
+from eventlog.schema import UtcDateTime
 from projections.projection import Refusals, Row
 
 LOCKED = "the row was locked by another program"
@@ -19,8 +22,8 @@ DELETED = "its row was deleted from the table"
 NOT_TAKEN = "the table did not take the row: a trigger passed over it"
 
 
-READ_ERRORS = (ValueError, TypeError, AttributeError)
-"""What reading a row raises where a column holds what is none of its values."""
+READ_ERRORS = (ValueError, TypeError, AttributeError, DataError)
+"""What reading a row raises where a column holds what is none of its values; the last: the driver knows no infinity."""
 
 
 class _Wanted(NamedTuple):
@@ -64,14 +67,25 @@ def read_as_it_is(
     connection: Connection, table: Table, where: Sequence[ColumnElement[bool]], asked: Mapping[str, Any]
 ) -> list[Row]:
     """Rows as a select gives them, but that a value which cannot be read comes as the driver has it."""
-    raw = [type_coerce(column, NullType()).label(column.name) for column in table.columns]
+    raw = [_raw(column).label(column.name) for column in table.columns]
     found = connection.execute(select(*raw).where(*where), asked).mappings()
     return [{column.name: _value(connection, column, row[column.name]) for column in table.columns} for row in found]
+
+
+def _raw(column: Column[Any]) -> ColumnElement[Any]:
+    """A column as the driver has it, moments as text."""
+    return cast(column, Text) if _is_moment(column) else type_coerce(column, NullType())
+
+
+def _is_moment(column: Column[Any]) -> bool:
+    return isinstance(column.type, type(UtcDateTime))
 
 
 def _value(connection: Connection, column: Column[Any], told: Any) -> Any:
     read = column.type.dialect_impl(connection.dialect).result_processor(connection.dialect, None)
     try:
+        if told is not None and _is_moment(column):
+            return moment(told).astimezone(UTC)
         return told if read is None or told is None else read(told)
     except READ_ERRORS:
         return told

@@ -135,12 +135,23 @@ def test_what_is_no_value_of_its_column_is_an_edit_as_any_other(told: Database) 
     if told.dialect.name == "sqlite":
         run(told, "UPDATE llm_enrichment SET result = 'not json' WHERE job_posting_id = '1'")
         run(told, "UPDATE llm_enrichment SET enrichment_completed_at = 42 WHERE job_posting_id = '2'")
-    else:
-        run(told, "DROP VIEW jobs_needing_retry")
-        run(told, "ALTER TABLE llm_enrichment ALTER COLUMN enrichment_completed_at TYPE text")
+    else:  # what the database knows, and no datetime
+        run(told, "UPDATE llm_enrichment SET enrichment_completed_at = 'infinity' WHERE job_posting_id = '1'")
+        run(told, "UPDATE llm_enrichment SET enrichment_completed_at = '0044-03-15 BC' WHERE job_posting_id = '2'")
     found = verify(told)
     assert (found.counts["edited"], found.total) == (2, 2)
     assert rebuild(told).written == 0
+    assert rebuild(told, overwrites=True).written == 2
+    assert verify(told).total == 0
+
+
+def test_a_column_of_another_type_that_holds_the_same_is_no_edit(postgresql: Database) -> None:
+    run(postgresql, "DROP VIEW jobs_needing_retry")
+    run(postgresql, "ALTER TABLE llm_enrichment ALTER COLUMN enrichment_completed_at TYPE text")
+    tell(postgresql, "job-1", requested(), started(), succeeded())
+    assert verify(postgresql).total == 0
+    run(postgresql, "UPDATE llm_enrichment SET enrichment_completed_at = 'yesterday'")
+    assert verify(postgresql).counts["edited"] == 1
 
 
 def test_what_was_corrected_and_stays_is_noted_as_differing_still(enrichlog: Command, told: Database) -> None:
