@@ -140,6 +140,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def learns_types(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
+        """Whether rows were refused for the types of columns that are the users' own, which are known from now on."""
+        ...
+
     def wait_briefly(self, connection: Connection) -> None:
         """Have locks be waited for a few seconds only, until the log lock is taken."""
         ...
@@ -291,6 +295,9 @@ class SQLite:
         """Run a statement with each of these; how many rows it met in all."""
         return connection.exec_driver_sql(statement, values, {"preserve_rowcount": True}).rowcount
 
+    def learns_types(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
+        return False  # a column takes what it is given
+
     def wait_briefly(self, connection: Connection) -> None:
         """One writer at a time: there are no locks to wait for."""
 
@@ -364,6 +371,14 @@ END
 $$"""
 """As the migrations do for their tables: a hosted database grants every new one to whoever comes from the internet."""
 
+Types = tuple[Any, ...]
+"""Columns of a table of the users' with their types, but no moments, which keep their zone; empty until asked for."""
+
+_OF_ANOTHER_TYPE = ("42804", "42704")  # also of one that is there no more
+_TYPES_OF = """SELECT attname::text, format_type(atttypid, atttypmod)
+FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND typcategory <> 'D' ORDER BY attnum"""
+
 _NO_SESSION = ("08P01", "query_wait_timeout")
 """PgBouncer's one state for all that it refuses, and the whole of its message."""
 
@@ -403,6 +418,7 @@ class PostgreSQL:
         self._clock = clock
         self.now = func.clock_timestamp(type_=UtcDateTime) if clock is None else _told(clock)
         self._pool_size = pool_size
+        self._types = dict[str, Types]()
         # The users' table has left a shorter wait for locks behind it. Two statements, each with a snapshot of its own,
         # in one round trip: nobody else can append until we have committed.
         last = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
@@ -495,13 +511,25 @@ class PostgreSQL:
         return self._write_rows(connection, _update_rows, table, rows)
 
     def _write_rows(
-        self, connection: Connection, statement: Callable[[str, Table, tuple[str, ...]], str], table: Table,
+        self, connection: Connection, statement: Callable[[str, Table, tuple[str, ...], Types], str], table: Table,
         rows: Sequence[Row],
     ) -> int:  # fmt: skip
         """All rows as one text of JSON: to dump each value for itself takes longer than to write them."""
-        place = self.qualified(table.name) if table.schema else quoted(table.name)
+        place = self._place(table)
         told = orjson.dumps([*rows], _otherwise, orjson.OPT_NON_STR_KEYS).decode()
-        return connection.exec_driver_sql(statement(place, table, tuple(rows[0])), (told,)).rowcount
+        types = self._types.get(place, ())
+        return connection.exec_driver_sql(statement(place, table, tuple(rows[0]), types), (told,)).rowcount
+
+    def _place(self, table: Table) -> str:
+        return self.qualified(table.name) if table.schema else quoted(table.name)
+
+    def learns_types(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
+        if getattr(error.orig, "sqlstate", None) not in _OF_ANOTHER_TYPE:
+            return False
+        place = self._place(table)
+        found = tuple(map(tuple, connection.exec_driver_sql(_TYPES_OF, (place,))))
+        before, self._types[place] = self._types.get(place), found
+        return before != found
 
     def wait_briefly(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BRIEF_PATIENCE}'")
@@ -646,25 +674,26 @@ def _insert_new(place: str, table: Table, names: tuple[str, ...]) -> str:
 
 
 @lru_cache(maxsize=64)
-def _insert_rows(place: str, table: Table, names: tuple[str, ...]) -> str:
+def _insert_rows(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
     keys = table.primary_key.columns.keys()
     columns, key = ", ".join(map(quoted, names)), ", ".join(map(quoted, keys))
     assigned = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in keys)
-    given = f"SELECT {columns} FROM {_given(table, names)}"
+    given = f"SELECT {columns} FROM {_given(table, names, types)}"
     return f"INSERT INTO {place} ({columns}) {given} ON CONFLICT ({key}) DO UPDATE SET {assigned}"
 
 
 @lru_cache(maxsize=64)
-def _update_rows(place: str, table: Table, names: tuple[str, ...]) -> str:
+def _update_rows(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
     keys = table.primary_key.columns.keys()
     found = " AND ".join(f"kept.{quoted(name)} = given.{quoted(name)}" for name in keys)
     assigned = ", ".join(f"{quoted(name)} = given.{quoted(name)}" for name in names if name not in keys)
-    return f"UPDATE {place} kept SET {assigned} FROM {_given(table, names)} WHERE {found}"
+    return f"UPDATE {place} kept SET {assigned} FROM {_given(table, names, types)} WHERE {found}"
 
 
-def _given(table: Table, names: Iterable[str]) -> str:
+def _given(table: Table, names: Iterable[str], types: Types) -> str:
     """Rows of these columns that a text of JSON tells; of the table's other columns nothing is asked."""
-    columns = ", ".join(f"{quoted(name)} {_kind(table.c[name])}" for name in names)
+    theirs = dict(types)
+    columns = ", ".join(f"{quoted(name)} {theirs.get(name) or _kind(table.c[name])}" for name in names)
     return f"json_to_recordset(%s::json) AS given ({columns})"
 
 

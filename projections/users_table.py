@@ -122,6 +122,8 @@ def _write_or_bisect(connection: Connection, dialect: Dialect, table: Table, row
         reason = NOT_TAKEN
     except DBAPIError as refusal:
         reason = _reason(connection, dialect, refusal)
+        if dialect.learns_types(connection, table, refusal):
+            return _write_or_bisect(connection, dialect, table, rows)
     if len(rows) == 1 or reason == LOCKED:
         return dict.fromkeys((one.stream_id for one in rows), reason)
     middle = len(rows) // 2

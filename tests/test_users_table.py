@@ -261,6 +261,25 @@ def test_a_column_of_theirs_whose_domain_knows_no_null_is_left_to_its_default(po
     assert run(postgresql, "SELECT theirs FROM llm_enrichment") == [{"theirs": "theirs"}]
 
 
+def test_a_column_of_theirs_may_be_of_an_enum_and_take_what_that_knows(postgresql: Database) -> None:
+    tell(postgresql, "job-1", requested(), started(), failed())
+    run(postgresql, "CREATE TYPE models AS ENUM ('one', 'another')")
+    change = (
+        "ALTER TABLE llm_enrichment ALTER enrichment_model_version TYPE {0} USING enrichment_model_version::text::{0}"
+    )
+    run(postgresql, change.format("models"))
+    for name in ("job-1", "job-2"):  # the first is updated, the second inserted
+        tell(postgresql, name, requested(), started(2), succeeded(2, response_model="one"))
+    tell(postgresql, "job-3", requested(), started(), succeeded(response_model="unknown"))
+    shown_models = "SELECT enrichment_model_version::text model FROM llm_enrichment ORDER BY job_posting_id"
+    assert [row["model"] for row in run(postgresql, shown_models)] == ["one", "one"]
+    assert "invalid input value for enum" in (status(postgresql, "job-3")["projection_error"] or "")
+    run(postgresql, change.format("text"))
+    run(postgresql, "DROP TYPE models")
+    assert rebuild(postgresql).written == 1
+    assert [row["model"] for row in run(postgresql, shown_models)] == ["one", "one", "unknown"]
+
+
 @pytest.mark.parametrize("refuse", [refuse_by_a_check, lambda database: pass_over_by_a_trigger(database, "INSERT")])
 def test_what_is_refused_leaves_nothing_that_only_the_collector_of_cycles_could_free(
     database: Database, refuse: Callable[[Database], None]
