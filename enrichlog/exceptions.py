@@ -15,6 +15,10 @@ class InvalidSetting(UsageError):
     """The setting {name} from {source} is not usable: {reason}. Mend it there, or take it out"""
 
 
+class UnreadableRow(EnrichlogError):
+    """A row of llm_enrichment behind that of {after} holds what is no value of its column: {reason}. See which with: enrichlog verify llm_enrichment. To write it anew: enrichlog rebuild llm_enrichment --overwrite-edits"""
+
+
 class UnknownJob(UsageError):
     """There is no posting with the id {job_id}. Postings come in with: enrichlog import FILE"""
 

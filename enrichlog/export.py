@@ -11,11 +11,13 @@ from sqlalchemy import select, tuple_
 
 from enrichlog.as_of import AsOf
 from enrichlog.as_of_results import results_as_of, told_result
+from enrichlog.exceptions import UnreadableRow
 from enrichlog.postings import job_postings
 from eventlog.database import Database
 from eventlog.events import iso
 from eventlog.log import read_log
 from projections.llm_enrichment import llm_enrichment
+from projections.users_table import READ_ERRORS
 
 Format = Literal["jsonl", "csv"]
 PAGE = 500
@@ -53,10 +55,13 @@ def _results(database: Database, enrichment: str) -> Iterator[dict[str, Any]]:
         .order_by(shown.job_posting_id)
         .limit(PAGE)
     )
-    while page := database.page(query.where(tuple_(shown.job_posting_id) > tuple_(after))):
-        for row in page:
-            yield told_result(row._mapping, row.job_title, row.company)
-        after = page[-1].job_posting_id
+    try:
+        while page := database.page(query.where(tuple_(shown.job_posting_id) > tuple_(after))):
+            for row in page:
+                yield told_result(row._mapping, row.job_title, row.company)
+            after = page[-1].job_posting_id
+    except READ_ERRORS as error:
+        raise UnreadableRow(after=after or "the first", reason=str(error)) from error
 
 
 def _events(database: Database, until: int | None) -> Iterator[dict[str, Any]]:

@@ -95,7 +95,7 @@ def why(database: Database, enrichment: str, job_id: str, asked: int | datetime 
     at = None if asked is None else as_of(database, asked)
     with database.read() as connection:
         database.dialect.see_one_moment(connection)  # else an append in between would look like an edit
-        require_stream_sound(database.within(connection), stream_id)
+        require_stream_sound(database.within(connection), stream_id, None if at is None else at.position)
         told = _events(connection, stream_id)
         rows = {one.name: one.load(connection, database.dialect, [stream_id]).get(stream_id) for one in PROJECTIONS}
         not_shown = _not_shown(connection, stream_id)

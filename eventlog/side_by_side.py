@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import signal
 import sys
 import threading
@@ -108,4 +109,13 @@ def _work(number: int, task: Task[Any], pipe: Pipe) -> None:
     except BrokenPipeError:
         return  # whoever wanted to know has gone
     except Exception as error:  # whatever it is, it is the other process that says so
-        pipe.send(error)
+        pipe.send(_sendable(error))
+
+
+def _sendable(error: Exception) -> Exception:
+    """An error as the other process will have it; one that cannot be sent as what it says of itself."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(repr(error))
+    return error

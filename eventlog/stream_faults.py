@@ -12,12 +12,14 @@ from eventlog.faults import Fault, faults_in, hash_at, unsound
 from eventlog.schema import events
 
 
-def stream_faults(pages: Pages, stream_id: str) -> Iterator[Fault]:
-    """The faults of a stream, one for each event at the most: each event follows from the hash before it in the log.
+def stream_faults(pages: Pages, stream_id: str, until: int | None = None) -> Iterator[Fault]:
+    """The faults of a stream, if need be up to a position, one for each event at the most: each event follows from the
+    hash before it in the log.
 
     What is missing at its end cannot be told from its events: `require_whole` does, by who knows how far it went.
     """
     query, last = select(events.c.position, events.c.version).where(events.c.stream_id == stream_id), 0
+    query = query if until is None else query.where(events.c.position <= until)
     for position, version in pages.page(query.order_by(events.c.version, events.c.position)):
         yield from _fault(pages, stream_id, position, version, last)
         last = version
@@ -32,9 +34,9 @@ def _fault(pages: Pages, stream_id: str, position: int, version: int, last: int)
         yield position, f"version {version} of {stream_id} stands where {last + 1} belongs"
 
 
-def require_stream_sound(pages: Pages, stream_id: str) -> None:
-    """Raises what `unsound` makes of the first fault of a stream, if there is one."""
-    for fault in stream_faults(pages, stream_id):
+def require_stream_sound(pages: Pages, stream_id: str, until: int | None = None) -> None:
+    """Raises what `unsound` makes of the first fault of a stream, if there is one, if need be up to a position."""
+    for fault in stream_faults(pages, stream_id, until):
         raise unsound(fault)
 
 
@@ -47,7 +49,8 @@ def require_whole(pages: Pages, stream_id: str, version: int, known: int, until:
         return
     position = _first_missing(pages)
     if until is None or position <= until:
-        reason = f"it is missing: {stream_id} was at version {known}, and its events end with version {version}"
+        told = f"{stream_id} was at version {known}, and its events end with version {version}"
+        reason = f"it is missing: {told} (or somebody has edited its row in enrichment_status: an anchor tells which)"
         raise LogUnsound(position=position, reason=reason)
 
 

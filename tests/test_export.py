@@ -15,7 +15,7 @@ import pytest
 from enrichlog import export
 from enrichlog.export import export_events, export_results
 from eventlog.database import Database
-from tests.builders import BOUND, failed, requested, started, succeeded, tell
+from tests.builders import BOUND, failed, requested, run, started, succeeded, tell
 from tests.command_line import CLI, Command, environment, start
 from tests.service import import_many, import_postings, posting, whole_log
 
@@ -169,3 +169,11 @@ def test_a_standard_output_that_is_closed_is_told_before_anything_is_done(sqlite
     done = subprocess.run(command, cwd=bare, env=environment(), stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, list(bare.iterdir())) == (1, [])
     assert done.stderr.startswith("Error: Standard output is closed. Send it to a file, or")
+
+
+def test_a_row_that_cannot_be_read_is_told_with_what_mends_it(enrichlog: Command, sqlite: Database) -> None:
+    enriched(sqlite, "1", "2", "3")
+    run(sqlite, "UPDATE llm_enrichment SET result = 'not json' WHERE job_posting_id = '3'")
+    said = enrichlog("export", "results", "--database", sqlite.url)
+    assert (said.code, "behind that of 2 holds what is no value" in said.err) == (1, True)
+    assert said.err.rstrip().endswith("llm_enrichment --overwrite-edits")

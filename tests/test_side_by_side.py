@@ -42,3 +42,19 @@ def test_an_interrupt_waits_until_what_is_started_has_all_that_it_needs() -> Non
         work()
     assert held == ["still here"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Peculiar(Exception):
+    """It cannot be made anew from what it says."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def fail_peculiarly(_progress: Callable[[int], None]) -> int:
+    raise Peculiar(1, 2)
+
+
+def test_an_error_that_cannot_be_sent_is_told_by_what_it_says() -> None:
+    with pytest.raises(RuntimeError, match="Peculiar"):
+        side_by_side.do_all([fail_peculiarly], lambda count: None)
