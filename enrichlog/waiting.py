@@ -26,13 +26,16 @@ class Waiting:
         self._stop, self._monotonic = stop, monotonic
         self.why: str | None = None
 
-    async def for_breaker(self, breaker: Breaker) -> None:
-        """Wait until it is worth to look again whether a call may go out; stop where that is not to be waited for."""
+    async def for_breaker(self, breaker: Breaker, *, idle: bool) -> None:
+        """Wait until it is worth to look again whether a call may go out; stop where that is not to be waited for.
+
+        `idle`: nothing ran before the look; else it may have been the probe, and have ended since.
+        """
         now = await asyncio.to_thread(self._database.now)
         self.why, seconds = why_held(breaker, now), self._patience.seconds(breaker, now)
-        if seconds is None and not self._calls.in_flight:
+        if seconds is None and idle:
             self._stop(self.why)
-        else:  # of what runs, one may be the probe
+        elif seconds is not None or self._calls.in_flight:
             await self.sleep(seconds)
 
     async def under(self, limit: Limited) -> None:

@@ -159,7 +159,7 @@ class Worker:
         """Wait for what keeps more from beginning; False where nothing is left."""
         self._waiting.why = None
         if claims.held is not None:
-            await self._waiting.for_breaker(claims.held)
+            await self._waiting.for_breaker(claims.held, idle=idle)
         elif claims.limited is not None:
             await self._waiting.under(claims.limited)
         elif claims.found or claims.rest != before:
