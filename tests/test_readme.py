@@ -23,6 +23,7 @@ _DIFFERS = [
     (re.compile(r"(?<![\w.:/])(~|\.{1,2})?(/[\w.+-]+)+"), "PATH"),
     (re.compile(r"\bby \S+"), "by SOMEONE"),
     (re.compile(r"━+"), "━"),
+    (re.compile(r"\b\d+ [smhd] ago\b"), "N s ago"),
     (re.compile(r"\b[\d,.]+ m?s\b"), "N s"),
     (re.compile(r"\d[\d,.:]*\d|\d"), "N"),
     (re.compile(r"\s+"), " "),
