@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, null, select, true
 from eventlog.dialects import Dialect
 from eventlog.folding import FOLD_ERRORS, fold_all
 from eventlog.log import head_position
-from eventlog.schema import events
+from eventlog.schema import PARTS, events
 from eventlog.upcasting import read
 from projections.projection import Projection, Row
 
@@ -40,8 +40,8 @@ class Share(NamedTuple):
 
     @property
     def is_mine(self) -> ColumnElement[bool]:
-        """The condition on the `events` table."""
-        return true() if self.of == 1 else events.c.part % self.of == self.number
+        """The condition on the `events` table: the parts by name, of which a planner knows how many rows they have."""
+        return true() if self.of == 1 else events.c.part.in_(range(self.number, PARTS, self.of))
 
 
 Streams = dict[str, list[Told]]
