@@ -7,7 +7,7 @@ moves rows locks the checkpoint first, finds it where it read on from, and moves
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import count, islice
+from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, or_, select, tuple_, update
@@ -17,17 +17,15 @@ from eventlog.dialects import Dialect
 from eventlog.errors import FoldOutdated, FoldTooNew
 from eventlog.events import EVENT_TYPES
 from eventlog.faults import require_sound_between
-from eventlog.folding import FOLD_ERRORS, unfoldable
 from eventlog.log import Recorded, head_position
 from eventlog.schema import events
 from projections.checkpoints import checkpoints
 from projections.spanning import WITHOUT_CONTENT, Key, SpanningProjection, facts_only, key_of, store
+from projections.spanning_rows import fold_into, some_at_a_time, with_keys
 
 S = TypeVar("S")
 PAGE = 2_000
 """So many positions are applied in one transaction, which is then some hundredths of a second long."""
-
-KEYS_TOGETHER = 100
 
 
 class Standing(NamedTuple):
@@ -104,9 +102,8 @@ def _apply(database: Database, projection: SpanningProjection[S], page: Page) ->
 
 def load(connection: Connection, projection: SpanningProjection[S], keys: Iterable[Key]) -> dict[Key, S]:
     """The states of these keys, as far as they have rows; a hundred of them with one statement."""
-    waiting, place = iter(keys), tuple_(*projection.table.primary_key)
-    states: dict[Key, S] = {}
-    while some := list(islice(waiting, KEYS_TOGETHER)):
+    place, states = tuple_(*projection.table.primary_key), dict[Key, S]()
+    for some in some_at_a_time(keys):
         for row in connection.execute(select(projection.table).where(place.in_(some))):
             states[key_of(projection, row)] = projection.state(row)
     return states
@@ -163,25 +160,4 @@ def page_behind(connection: Connection, projection: SpanningProjection[Any], aft
     asked = or_(events.c.type.in_(projection.types), events.c.type.not_in(EVENT_TYPES))
     query = select(*WITHOUT_CONTENT).where(events.c.position.between(after + 1, until), asked)
     rows = connection.execute(query.order_by(events.c.position)).all()
-    return Page(after, until, _with_keys(projection, [facts_only(row) for row in rows]))
-
-
-def fold_into(projection: SpanningProjection[S], states: dict[Key, S], told: Iterable[tuple[Key, Recorded]]) -> None:
-    """Move states by events, each by those of its key. Raises `Unfoldable`."""
-    event = None
-    try:
-        for key, event in told:
-            states[key] = projection.fold(states.get(key, projection.initial), event)
-    except FOLD_ERRORS as error:
-        raise unfoldable(event, error) from error
-
-
-def _with_keys(projection: SpanningProjection[Any], found: Iterable[Recorded]) -> list[tuple[Key, Recorded]]:
-    told, event = [], None
-    try:
-        for event in found:
-            if (key := projection.key(event)) is not None:
-                told.append((key, event))
-    except FOLD_ERRORS as error:
-        raise unfoldable(event, error) from error
-    return told
+    return Page(after, until, with_keys(projection, [facts_only(row) for row in rows]))

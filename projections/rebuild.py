@@ -13,8 +13,8 @@ from projections.drift import Drift
 from projections.projection import Projection
 from projections.reconcile import Gone, Walk, none_gone, nothing
 from projections.reconcile_following import reconcile_following
+from projections.reconcile_spanning import reconcile_spanning
 from projections.shares import reconcile_in_processes
-from projections.spanning import reconcile_spanning
 from projections.unfinished import forget_all, go_on
 
 Progress = Callable[[int], None]

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection
 
 from eventlog.database import Database
-from eventlog.dialects import Dialect
 from eventlog.faults import require_sound_between
 from eventlog.log import head_position
-from projections.drift import Drift, difference
+from projections.drift import Drift
 from projections.following import (
-    KEYS_TOGETHER,
     checkpoint_of,
     end_of_page,
-    fold_into,
     lock,
     move,
     page_behind,
     standing,
 )
-from projections.spanning import Key, SpanningProjection, key_of, store
+from projections.spanning import Key, SpanningProjection
+from projections.spanning_rows import fold_into, live_rows, make_equal, note_drift
 
 
 def reconcile_following(
@@ -47,11 +44,11 @@ def reconcile_following(
         head = head_position(connection)
         states.fold_tail(connection, min(position, head))
         ahead.fold_tail(connection, head)
-        live = {key_of(projection, row): row for row in connection.execute(select(projection.table))}
+        live = live_rows(connection, projection)
         if write:
-            drift.written = _write(connection, database.dialect, projection, ahead.rows, live)
+            drift.written = make_equal(connection, database.dialect, projection, ahead.rows, live)
             move(connection, projection, head)
-    _compare(projection, states.rows, live, drift)
+    note_drift(projection, states.rows, live, drift)
     drift.events, drift.streams, drift.behind = ahead.events, len(ahead.rows), max(0, head - position)
     return drift
 
@@ -109,37 +106,3 @@ def _one_moment(
         database.dialect.see_one_moment(connection)
         found = connection.execute(checkpoint_of(projection)).one_or_none()
         yield connection, (found[0] or 0) if found else 0
-
-
-def _compare(
-    projection: SpanningProjection[Any], states: Mapping[Key, Any], live: Mapping[Key, Any], drift: Drift
-) -> None:
-    for key, state in states.items():
-        if found := difference(_told(key), _shown(projection, live.get(key), state), projection.row(state)):
-            drift.note([found], gone=0)
-    extra = sorted(_told(key) for key in live.keys() - states.keys())
-    drift.note_extra(extra[:5], len(extra))
-
-
-def _shown(projection: SpanningProjection[Any], live: Any, state: Any) -> dict[str, Any] | None:
-    """Of a live row, the columns that the fold explains."""
-    return None if live is None else {name: live._mapping[name] for name in projection.row(state)}
-
-
-def _told(key: Key) -> str:
-    return " ".join(str(part) for part in key)
-
-
-def _write(
-    connection: Connection, dialect: Dialect, projection: SpanningProjection[Any], states: Mapping[Key, Any],
-    live: Mapping[Key, Any],
-) -> int:  # fmt: skip
-    """Make the live rows these; returns how many were written."""
-    differing = {
-        key: state for key, state in states.items() if _shown(projection, live.get(key), state) != projection.row(state)
-    }
-    store(connection, dialect, projection, differing)
-    extra, place = iter(live.keys() - states.keys()), tuple_(*projection.table.primary_key)
-    while some := list(islice(extra, KEYS_TOGETHER)):
-        connection.execute(delete(projection.table).where(place.in_(some)))
-    return len(differing)

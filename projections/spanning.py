@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam, delete, select
+from sqlalchemy import Connection, Select, Table, bindparam, select
 
-from eventlog.database import Database
 from eventlog.dialects import Dialect
-from eventlog.folding import FOLD_ERRORS, unfoldable
-from eventlog.known_types import require_known
-from eventlog.log import PAGE, Recorded
+from eventlog.log import PAGE as EVENTS_PER_PAGE
+from eventlog.log import Recorded
 from eventlog.schema import events
 from eventlog.upcasting import read
-from projections.drift import Drift, difference
 from projections.projection import Row
 
 S = TypeVar("S")
 Key = tuple[Any, ...]
+PAGE = EVENTS_PER_PAGE
+"""How many events are read together."""
+
 WITHOUT_CONTENT = [events.c[name] for name in Recorded._fields if name != "content"]
 """The columns of which an event is read where its facts are enough."""
 
@@ -94,35 +94,6 @@ def store(connection: Connection, dialect: Dialect, projection: SpanningProjecti
     connection.execute(insert.on_conflict_do_update(index_elements=names, set_=written), rows)
 
 
-def reconcile_spanning(
-    database: Database, projection: SpanningProjection[Any], *, write: bool,
-    progress: Callable[[int], None] = lambda events: None,
-) -> Drift:  # fmt: skip
-    """Compare the rows with the log, and with `write` make them equal.
-
-    The log is folded in pages; its tail, and the comparison, under the log lock: nothing can be appended meanwhile.
-    Raises `UnknownEventType` and `Unfoldable`; then nothing is written.
-    """
-    states: dict[Key, Any] = {}
-    drift, after = Drift(projection.name), 0
-    while True:
-        with database.read() as connection:
-            page, last = page_of(connection, projection.types, after)
-        drift.events += _fold_into(projection, states, page)
-        progress(last - after)
-        if len(page) < PAGE:
-            break
-        after = last
-    with database.write() as connection:
-        database.dialect.lock_log(connection)
-        require_known(connection)
-        while page := page_of(connection, projection.types, last)[0]:
-            drift.events += _fold_into(projection, states, page)
-            last = page[-1].position
-        _compare(connection, database.dialect, projection, states, drift, write=write)
-    return drift
-
-
 def _key(projection: SpanningProjection[Any], event: Recorded) -> Key | None:
     return projection.key(event) if event.type in projection.types else None
 
@@ -130,10 +101,6 @@ def _key(projection: SpanningProjection[Any], event: Recorded) -> Key | None:
 def key_of(projection: SpanningProjection[Any], row: Any) -> Key:
     """The key of a row of its table."""
     return tuple(row._mapping[column.name] for column in projection.table.primary_key)
-
-
-def _is(projection: SpanningProjection[Any], key: Key) -> ColumnElement[bool]:
-    return and_(*(column == value for column, value in zip(projection.table.primary_key, key, strict=True)))
 
 
 def page_of(connection: Connection, types: Sequence[str], after: int) -> tuple[list[Recorded], int]:
@@ -151,37 +118,3 @@ def facts_only(row: Any) -> Recorded:
     """
     facts, _ = read(row.type, row.facts, None, row.position)
     return Recorded._make((*row[:-1], facts, None))
-
-
-def _fold_into(projection: SpanningProjection[Any], states: dict[Key, Any], page: Iterable[Recorded]) -> int:
-    """Fold the events of a page that are about some row; returns how many these are. Raises `Unfoldable`."""
-    folded, event = 0, None
-    try:
-        for event in page:
-            if (key := _key(projection, event)) is not None:
-                states[key] = projection.fold(states.get(key, projection.initial), event)
-                folded += 1
-    except FOLD_ERRORS as error:
-        raise unfoldable(event, error) from error
-    return folded
-
-
-def _compare(
-    connection: Connection, dialect: Dialect, projection: SpanningProjection[Any], states: dict[Key, Any], drift: Drift,
-    *, write: bool,
-) -> None:  # fmt: skip
-    live = {key_of(projection, row): row for row in connection.execute(select(projection.table))}
-    drift.streams = len(states)
-    differing = {}
-    for key, state in states.items():
-        shown = None if key not in live else {name: live[key]._mapping[name] for name in projection.row(state)}
-        if found := difference(" ".join(key), shown, projection.row(state)):
-            drift.note([found], gone=0)
-            differing[key] = state
-    extra = live.keys() - states.keys()
-    drift.note_extra(sorted(" ".join(key) for key in extra)[:5], len(extra))
-    if write:
-        store(connection, dialect, projection, differing)
-        for key in extra:
-            connection.execute(delete(projection.table).where(_is(projection, key)))
-        drift.written += len(differing)

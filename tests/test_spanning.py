@@ -7,7 +7,7 @@ import pytest
 from eventlog.database import Database
 from projections import spanning
 from projections.batches import projection
-from projections.spanning import reconcile_spanning
+from projections.reconcile_spanning import reconcile_spanning
 from tests.builders import requested, run, tell
 
 pytestmark = pytest.mark.pooled
