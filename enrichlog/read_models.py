@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, func, inspect, select
+from sqlalchemy import Connection, Table, func, select
 
 from eventlog.database import Database
 from eventlog.log import head_position
-from eventlog.schema import OURS
 from projections import catalogue
 from projections.checkpoints import NEVER_FOLDED, Noted, noted
 from projections.enrichment_status import enrichment_status
+from projections.tables import columns_there
 
 Kind = Literal["per stream", "spanning", "following"]
 """One row per stream, or rows that span streams, both moved by each append; or following the log behind it."""
@@ -68,7 +68,7 @@ def _read_model(database: Database, name: str, note: Noted | None, head: int) ->
     position = (note.position if note else None) or 0
     applied = min(position, head) if follows else head
     with database.read() as connection:
-        is_there = has_table(connection, database, catalogue.table_of(name))
+        is_there = columns_there(connection, database, catalogue.table_of(name)) is not None
         rows = connection.execute(_count(catalogue.table_of(name))).scalar_one() if is_there else None
         failed = _failed_streams(connection, database) if catalogue.is_users(name) else None
     return ReadModel(
@@ -93,22 +93,12 @@ def _fold(name: str, note: Noted | None) -> Fold:
     return "current" if note.fold_version == version else "outdated" if note.fold_version < version else "too new"
 
 
-def has_table(connection: Connection, database: Database, table: Table) -> bool:
-    """Whether a table is there; nobody keeps its owner from dropping it."""
-    return inspect(connection).has_table(table.name, schema=schema_of(database, table))
-
-
-def schema_of(database: Database, table: Table) -> str | None:
-    """The schema that a table is in; None where the search for it is the database's."""
-    return database.dialect.schema if table.schema == OURS else None
-
-
 def _count(table: Table) -> Any:
     return select(func.count()).select_from(table)
 
 
 def _failed_streams(connection: Connection, database: Database) -> int | None:
-    if not has_table(connection, database, enrichment_status):
+    if columns_there(connection, database, enrichment_status) is None:
         return None
     hidden = enrichment_status.c.projection_error.is_not(None)
     return int(connection.execute(_count(enrichment_status).where(hidden)).scalar_one())

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, inspect, select, tuple_
+from sqlalchemy import func, select, tuple_
 
-from enrichlog.read_models import has_table, schema_of
 from eventlog.database import Database
 from eventlog.errors import TableTrouble
 from eventlog.events import iso
-from eventlog.log import PAGE, Recorded, read_stream
+from eventlog.log import Recorded, read_stream
 from eventlog.streams import split_stream
 from projections.enrichment_status import enrichment_status
 from projections.llm_enrichment import key, llm_enrichment, projection
 from projections.projection import Row
-from projections.tables import find_trouble
+from projections.reconcile import marks
+from projections.tables import columns_there, find_trouble
 
 Document = dict[str, Any]
 
@@ -48,7 +48,7 @@ def list_refusals(database: Database, limit: int) -> list[Reason]:
     """Every reason, that of most postings first, with at most so many of its postings in the order of streams."""
     counts: dict[str, int] = {}
     first: dict[str, list[tuple[str, str]]] = {}
-    for stream_id, reason in _marked(database):
+    for stream_id, reason in marks(database):
         told = first_line(reason)
         counts[told] = counts.get(told, 0) + 1
         if counts[told] <= limit:
@@ -90,23 +90,10 @@ def find_table_trouble(database: Database) -> TableTrouble | None:
     return find_trouble(database, [projection.name]).get(projection.name)
 
 
-def _marked(database: Database) -> Iterator[tuple[str, str]]:
-    """Every stream that was refused, with the whole reason; a page at a time."""
-    table, after = enrichment_status.c, ""
-    query = select(table.stream_id, table.projection_error).where(table.projection_error.is_not(None))
-    query = query.order_by(table.stream_id).limit(PAGE)
-    while found := database.page(query.where(table.stream_id > after)):
-        yield from ((row.stream_id, row.projection_error) for row in found)
-        after = found[-1].stream_id
-
-
 def _columns_there(database: Database) -> list[Any]:
     """The columns of the users' table that are there: one that is missing may be why it refuses rows."""
     with database.read() as connection:
-        if not has_table(connection, database, llm_enrichment):
-            return []
-        found = inspect(connection).get_columns(llm_enrichment.name, schema=schema_of(database, llm_enrichment))
-    names = {column["name"] for column in found}
+        names = columns_there(connection, database, llm_enrichment) or set()
     return [column for column in llm_enrichment.c if column.name in names]
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, delete, exists, func, select
 
 from eventlog.database import Database
+from eventlog.log import PAGE
 from eventlog.schema import events
 from projections import enrichment_status
 from projections.drift import EXAMPLES, Difference, Drift, difference
@@ -98,9 +99,17 @@ def _collecting_cycles_seldom() -> Iterator[None]:
 
 def not_shown(database: Database) -> dict[str, str]:
     """The streams that the users' table does not show, each with the database's reason."""
-    table = enrichment_status.enrichment_status.c
+    return dict(marks(database))
+
+
+def marks(database: Database) -> Iterator[tuple[str, str]]:
+    """The same one after the other, in the order of their names; memory holds a page."""
+    table, after = enrichment_status.enrichment_status.c, ""
     query = select(table.stream_id, table.projection_error).where(table.projection_error.is_not(None))
-    return {str(stream_id): str(reason) for stream_id, reason in database.page(query.order_by(table.stream_id))}
+    query = query.order_by(table.stream_id).limit(PAGE)
+    while found := database.page(query.where(table.stream_id > after)):
+        yield from ((row.stream_id, row.projection_error) for row in found)
+        after = found[-1].stream_id
 
 
 def _find_gone(database: Database, projection: Projection[Any], moment: Moment, gone: Gone) -> set[str]:

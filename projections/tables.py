@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from sqlalchemy import Executable, Inspector, Table, delete, inspect
+from sqlalchemy import Connection, Executable, Inspector, Table, delete, inspect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from eventlog.database import Database
@@ -44,13 +44,24 @@ def find_trouble(database: Database, names: Iterable[str]) -> dict[str, TableTro
 
 def _trouble(database: Database, there: Inspector, name: str) -> TableTrouble | None:
     table = catalogue.table_of(name)
-    schema = database.dialect.schema if table.schema else None
-    if not there.has_table(table.name, schema):
+    found = _columns(database, there, table)
+    if found is None:
         remedy = _BY_HAND if catalogue.is_users(name) else _BY_INIT
         return TableMissing(table=table.name, remedy=remedy, projection=name)
-    found = {column["name"] for column in there.get_columns(table.name, schema)}
     lacking = [column.name for column in table.columns if column.name not in found]
     return ColumnMissing(table=table.name, columns=" and ".join(lacking), projection=name) if lacking else None
+
+
+def columns_there(connection: Connection, database: Database, table: Table) -> set[str] | None:
+    """The names of the columns of a table; None where it is not there: nobody keeps its owner from dropping it."""
+    return _columns(database, inspect(connection), table)
+
+
+def _columns(database: Database, there: Inspector, table: Table) -> set[str] | None:
+    schema = database.dialect.schema if table.schema else None  # else the search for it is the database's
+    if not there.has_table(table.name, schema):
+        return None
+    return {column["name"] for column in there.get_columns(table.name, schema)}
 
 
 _BY_INIT = "Make it again with: enrichlog init"
