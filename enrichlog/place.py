@@ -6,20 +6,23 @@ import os
 import shlex
 import threading
 
+from enrichlog.adopted import adopted_of
 from enrichlog.masking import masked
 from enrichlog.settings import Settings
 from eventlog import migration
 from eventlog.database import Database
+from projections.adoption import Adopted
 from projections.checkpoints import checkpoints, rebuilds
 
 MOST_OPEN = 8
-_open: dict[tuple[str, str, int], Database] = {}
+_Key = tuple[str, str, Adopted | None, int]
+_open: dict[_Key, Database] = {}
 _opening = threading.Lock()
 
 
 def database_of(settings: Settings) -> Database:
     """The database, whether it is there or not."""
-    return _database(settings.database, settings.database_schema, os.getpid())
+    return _database(settings.database, settings.database_schema, adopted_of(settings), os.getpid())
 
 
 def open_database(settings: Settings) -> Database:
@@ -29,6 +32,9 @@ def open_database(settings: Settings) -> Database:
     """
     database = database_of(settings)
     migration.check(database, flag_for(settings), (checkpoints.name, rebuilds.name))
+    if database.adopted is not None and not database.adopted.is_looked_up:
+        with database.read() as connection:
+            database.adopted = database.adopted.looked_up(database, connection)
     return database
 
 
@@ -40,20 +46,20 @@ def flag_for(settings: Settings) -> str:
     return f" --database {shlex.quote(url) if masked(url) == url else 'URL'}"
 
 
-def _database(url: str, schema: str, process: int) -> Database:
+def _database(url: str, schema: str, adopted: Adopted | None, process: int) -> Database:
     """One for each process: after a fork the connections are the parent's, and are left to it as they are."""
-    place = (url, schema, process)
+    place = (url, schema, adopted, process)
     with _opening:
         if place not in _open:
-            ours = [one for one in _open if one[2] == process]
+            ours = [one for one in _open if one[-1] == process]
             for one in ours[: max(0, len(ours) + 1 - MOST_OPEN)]:
                 _open.pop(one).close()
-            _open[place] = Database(url, schema)
+            _open[place] = Database(url, schema, adopted=adopted)
         return _open[place]
 
 
 def close_databases() -> None:
     """Close the connections of all databases that this process has opened; the next use opens new ones."""
     with _opening:
-        for place in [one for one in _open if one[2] == os.getpid()]:
+        for place in [one for one in _open if one[-1] == os.getpid()]:
             _open.pop(place).close()

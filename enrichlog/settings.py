@@ -82,6 +82,38 @@ class EnrichmentSettings(BaseModel):
     parameters: dict[str, Any] | None = None
 
 
+class SourceSettings(BaseModel):
+    """Where the postings of an adopted database come from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(
+        description="a SELECT of id, title, description and, where there are any, company, location, url"
+    )
+
+
+class Constant(BaseModel):
+    """The same value for every posting."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    constant: Any
+
+
+class TargetSettings(BaseModel):
+    """The table of an adopted database that shows the results of one enrichment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    table: str = Field("llm_enrichment", description="its name, with its schema where that is not searched")
+    id_column: str = Field("job_posting_id", description="the column that has the posting's id")
+    enrichment: str = Field("job", description="the enrichment whose results it shows")
+    columns: dict[str, str | Constant] = Field(
+        description="column -> field of the result, @error, @completed_at, @model_version, or { constant = … }"
+    )
+    after_success: str | None = Field(None, description="SQL to run with each result; :id is the posting's id")
+
+
 class Settings(BaseSettings):
     """All settings, with their defaults."""
 
@@ -107,6 +139,8 @@ class Settings(BaseSettings):
     enrichments: dict[Annotated[str, AfterValidator(_enrichment_name)], EnrichmentSettings] = Field(
         default_factory=dict, description="further enrichments by name"
     )
+    source: SourceSettings | None = Field(None, description="the query that an adopted database's postings come from")
+    target: TargetSettings | None = Field(None, description="the table that an adopted database's results go to")
     deadline_seconds: float = Field(300.0, gt=0, le=86_400, description="total time of one call")
     max_input_tokens: int = Field(100_000, gt=0, description="larger inputs fail before the call")
     cut_input: bool = Field(False, description="cut larger inputs instead, and record it")
@@ -248,10 +282,15 @@ def load(**flags: Any) -> Settings:
     return settings
 
 
+_TABLES: dict[str, type[BaseModel]] = {
+    "enrichments": EnrichmentSettings, "source": SourceSettings, "target": TargetSettings,
+}  # fmt: skip
+
+
 def _told(fault: ErrorDetails) -> str:
     """A fault in our words where pydantic's say nothing to a user."""
     if fault["type"] == "extra_forbidden":
-        known = Settings if len(fault["loc"]) == 1 else EnrichmentSettings
+        known = _TABLES.get(str(fault["loc"][0]), Settings) if len(fault["loc"]) > 1 else Settings
         return f"there is no such setting; known are {', '.join(known.model_fields)}"
     return str(fault["msg"]).removeprefix("Value error, ")
 

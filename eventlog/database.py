@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine, RootTransaction, Select
 from sqlalchemy.exc import DBAPIError
@@ -20,18 +20,34 @@ class Pages(Protocol):
     def page(self, query: Select[Any]) -> list[Any]: ...
 
 
+class Place(NamedTuple):
+    """A database, for a process that is to open it: the arguments of `Database`."""
+
+    url: str
+    schema: str
+    clock: None
+    adopted: Any
+
+
 class Database:
     """A database that holds, or will hold, a log. Nothing is opened before the first transaction.
 
     `url` is a SQLAlchemy URL or a file name; `schema` is where our tables live on PostgreSQL; `clock` replaces the
-    database's clock (in tests). Raises `UnusableDatabaseUrl`.
+    database's clock (in tests). `adopted` is what upper floors know of tables that were there before us; None where the
+    users' tables are those that the migrations make. Raises `UnusableDatabaseUrl`.
     """
 
-    def __init__(self, url: str, schema: str = "enrichlog", clock: Clock | None = None) -> None:
+    def __init__(self, url: str, schema: str = "enrichlog", clock: Clock | None = None, adopted: Any = None) -> None:
         self.url = url
-        self.place = (url, schema)
+        self.adopted = adopted
+        self.schema = schema
         self.dialect: Dialect = dialect_for(url, schema, clock)
         self._engine: Engine | None = None
+
+    @property
+    def place(self) -> Place:
+        """What another process needs to open the same database."""
+        return Place(self.url, self.schema, None, self.adopted)
 
     @property
     def engine(self) -> Engine:

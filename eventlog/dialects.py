@@ -30,6 +30,8 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    case,
+    cast,
     create_engine,
     event,
     func,
@@ -42,6 +44,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.types import UserDefinedType
 
 from eventlog import errors
 from eventlog.events import iso
@@ -113,7 +116,7 @@ class Dialect(Protocol):
         ...
 
     def insert_events(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None: ...
-    def among(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+    def among(self, column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
         """Whether a column is one of a list of texts, which the parameter of that name brings."""
         ...
 
@@ -160,6 +163,22 @@ class Dialect(Protocol):
 
     def require_transaction(self, connection: Connection) -> None:
         """Raises `DatabaseRefused` when a trigger of the users' has ended our transaction: what follows would stay."""
+        ...
+
+    def columns_of(self, connection: Connection, schema: str | None, table: str) -> dict[str, str]:
+        """The columns of a table or view of the users' with their types as spelt there; none when it is not there."""
+        ...
+
+    def columns_of_query(self, connection: Connection, query: Executable) -> dict[str, str]:
+        """The columns of a query with their types; on SQLite, where a query has none, with empty ones."""
+        ...
+
+    def as_key(self, text: ColumnElement[str], kind: str) -> ColumnElement[Any]:
+        """A text as a value of a column of this type, so that its index is used; null for what can be none."""
+        ...
+
+    def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
+        """Whether a column of this type is, as text, one of those that the parameter of that name brings."""
         ...
 
     def lock_migrations(self, connection: Connection) -> None: ...
@@ -249,7 +268,7 @@ class SQLite:
         timed = [(*row[:6], iso(row[6]), *row[7:]) for row in rows]
         connection.exec_driver_sql(f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({marks})", timed)
 
-    def among(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+    def among(self, column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
         # One text: to bind a thousand parameters, and to prepare a statement of them, takes as long as to look up.
         listed = func.json_each(bindparam(parameter, type_=JSON))
         return column.in_(select(literal_column("value")).select_from(listed))
@@ -317,6 +336,20 @@ class SQLite:
         if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
             raise errors.DatabaseRefused(where=self.where(), reason="a trigger rolled the whole transaction back")
 
+    def columns_of(self, connection: Connection, schema: str | None, table: str) -> dict[str, str]:
+        place = "" if schema is None else f"{quoted(schema)}."
+        rows = connection.exec_driver_sql(f"PRAGMA {place}table_xinfo({quoted(table)})")
+        return {row.name: row.type.lower() for row in rows}
+
+    def columns_of_query(self, connection: Connection, query: Executable) -> dict[str, str]:
+        return dict.fromkeys(connection.execute(query).keys(), "")
+
+    def as_key(self, text: ColumnElement[str], kind: str) -> ColumnElement[Any]:
+        return text  # the column's affinity makes a number of what is one
+
+    def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
+        return self.among(column, parameter)
+
     def lock_migrations(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
 
@@ -378,6 +411,28 @@ _OF_ANOTHER_TYPE = ("42804", "42704")  # also of one that is there no more
 _TYPES_OF = """SELECT attname::text, format_type(atttypid, atttypmod)
 FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
 WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND typcategory <> 'D' ORDER BY attnum"""
+
+_COLUMNS_OF = """SELECT attname::text, format_type(atttypid, atttypmod)
+FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
+
+_KEY_FORMS = {
+    "uuid": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+    **dict.fromkeys(("smallint", "integer", "bigint"), "^(0|-?[1-9][0-9]{0,17})$"),
+}
+"""How the keys are spelt that are no texts, by their type."""
+
+
+class _Spelt(UserDefinedType[Any]):
+    """A type by its name in the database."""
+
+    cache_ok = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.name
+
 
 _NO_SESSION = ("08P01", "query_wait_timeout")
 """PgBouncer's one state for all that it refuses, and the whole of its message."""
@@ -483,7 +538,7 @@ class PostgreSQL:
         columns = tuple(list(column) for column in zip(*rows, strict=True))
         connection.exec_driver_sql(self._insert, columns)
 
-    def among(self, column: Column[str], parameter: str) -> ColumnElement[bool]:
+    def among(self, column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
         # One array: to bind and to plan a thousand parameters took as long as the look-up itself.
         return column == any_(bindparam(parameter, type_=postgresql.ARRAY(Text)))
 
@@ -549,6 +604,30 @@ class PostgreSQL:
 
     def require_transaction(self, connection: Connection) -> None:
         """No trigger can end a transaction here."""
+
+    def columns_of(self, connection: Connection, schema: str | None, table: str) -> dict[str, str]:
+        place = quoted(table) if schema is None else f"{quoted(schema)}.{quoted(table)}"
+        return dict(connection.exec_driver_sql(_COLUMNS_OF, (place,)).all())
+
+    def columns_of_query(self, connection: Connection, query: Executable) -> dict[str, str]:
+        cursor: Any = connection.execute(query).cursor
+        found = {str(name): int(kind) for name, kind, *_ in cursor.description}
+        told = connection.exec_driver_sql(
+            "SELECT kind, format_type(kind, NULL) FROM unnest(%s::oid[]) kind", (list(found.values()),)
+        )
+        types: dict[int, str] = dict(told.all())
+        return {name: types[kind] for name, kind in found.items()}
+
+    def as_key(self, text: ColumnElement[str], kind: str) -> ColumnElement[Any]:
+        form = _KEY_FORMS.get(kind)
+        if form is None:
+            return cast(text, Text).collate("default")  # ours have another, by which theirs has no index
+        native = cast(text, _Spelt(kind if kind == "uuid" else "bigint"))
+        return case((text.regexp_match(form), native))  # a text that is none would be refused
+
+    def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
+        given = func.unnest(bindparam(parameter, type_=postgresql.ARRAY(Text))).column_valued("given")
+        return column == any_(func.array(select(self.as_key(given, kind)).scalar_subquery()))
 
     def lock_migrations(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, func, literal, select, tuple_
 
 from eventlog.chain import GENESIS
-from eventlog.database import Database
+from eventlog.database import Database, Place
 from eventlog.faults import Fault, before, faults_in, hash_at, unsound
 from eventlog.log import PAGE
 from eventlog.schema import events
@@ -108,7 +108,7 @@ def _verify_in_processes(database: Database, anchor: Anchor, progress: Progress,
     return LogReport(anchor.position, anchor, told[:MOST_TOLD], more)
 
 
-def _faults_between(place: tuple[str, str], after: int, until: int, progress: Progress) -> _Faults:
+def _faults_between(place: Place, after: int, until: int, progress: Progress) -> _Faults:
     """Those of a range, found by a process of its own."""
     database = Database(*place)
     try:

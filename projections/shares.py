@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from eventlog.database import Database
+from eventlog.database import Database, Place
 from eventlog.side_by_side import Progress, do_all
 from projections.catalogue import of_streams
 from projections.drift import Drift
@@ -33,9 +33,7 @@ def reconcile_in_processes(
     return drifts
 
 
-def _reconcile(
-    place: tuple[str, str], names: Sequence[str], walk: Walk, begins_anew: bool, progress: Progress
-) -> list[Drift]:
+def _reconcile(place: Place, names: Sequence[str], walk: Walk, begins_anew: bool, progress: Progress) -> list[Drift]:
     database = Database(*place)
     try:
         projections = [of_streams()[name] for name in names]
