@@ -22,7 +22,8 @@ from bench.rounds import Side
 from eventlog.canonical import text
 from eventlog.database import Database
 from eventlog.log import Decided, Recorded, read_log
-from projections import enrichment_status, llm_enrichment
+from projections import enriched, enrichment_status
+from projections.llm_enrichment import shown
 from projections.status import Status, fold
 from tests.builders import run
 
@@ -53,8 +54,8 @@ class ReadModels(PostgresTrackingRecorder):
             before = Status(*(found[name] for name in Status._fields)) if found else Status()
             status = fold(before, event)
             self._write(cursor, "enrichlog.enrichment_status", enrichment_status.row(event.stream_id, status))
-            shown = llm_enrichment.before(before)
-            changes = llm_enrichment.changes(event.stream_id, shown, llm_enrichment.fold(shown, event))
+            known = enriched.before(before)
+            changes = shown(None).changes(event.stream_id, known, enriched.fold(known, event))
             if changes is not None:
                 self._write(cursor, "llm_enrichment", changes)
             self._insert_tracking(cursor, tracking)

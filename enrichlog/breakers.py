@@ -113,7 +113,7 @@ def set_by_hand(
     )  # fmt: skip
     proposal = Proposal(join("$breaker", breaker_id(*place)), event, str(uuid.uuid4()))
     with database.write() as connection:
-        append_all(connection, database.dialect, [proposal])
+        append_all(connection, database, [proposal])
     return SetByHand(_known(database, place)._replace(reason=reason))
 
 

@@ -216,5 +216,5 @@ def _append(
     """Append under the locks that picking took, and return where starts stand; a conflict would be a defect."""
     if not proposals:
         return []
-    acknowledged = append_all(connection, database.dialect, proposals, {row.stream_id: row._mapping for row in picked})
+    acknowledged = append_all(connection, database, proposals, {row.stream_id: row._mapping for row in picked})
     return [one for one in acknowledged if one.type == EnrichmentStarted.__name__]

@@ -39,7 +39,7 @@ def request_unseen(
             proposals.append(Proposal(stream_id, event, event_id, row.version))
     if not proposals:
         return 0
-    outcomes = append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+    outcomes = append(connection, database.dialect, proposals, InlineReadModels(database))
     return sum(isinstance(outcome, Appended) for outcome in outcomes)
 
 

@@ -59,7 +59,7 @@ def _close_all(database: Database, which: Callable[[datetime], ColumnElement[boo
         with database.write() as connection:
             rows = _locked(connection, which(database.dialect.clock(connection)), PAGE)
             if rows:
-                append_all(connection, database.dialect, [_end(connection, row, message) for row in rows])
+                append_all(connection, database, [_end(connection, row, message) for row in rows])
         closed += len(rows)
         if len(rows) < PAGE:
             return closed

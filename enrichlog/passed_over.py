@@ -13,4 +13,5 @@ def show_what_was_locked(database: Database) -> None:
     """Write the rows that were skipped because another program had locked or deleted them."""
     streams = [stream_id for stream_id, reason in not_shown(database).items() if reason in (LOCKED, DELETED)]
     if streams:
-        reconcile(database, [llm_enrichment.projection], Walk(write=True, streams=streams, gone=find_deleted))
+        shown = llm_enrichment.projection_of(database.adopted)
+        reconcile(database, [shown], Walk(write=True, streams=streams, gone=find_deleted))

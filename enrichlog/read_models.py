@@ -68,8 +68,9 @@ def _read_model(database: Database, name: str, note: Noted | None, head: int) ->
     position = (note.position if note else None) or 0
     applied = min(position, head) if follows else head
     with database.read() as connection:
-        is_there = columns_there(connection, database, catalogue.table_of(name)) is not None
-        rows = connection.execute(_count(catalogue.table_of(name))).scalar_one() if is_there else None
+        table = catalogue.table_of(name, database.adopted)
+        is_there = columns_there(connection, database, table) is not None
+        rows = connection.execute(_count(table)).scalar_one() if is_there else None
         failed = _failed_streams(connection, database) if catalogue.is_users(name) else None
     return ReadModel(
         name, _kind(name), _fold(name, note), catalogue.version_of(name), note.fold_version if note else None, rows,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 
 from eventlog.database import Database
 from eventlog.errors import TableTrouble
@@ -13,9 +13,10 @@ from eventlog.events import iso
 from eventlog.log import Recorded, read_stream
 from eventlog.streams import split_stream
 from projections.enrichment_status import enrichment_status
-from projections.llm_enrichment import key, llm_enrichment, projection
-from projections.projection import Row
+from projections.llm_enrichment import projection_of, shown
+from projections.projection import Projection, Row
 from projections.reconcile import marks
+from projections.shown import NAME
 from projections.tables import columns_there, find_trouble
 
 Document = dict[str, Any]
@@ -53,9 +54,9 @@ def list_refusals(database: Database, limit: int) -> list[Reason]:
         counts[told] = counts.get(told, 0) + 1
         if counts[told] <= limit:
             first.setdefault(told, []).append((stream_id, reason))
-    columns = _columns_there(database)
+    lacking = _lacking(database)
     ordered = sorted(counts, key=lambda told: (-counts[told], told))
-    return [Reason(told, counts[told], [_refusal(database, *one, columns) for one in first[told]]) for told in ordered]
+    return [Reason(told, counts[told], [_refusal(database, *one, lacking) for one in first[told]]) for told in ordered]
 
 
 def document(reasons: list[Reason], trouble: TableTrouble | None) -> Document:
@@ -87,30 +88,33 @@ def count_refusals(database: Database) -> int:
 
 def find_table_trouble(database: Database) -> TableTrouble | None:
     """What is wrong with the users' table as such, when somebody has dropped or altered it."""
-    return find_trouble(database, [projection.name]).get(projection.name)
+    return find_trouble(database, [NAME]).get(NAME)
 
 
-def _columns_there(database: Database) -> list[Any]:
-    """The columns of the users' table that are there: one that is missing may be why it refuses rows."""
+def _refusal(database: Database, stream_id: str, reason: str, lacking: Collection[str] | None) -> Refusal:
+    live = None if lacking is None else _live(database, stream_id, lacking)
+    return Refusal(stream_id, reason, _first_not_shown(projection_of(database.adopted), stream_id, live, database))
+
+
+def _lacking(database: Database) -> Collection[str] | None:
+    """The columns that the users' table lacks, which may be why it refuses rows; None when it has no key either."""
+    table = projection_of(database.adopted).table
     with database.read() as connection:
-        names = columns_there(connection, database, llm_enrichment) or set()
-    return [column for column in llm_enrichment.c if column.name in names]
+        there = columns_there(connection, database, table) or set()
+    lacking = {column.name for column in table.columns} - there
+    return None if lacking & set(table.primary_key.columns.keys()) else lacking
 
 
-def _refusal(database: Database, stream_id: str, reason: str, columns: list[Any]) -> Refusal:
-    return Refusal(stream_id, reason, _first_not_shown(database, stream_id, _live(database, stream_id, columns)))
-
-
-def _live(database: Database, stream_id: str, columns: list[Any]) -> Row | None:
+def _live(database: Database, stream_id: str, lacking: Collection[str]) -> Row | None:
     """What the table shows of a posting, of the columns that are there."""
-    keys = list(llm_enrichment.primary_key)
-    if not all(any(column is one for one in columns) for column in keys):
-        return None
-    found = database.page(select(*columns).where(tuple_(*keys).in_([tuple(key(stream_id).values())])))
-    return dict(found[0]._mapping) if found else None
+    with database.read() as connection:
+        found = shown(database.adopted).load(connection, database.dialect, [stream_id], lacking)
+    return found.get(stream_id)
 
 
-def _first_not_shown(database: Database, stream_id: str, live: Row | None) -> Recorded | None:
+def _first_not_shown(
+    projection: Projection[Any], stream_id: str, live: Row | None, database: Database
+) -> Recorded | None:
     """The event that changed what is to be shown first, after all that the table shows."""
     state, since, before = projection.initial, None, None
     for event in read_stream(database, stream_id):

@@ -78,7 +78,7 @@ def record_pair(database: Database, stream_id: str, start: EnrichmentStarted, en
     started = Started(stream_id, start)
     pair = [start_proposal(started), end_proposal(started, end)]
     with database.write() as connection:
-        append_all(connection, database.dialect, pair)
+        append_all(connection, database, pair)
     return pair[1].event_id
 
 

@@ -32,7 +32,9 @@ SHOWN = {
 }  # fmt: skip
 """The columns that are explained of each table; None for all of them."""
 
-PROJECTIONS: tuple[Projection[Any], ...] = (llm_enrichment.projection, enrichment_status.projection)
+
+def _projections(database: Database) -> tuple[Projection[Any], ...]:
+    return llm_enrichment.projection_of(database.adopted), enrichment_status.projection
 
 
 class Column(NamedTuple):
@@ -97,7 +99,10 @@ def why(database: Database, enrichment: str, job_id: str, asked: int | datetime 
         database.dialect.see_one_moment(connection)  # else an append in between would look like an edit
         require_stream_sound(database.within(connection), stream_id, None if at is None else at.position)
         told = _events(connection, stream_id)
-        rows = {one.name: one.load(connection, database.dialect, [stream_id]).get(stream_id) for one in PROJECTIONS}
+        rows = {
+            one.name: one.load(connection, database.dialect, [stream_id]).get(stream_id)
+            for one in _projections(database)
+        }
         not_shown = _not_shown(connection, stream_id)
         known = rows[enrichment_status.projection.name] or {}
         last = told[-1].version if told else 0
@@ -105,10 +110,10 @@ def why(database: Database, enrichment: str, job_id: str, asked: int | datetime 
     if not told and not any(rows.values()):
         find_posting(database, job_id)
     if at is None:
-        tables = [_compared(one, stream_id, told, rows[one.name]) for one in PROJECTIONS]
+        tables = [_compared(one, stream_id, told, rows[one.name]) for one in _projections(database)]
         return Why(job_id, enrichment, None, len(told), tables, not_shown)
     told = [event for event in told if event.position <= at.position]
-    tables = [Table(one.name, _explained(one, stream_id, told), None) for one in PROJECTIONS]
+    tables = [Table(one.name, _explained(one, stream_id, told), None) for one in _projections(database)]
     return Why(job_id, enrichment, at, len(told), tables, None)
 
 

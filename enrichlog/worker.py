@@ -79,7 +79,7 @@ class Worker:
         self._database, self._settings = database, settings
         self._monotonic = monotonic
         self._course = course or to_the_end()
-        self._recorder = Recorder(database, InlineReadModels(database.dialect), self._course.patience.away_seconds)
+        self._recorder = Recorder(database, InlineReadModels(database), self._course.patience.away_seconds)
         self._calls = Calls(
             self._recorder, settings, enrichment, client, self.run, notice, self.stop,
             is_endless=self._course.is_endless, monotonic=monotonic,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,12 +40,13 @@ from sqlalchemy import (
     make_url,
     select,
     text,
+    type_coerce,
     update,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.schema import ExecutableDDLElement
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.types import NullType, UserDefinedType
 
 from eventlog import errors
 from eventlog.events import iso
@@ -143,8 +145,18 @@ class Dialect(Protocol):
         """
         ...
 
-    def learns_types(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
-        """Whether rows were refused for the types of columns that are the users' own, which are known from now on."""
+    def learns(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
+        """Whether rows were refused for what was not known of a table of the users', and is from now on."""
+        ...
+
+    def with_column(self, error: DBAPIError, table: Table, row: Row) -> str | None:
+        """Why a row was refused, where the database does not say for which of its columns; None where it does."""
+        ...
+
+    def held(
+        self, connection: Connection, table: Table, where: ColumnElement[bool], asked: Row
+    ) -> list[dict[str, Any]]:
+        """Rows of a table of the users' as it holds them: keys as texts, values as JSON has them, moments as texts."""
         ...
 
     def wait_briefly(self, connection: Connection) -> None:
@@ -296,7 +308,7 @@ class SQLite:
         keys, names = table.primary_key.columns.keys(), tuple(rows[0])
         columns, marks = ", ".join(map(quoted, names)), ", ".join("?" * len(names))
         assigned = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in keys)
-        into = f"INSERT INTO {quoted(table.name)} ({columns}) VALUES ({marks})"
+        into = f"INSERT INTO {_file_place(table)} ({columns}) VALUES ({marks})"
         conflict = f"ON CONFLICT ({', '.join(map(quoted, keys))}) DO UPDATE SET {assigned}"
         return self._execute_many(connection, f"{into} {conflict}", _plain(table, rows))
 
@@ -306,7 +318,7 @@ class SQLite:
         assigned = ", ".join(f"{quoted(name)} = ?" for name in names if name not in keys)
         found = " AND ".join(f"{quoted(name)} = ?" for name in keys)
         ordered = [{name: row[name] for name in names} for row in rows]
-        statement = f"UPDATE {quoted(table.name)} SET {assigned} WHERE {found}"
+        statement = f"UPDATE {_file_place(table)} SET {assigned} WHERE {found}"
         return self._execute_many(connection, statement, _plain(table, ordered))
 
     @staticmethod
@@ -314,8 +326,18 @@ class SQLite:
         """Run a statement with each of these; how many rows it met in all."""
         return connection.exec_driver_sql(statement, values, {"preserve_rowcount": True}).rowcount
 
-    def learns_types(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
+    def learns(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
         return False  # a column takes what it is given
+
+    def with_column(self, error: DBAPIError, table: Table, row: Row) -> str | None:
+        return None
+
+    def held(
+        self, connection: Connection, table: Table, where: ColumnElement[bool], asked: Row
+    ) -> list[dict[str, Any]]:
+        names = [column.name for column in table.columns]
+        told = [cast(one, Text) if one.primary_key else type_coerce(one, NullType()) for one in table.columns]
+        return [dict(zip(names, row, strict=True)) for row in connection.execute(select(*told).where(where), asked)]
 
     def wait_briefly(self, connection: Connection) -> None:
         """One writer at a time: there are no locks to wait for."""
@@ -408,6 +430,9 @@ Types = tuple[Any, ...]
 """Columns of a table of the users' with their types, but no moments, which keep their zone; empty until asked for."""
 
 _OF_ANOTHER_TYPE = ("42804", "42704")  # also of one that is there no more
+_NO_ARBITER = ("55000", "42P10")  # the key is unique by a constraint that may be deferred, or by none
+_TOO_LONG = "22001"
+_OF_LENGTH = re.compile(r"character(?: varying)?\((\d+)\)")
 _TYPES_OF = """SELECT attname::text, format_type(atttypid, atttypmod)
 FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
 WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND typcategory <> 'D' ORDER BY attnum"""
@@ -422,8 +447,8 @@ _KEY_FORMS = {
 """How the keys are spelt that are no texts, by their type."""
 
 
-class _Spelt(UserDefinedType[Any]):
-    """A type by its name in the database."""
+class Spelt(UserDefinedType[Any]):
+    """The type of a column of the users', by its name in their database."""
 
     cache_ok = True
 
@@ -474,6 +499,7 @@ class PostgreSQL:
         self.now = func.clock_timestamp(type_=UtcDateTime) if clock is None else _told(clock)
         self._pool_size = pool_size
         self._types = dict[str, Types]()
+        self._without_arbiter = set[str]()
         # The users' table has left a shorter wait for locks behind it. Two statements, each with a snapshot of its own,
         # in one round trip: nobody else can append until we have committed.
         last = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
@@ -539,6 +565,8 @@ class PostgreSQL:
         connection.exec_driver_sql(self._insert, columns)
 
     def among(self, column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+        if isinstance(column.type, Spelt):
+            return self.is_key(column, column.type.name, parameter)
         # One array: to bind and to plan a thousand parameters took as long as the look-up itself.
         return column == any_(bindparam(parameter, type_=postgresql.ARRAY(Text)))
 
@@ -560,7 +588,8 @@ class PostgreSQL:
         connection.exec_driver_sql(_update(self.qualified(table.name), table, tuple(names)), values)
 
     def insert_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
-        return self._write_rows(connection, _insert_rows, table, rows)
+        with_arbiter = self._place(table) not in self._without_arbiter
+        return self._write_rows(connection, _insert_rows if with_arbiter else _insert_only, table, rows)
 
     def update_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
         return self._write_rows(connection, _update_rows, table, rows)
@@ -576,15 +605,44 @@ class PostgreSQL:
         return connection.exec_driver_sql(statement(place, table, tuple(rows[0]), types), (told,)).rowcount
 
     def _place(self, table: Table) -> str:
-        return self.qualified(table.name) if table.schema else quoted(table.name)
+        if table.schema == OURS:
+            return self.qualified(table.name)
+        return quoted(table.name) if table.schema is None else f"{quoted(table.schema)}.{quoted(table.name)}"
 
-    def learns_types(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
-        if getattr(error.orig, "sqlstate", None) not in _OF_ANOTHER_TYPE:
-            return False
-        place = self._place(table)
+    def learns(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
+        state, place = getattr(error.orig, "sqlstate", None), self._place(table)
+        if state in _NO_ARBITER and place not in self._without_arbiter:
+            self._without_arbiter.add(place)
+            return True
+        return state in _OF_ANOTHER_TYPE and self._learns_types(connection, place)
+
+    def _learns_types(self, connection: Connection, place: str) -> bool:
         found = tuple(map(tuple, connection.exec_driver_sql(_TYPES_OF, (place,))))
         before, self._types[place] = self._types.get(place), found
         return before != found
+
+    def with_column(self, error: DBAPIError, table: Table, row: Row) -> str | None:
+        if getattr(error.orig, "sqlstate", None) != _TOO_LONG:
+            return None
+        types = dict(self._types.get(self._place(table), ()))
+        spelt = {name: types.get(name) or str(table.c[name].type) for name in row}
+        longest = {name: int(found[1]) for name, kind in spelt.items() if (found := _OF_LENGTH.fullmatch(kind))}
+        told = {name: len(str(row[name])) for name in longest if row[name] is not None}
+        over = [
+            f"{name} takes {longest[name]} characters, not {length}"
+            for name, length in told.items()
+            if length > longest[name]
+        ]
+        return f"{str(error.orig).strip()}: {', '.join(over)}" if over else None
+
+    def held(
+        self, connection: Connection, table: Table, where: ColumnElement[bool], asked: Row
+    ) -> list[dict[str, Any]]:
+        (key,) = table.primary_key
+        told = select(*(one for one in table.columns if one is not key)).correlate(table).subquery("told")
+        as_json = select(func.to_json(literal_column("told"))).select_from(told).scalar_subquery()
+        found = connection.execute(select(cast(key, Text), type_coerce(as_json, JSON)).where(where), asked)
+        return [{key.name: name, **values} for name, values in found]
 
     def wait_briefly(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BRIEF_PATIENCE}'")
@@ -622,7 +680,7 @@ class PostgreSQL:
         form = _KEY_FORMS.get(kind)
         if form is None:
             return cast(text, Text).collate("default")  # ours have another, by which theirs has no index
-        native = cast(text, _Spelt(kind if kind == "uuid" else "bigint"))
+        native = cast(text, Spelt(kind if kind == "uuid" else "bigint"))
         return case((text.regexp_match(form), native))  # a text that is none would be refused
 
     def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
@@ -691,6 +749,11 @@ def _spelt(statement: Executable, dialect: sqlalchemy.Dialect, schema: str | Non
     return str(statement.compile(dialect=dialect, **options)).strip()  # type: ignore[attr-defined]
 
 
+def _file_place(table: Table) -> str:
+    """The name of a table, in its file where that is not the main one."""
+    return quoted(table.name) if table.schema in (None, OURS) else f"{quoted(table.schema)}.{quoted(table.name)}"
+
+
 def _plain(table: Table, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
     """The values of rows of like columns as SQLite keeps them, moments and JSON as text: quicker than one by one."""
     places = _told_otherwise(table, tuple(rows[0]))
@@ -710,14 +773,25 @@ def _otherwise(value: Any) -> str:
 
 
 @lru_cache(maxsize=64)  # to have a type named makes a dialect anew, which refers to itself
-def _told_otherwise(table: Table, names: tuple[str, ...]) -> list[tuple[int, Callable[[Any], str]]]:
+def _told_otherwise(table: Table, names: tuple[str, ...]) -> list[tuple[int, Callable[[Any], Any]]]:
     """The places of the columns that SQLite keeps as something else than the value, and how each is told."""
-    told = [_TOLD.get(str(table.c[name].type)) for name in names]
+    types = [table.c[name].type for name in names]
+    told = [_told_plainly if isinstance(kind, Spelt) else _TOLD.get(str(kind)) for kind in types]
     return [(place, tell) for place, tell in enumerate(told) if tell is not None]
 
 
 def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
+
+
+def _told_plainly(value: Any) -> Any:
+    """A value for a column of the users'."""
+    match value:
+        case datetime():
+            return iso(value)
+        case list() | dict():
+            return _json(value)
+    return value
 
 
 _TOLD: dict[str, Callable[[Any], str]] = {str(UtcDateTime): iso, str(JSON()): _json}
@@ -762,6 +836,12 @@ def _insert_rows(place: str, table: Table, names: tuple[str, ...], types: Types)
 
 
 @lru_cache(maxsize=64)
+def _insert_only(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
+    columns = ", ".join(map(quoted, names))
+    return f"INSERT INTO {place} ({columns}) SELECT {columns} FROM {_given(table, names, types)}"
+
+
+@lru_cache(maxsize=64)
 def _update_rows(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
     keys = table.primary_key.columns.keys()
     found = " AND ".join(f"kept.{quoted(name)} = given.{quoted(name)}" for name in keys)
@@ -792,7 +872,7 @@ def _unnested(columns: Iterable[Column[Any]]) -> str:
 
 
 def _kind(column: Column[Any]) -> str:
-    return KINDS.get(str(column.type), "timestamptz")
+    return column.type.name if isinstance(column.type, Spelt) else KINDS.get(str(column.type), "timestamptz")
 
 
 def _begin_sqlite(connection: Connection) -> None:

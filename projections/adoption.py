@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -13,23 +14,33 @@ from eventlog.database import Database
 Kind = Literal["error", "completed_at", "model_version", "result", "constant"]
 
 
+def escaped(sql: str, *parameters: str) -> str:
+    """SQL of the users' for `sqlalchemy.text`: nothing that a colon stands before is a parameter but these."""
+    named = "|".join(rf"{re.escape(name)}\b" for name in parameters) or "(?!)"
+    return re.sub(rf"(?<!:):(?!(?:{named}))|(?<=:):", r"\\:", sql)
+
+
 @dataclass(frozen=True)
 class Source:
     """The users' query over their postings, as it is in the settings.
 
-    `types` has the type of each of its columns, in the database's words (on SQLite: none); empty until looked up.
+    `typed` has its columns, each with its type in the database's words (on SQLite: none); empty until looked up.
     """
 
     query: str
-    types: Mapping[str, str] = field(default_factory=dict, compare=False)
+    typed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """The type of each column."""
+        return dict(self.typed)
 
     @property
     def of_no_rows(self) -> TextClause:
         """The query as a table of another, of which nothing is read: it stands on lines of its own, since its last may
         end with a comment.
         """
-        told = self.query.replace(":", "\\:")  # what has a colon before it would be a parameter
-        return text(f"SELECT * FROM (\n{told}\n) AS source LIMIT 0")
+        return text(f"SELECT * FROM (\n{escaped(self.query)}\n) AS source LIMIT 0")
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ class Target:
     """The users' table of results, which has one row for each posting; only its mapped columns are ever written.
 
     `schema` is None where the table is found by the search path. `after_success` is SQL of theirs, in which `:id` is
-    the posting's id. `types` has the type of each column of the table, in the database's words; empty until looked up.
+    the posting's id. `typed` has the table's columns with their types in the database's words; empty until looked up.
     """
 
     schema: str | None
@@ -58,7 +69,12 @@ class Target:
     enrichment: str
     columns: tuple[Mapped, ...]
     after_success: str | None = None
-    types: Mapping[str, str] = field(default_factory=dict, compare=False)
+    typed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """The type of each column."""
+        return dict(self.typed)
 
     @property
     def place(self) -> str:
@@ -80,11 +96,13 @@ class Adopted:
     @property
     def is_looked_up(self) -> bool:
         """Whether the types are known."""
-        return bool(self.source.types)
+        return bool(self.source.typed)
 
     def looked_up(self, database: Database, connection: Connection) -> Adopted:
         """The same with the types of all columns, as far as query and table can be had."""
         dialect = database.dialect
-        source = replace(self.source, types=dialect.columns_of_query(connection, self.source.of_no_rows))
-        target = replace(self.target, types=dialect.columns_of(connection, self.target.schema, self.target.table))
-        return Adopted(source, target)
+        of_source = dialect.columns_of_query(connection, self.source.of_no_rows)
+        of_target = dialect.columns_of(connection, self.target.schema, self.target.table)
+        return Adopted(
+            replace(self.source, typed=tuple(of_source.items())), replace(self.target, typed=tuple(of_target.items()))
+        )

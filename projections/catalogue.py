@@ -21,9 +21,12 @@ class _Catalogue(NamedTuple):
     following: Mapping[str, SpanningProjection[Any]]
 
 
-def of_streams() -> Mapping[str, Projection[Any]]:
-    """Those with one row per stream, which moves with each append."""
-    return _catalogue().of_streams
+def of_streams(adopted: Any = None) -> Mapping[str, Projection[Any]]:
+    """Those with one row per stream, which moves with each append; `adopted` is what their database knows of tables of
+    the users'.
+    """
+    found = _catalogue().of_streams
+    return found if adopted is None else {name: one.within(adopted) for name, one in found.items()}
 
 
 def spanning() -> Mapping[str, SpanningProjection[Any]]:
@@ -46,8 +49,10 @@ def version_of(name: str) -> int:
     return next(kind[name].version for kind in _catalogue() if name in kind)
 
 
-def table_of(name: str) -> Table:
+def table_of(name: str, adopted: Any = None) -> Table:
     """The table of a projection. Raises `KeyError`."""
+    if adopted is not None and name in of_streams():
+        return of_streams(adopted)[name].table
     return next(kind[name].table for kind in _catalogue() if name in kind)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -33,7 +35,7 @@ class Difference(NamedTuple):
         if self.live is None:
             return {name: (None, value) for name, value in self.folded.items()}
         pairs = {name: (self.live[name], value) for name, value in self.folded.items()}
-        return {name: pair for name, pair in pairs.items() if comparable(pair[0]) != comparable(pair[1])}
+        return {name: pair for name, pair in pairs.items() if not are_alike(*pair)}
 
 
 @dataclass
@@ -99,6 +101,14 @@ def difference(stream_id: str, live: Row | None, folded: Row | None) -> Differen
         return None
     found = Difference(stream_id, "stale", live, folded)
     return found if found.columns else None
+
+
+def are_alike(live: Any, folded: Any) -> bool:
+    """Whether a value is the one that was written; SQLite keeps lists and objects as texts."""
+    if isinstance(folded, list | dict) and isinstance(live, str):
+        with suppress(ValueError):
+            live = json.loads(live)
+    return bool(comparable(live) == comparable(folded))
 
 
 def comparable(value: Any) -> Any:

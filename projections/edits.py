@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from projections.drift import Difference, comparable
+from projections.drift import Difference, are_alike
 from projections.projection import Foldable, Projection, Row
 
 
@@ -14,11 +14,11 @@ def find_edited(projection: Projection[Any], difference: Difference, story: Sequ
 
     A column without a value was not corrected: it is as it was before the first attempt, or before it was added.
     """
-    edited = {name: comparable(live) for name, (live, _) in difference.columns.items() if live is not None}
+    edited = {name: live for name, (live, _) in difference.columns.items() if live is not None}
     by: Projection[Any] | None = projection
     while by is not None and edited:
         for row in _rows(by, difference.stream_id, story):
-            edited = {name: live for name, live in edited.items() if name not in row or comparable(row[name]) != live}
+            edited = {name: live for name, live in edited.items() if name not in row or not are_alike(live, row[name])}
         by = by.former
     return frozenset(edited)
 

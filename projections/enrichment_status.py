@@ -30,7 +30,7 @@ from sqlalchemy import (
 from eventlog.dialects import Dialect
 from eventlog.schema import OURS, Key, Number, UtcDateTime, metadata, part_of
 from eventlog.streams import split_stream
-from projections.projection import Projection, Refusals, Row
+from projections.projection import NOTHING_MORE, Projection, Refusals, Row, Writing
 from projections.status import Status, fold, fold_all
 
 enrichment_status = Table(
@@ -188,7 +188,9 @@ def load(connection: Connection, dialect: Dialect, streams: Sequence[str]) -> di
     return {row[0]: dict(zip(names, row, strict=True)) for row in found}
 
 
-def store(connection: Connection, dialect: Dialect, rows: Mapping[str, Row], parts: Collection[str] = ()) -> Refusals:
+def store(
+    connection: Connection, dialect: Dialect, rows: Mapping[str, Row], writing: Writing = NOTHING_MORE
+) -> Refusals:
     """Write the rows, which are there already, and locked."""
     write(connection, dialect, list(rows.values()), ("enrichment", "job_id", "part", *Status._fields))
     return {}

@@ -18,12 +18,14 @@ from eventlog.schema import events
 from eventlog.streams import is_operational
 from projections import catalogue, outage
 from projections import enrichment_status as status_model
-from projections import llm_enrichment as shown_model
 from projections.decisions import decide
-from projections.llm_enrichment import Enriched
+from projections.enriched import INITIAL, Enriched, before, has_result, is_part
+from projections.enriched import fold as fold_shown
+from projections.llm_enrichment import shown
 from projections.outage import Outage
-from projections.projection import Row
+from projections.projection import Row, Writing
 from projections.settlement import settle
+from projections.shown import Shown
 from projections.spanning import advance
 from projections.status import Status
 from projections.status import fold as fold_status
@@ -34,9 +36,12 @@ NO_ROWS: Mapping[str, RowMapping] = MappingProxyType({})
 class InlineReadModels:
     """`enrichment_status`, whose rows are the locks of their streams, `llm_enrichment`, and what spans streams."""
 
-    def __init__(self, dialect: Dialect, locked: Mapping[str, RowMapping] = NO_ROWS) -> None:
-        """`locked`: status rows by stream that the caller's transaction has locked and read already."""
-        self._dialect, self._locked = dialect, locked
+    def __init__(self, database: Database, locked: Mapping[str, RowMapping] = NO_ROWS, *, shows: bool = True) -> None:
+        """`locked`: status rows by stream that the caller's transaction has locked and read already. One that `shows`
+        nothing leaves the users' table alone.
+        """
+        self._dialect, self._locked = database.dialect, locked
+        self._table = shown(database.adopted) if shows else None
 
     def hold(self, connection: Connection, proposals: Sequence[Proposal]) -> HeldStreams:
         """Lock the status rows of all streams concerned, in one order for everybody; begin those that are new."""
@@ -49,21 +54,22 @@ class InlineReadModels:
         marked = {stream_id for stream_id, row in rows.items() if row["projection_error"] is not None}
         folds = {stream_id: row["fold_version"] for stream_id, row in rows.items()}
         unshown, trouble = _fold_from_log(connection, marked), outage.before(connection, proposals)
-        return HeldStreams(self._dialect, statuses, folds, streams, unshown, trouble)
+        return HeldStreams(self._dialect, self._table, statuses, folds, streams, unshown, trouble)
 
 
 def append_together(database: Database, proposals: Sequence[Proposal]) -> list[Outcome]:
     """Append in a transaction of their own, with the read models: each has its outcome, a `Conflict` among them."""
     with database.write() as connection:
-        return append(connection, database.dialect, proposals, InlineReadModels(database.dialect))
+        return append(connection, database.dialect, proposals, InlineReadModels(database))
 
 
 def append_all(
-    connection: Connection, dialect: Dialect, proposals: Sequence[Proposal], locked: Mapping[str, RowMapping] = NO_ROWS
-) -> list[Appended]:
+    connection: Connection, database: Database, proposals: Sequence[Proposal],
+    locked: Mapping[str, RowMapping] = NO_ROWS, *, shows: bool = True,
+) -> list[Appended]:  # fmt: skip
     """Append all of them, with the read models, or none. Raises the first `Conflict`: the caller's transaction ends."""
     acknowledged = []
-    for outcome in append(connection, dialect, proposals, InlineReadModels(dialect, locked)):
+    for outcome in append(connection, database.dialect, proposals, InlineReadModels(database, locked, shows=shows)):
         if isinstance(outcome, Conflict):
             raise outcome
         acknowledged.append(outcome)
@@ -80,7 +86,7 @@ def _fold_from_log(connection: Connection, streams: set[str]) -> dict[str, Enric
     for stream_id, rows in groupby(connection.execute(query) if streams else (), lambda row: str(row.stream_id)):
         try:
             history = (recorded(row._mapping) for row in rows)
-            shown[stream_id] = fold_all(shown_model.fold, shown_model.INITIAL, history)
+            shown[stream_id] = fold_all(fold_shown, INITIAL, history)
         except (UnknownEventType, Unfoldable):
             shown[stream_id] = None
     return shown
@@ -90,13 +96,15 @@ class HeldStreams:
     """The streams of one append with their states: what is folded here is written at once, by `write`."""
 
     def __init__(
-        self, dialect: Dialect, statuses: dict[str, Status], folds: dict[str, int], streams: set[str],
-        unshown: dict[str, Enriched | None], trouble: Outage | None,
+        self, dialect: Dialect, table: Shown | None, statuses: dict[str, Status], folds: dict[str, int],
+        streams: set[str], unshown: dict[str, Enriched | None], trouble: Outage | None,
     ) -> None:  # fmt: skip
-        self._dialect, self._outage = dialect, trouble
+        self._dialect, self._table, self._outage = dialect, table, trouble
         self._streams, self._before, self._folds, self._unshown = streams, statuses, folds, unshown
         self._status = dict(statuses)
         self._shown: dict[str, Enriched] = {}
+        self._enriched = set[str]()
+        self._marks: dict[str, str | None] = {}
 
     def __contains__(self, stream_id: str) -> bool:
         return stream_id in self._streams
@@ -115,19 +123,20 @@ class HeldStreams:
         stream_id = decided.stream_id
         if self._outage:
             self._outage.fold(decided)
-        shown = self._shown.get(stream_id) or self._shown_before(stream_id)
-        self._shown[stream_id] = shown_model.fold(shown, decided)
+        was = self._shown.get(stream_id) or self._shown_before(stream_id)
+        self._shown[stream_id] = fold_shown(was, decided)
+        if has_result(decided):
+            self._enriched.add(stream_id)
         self._status[stream_id] = fold_status(self._status[stream_id], decided)
 
     def write(self, connection: Connection) -> None:
         """The users' table first, so that a status row can say what was refused there."""
-        rows = {stream_id: row for stream_id in self._shown if (row := self._changes(stream_id)) is not None}
-        parts = [stream_id for stream_id in rows if shown_model.is_part(self._shown[stream_id])]
-        refusals = shown_model.store(connection, self._dialect, rows, parts)
+        if self._table is not None:
+            self._show(connection, self._table)
         moved = status_model.moved((self._before[one], self._status[one]) for one in self._shown)
         rows_of = [self._status_row(one) for one in self._shown]
         status_model.write(connection, self._dialect, rows_of, moved)
-        status_model.mark(connection, self._dialect, {stream_id: refusals.get(stream_id) for stream_id in rows})
+        status_model.mark(connection, self._dialect, self._marks)
         status_model.discard_empty(connection, self._before.keys() - self._shown.keys())
 
     def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:
@@ -142,9 +151,17 @@ class HeldStreams:
         return row | {"fold_version": min(row["fold_version"], self._folds[stream_id])}
 
     def _shown_before(self, stream_id: str) -> Enriched:
-        return self._unshown.get(stream_id) or shown_model.before(self._before[stream_id])
+        return self._unshown.get(stream_id) or before(self._before[stream_id])
 
-    def _changes(self, stream_id: str) -> Row | None:
+    def _show(self, connection: Connection, table: Shown) -> None:
+        """Write to the users' table what it shows otherwise now, and remember what it refused."""
+        rows = {stream_id: row for stream_id in self._shown if (row := self._changes(table, stream_id)) is not None}
+        parts = [stream_id for stream_id in rows if is_part(self._shown[stream_id])]
+        untold = {one for one in self._unshown.keys() & rows.keys() if self._status[one].state == "succeeded"}
+        refusals = table.store(connection, self._dialect, rows, Writing(parts, self._enriched | untold))
+        self._marks = {stream_id: refusals.get(stream_id) for stream_id in rows}
+
+    def _changes(self, table: Shown, stream_id: str) -> Row | None:
         if stream_id in self._unshown:
-            return self._unshown[stream_id] and shown_model.row(stream_id, self._shown[stream_id])
-        return shown_model.changes(stream_id, self._shown_before(stream_id), self._shown[stream_id])
+            return self._unshown[stream_id] and table.row(stream_id, self._shown[stream_id])
+        return table.changes(stream_id, self._shown_before(stream_id), self._shown[stream_id])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table, true
 
 from eventlog.dialects import Dialect
 
@@ -15,6 +15,16 @@ S = TypeVar("S")
 Row = dict[str, Any]
 Refusals = dict[str, str]
 """Stream -> the database's own reason for refusing its row."""
+
+
+class Writing(NamedTuple):
+    """What is known of rows to be written: of `parts` only some columns are, and `enriched` have a new result."""
+
+    parts: Collection[str] = ()
+    enriched: Collection[str] = ()
+
+
+NOTHING_MORE = Writing()
 
 
 class Foldable(Protocol):
@@ -39,12 +49,12 @@ class Projection(Generic[S]):
     `fold` has no I/O, no clock and no other table in it; a change of what it gives raises `version`. `row` gives the
     columns that the fold explains, or None while there is nothing to show; other columns of the table are left alone.
     `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked, and with
-    those streams of whose rows only a part is to be written. `stream` is a row's stream within a query. One that
+    what is known of these. `stream` is a row's stream within a query; a row that `shows` nothing is none. One that
     `reads_content` needs more than facts. A table that `is_users` may refuse rows, and its rows are never removed.
     `fold_story`, where it is given, is the same as to fold all events one by one, and quicker.
 
     Whoever raises the version of a users' table keeps what it was as `former`: what that made of a row's history was
-    not corrected by hand, and is mended.
+    not corrected by hand, and is mended. `of` gives the projection as it is in an adopted database.
     """
 
     name: str
@@ -54,12 +64,18 @@ class Projection(Generic[S]):
     fold: Callable[[S, Foldable], S]
     row: Callable[[str, S], Row | None]
     load: Callable[[Connection, Dialect, Sequence[str]], dict[str, Row]]
-    store: Callable[[Connection, Dialect, Mapping[str, Row], Collection[str]], Refusals]
+    store: Callable[[Connection, Dialect, Mapping[str, Row], Writing], Refusals]
     stream: ColumnElement[str]
+    shows: ColumnElement[bool] = field(default_factory=true)
     reads_content: bool = False
     is_users: bool = False
     fold_story: Callable[[Iterable[Foldable]], S] | None = None
     former: Projection[Any] | None = None
+    of: Callable[[Any], Projection[S]] | None = None
+
+    def within(self, adopted: Any) -> Projection[S]:
+        """The projection as it is in an adopted database."""
+        return self.of(adopted) if self.of else self
 
     def fold_all(self, story: Iterable[Foldable]) -> S:
         """The state that a stream's events, all of them and in their order, add up to."""

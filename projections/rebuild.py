@@ -46,11 +46,12 @@ class Options(NamedTuple):
 def passes(database: Database, names: Sequence[str], options: Options) -> Iterator[Pass]:
     """The passes that these projections, or without any all, take. Raises `KeyError` for a name that is none."""
     wanted = names or all_names()
-    streams = [of_streams()[name] for name in wanted if name in of_streams()]
+    known = of_streams(database.adopted)
+    streams = [known[name] for name in wanted if name in known]
     if streams:
         yield Pass(tuple(one.name for one in streams), partial(_reconcile_streams, database, streams, options))
     for name in wanted:
-        if name not in of_streams():
+        if name not in known:
             yield Pass((name,), partial(_reconcile_spanning, database, name, options))
 
 

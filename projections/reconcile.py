@@ -13,6 +13,7 @@ from eventlog.database import Database
 from eventlog.log import PAGE
 from eventlog.schema import events
 from projections import enrichment_status
+from projections.as_kept import without_what_the_table_changes
 from projections.drift import EXAMPLES, Difference, Drift, difference
 from projections.edits import find_edited
 from projections.mending import Wanted, mend
@@ -78,7 +79,9 @@ def _walk(database: Database, projections: Sequence[Projection[Any]], walk: Walk
         page, gone = moment.page, set[str]()
         for one in projections:
             gone |= _find_gone(database, one, moment, walk.gone)
-        wanted = [_compare(one, moment, gone, drift, walk) for one, drift in zip(projections, drifts, strict=True)]
+        wanted = [
+            _compare(database, one, moment, gone, drift, walk) for one, drift in zip(projections, drifts, strict=True)
+        ]
         if walk.write and any(one.kept for one in wanted):
             _mend(database, page, wanted, gone, drifts)
         if not any(drift.refused for drift in drifts):  # what was refused is not done: whoever goes on begins with it
@@ -124,11 +127,15 @@ def _find_gone(database: Database, projection: Projection[Any], moment: Moment, 
         return gone(connection, absent)
 
 
-def _compare(projection: Projection[Any], moment: Moment, gone: set[str], drift: Drift, walk: Walk) -> Wanted:
+def _compare(
+    database: Database, projection: Projection[Any], moment: Moment, gone: set[str], drift: Drift, walk: Walk
+) -> Wanted:
     """Note what differs; what is to be written of it, with the columns that stay as somebody has corrected them."""
     rows, live = moment.page.rows(projection), moment.live[projection.name]
     left = gone if projection.is_users else set()
     found = [one for name, row in rows.items() if name not in left and (one := difference(name, live.get(name), row))]
+    if projection.is_users and any(one.kind == "stale" for one in found):
+        found = without_what_the_table_changes(database, projection, found)
     kept = dict.fromkeys(moment.marked, NO_COLUMNS) if projection.is_users else {}
     for place, one in enumerate(found):
         edited = _find_edited(projection, one, moment.page)
@@ -161,7 +168,7 @@ def _mend(database: Database, page: Page, wanted: Sequence[Wanted], gone: set[st
 def _report_extra(database: Database, projection: Projection[Any], drift: Drift, *, write: bool) -> None:
     """Rows of streams that the log does not have."""
     table, name, ours = projection.table, projection.stream, not projection.is_users
-    orphans = ~exists(select(events.c.position).where(events.c.stream_id == name))
+    orphans = projection.shows & ~exists(select(events.c.position).where(events.c.stream_id == name))
     count = database.page(select(func.count()).select_from(table).where(orphans))[0][0]
     first = database.page(select(name).where(orphans).order_by(name).limit(EXAMPLES)) if count else []
     drift.note_extra([row[0] for row in first], count)

@@ -36,7 +36,7 @@ def reconcile_in_processes(
 def _reconcile(place: Place, names: Sequence[str], walk: Walk, begins_anew: bool, progress: Progress) -> list[Drift]:
     database = Database(*place)
     try:
-        projections = [of_streams()[name] for name in names]
+        projections = [of_streams(database.adopted)[name] for name in names]
         return go_on(database, projections, walk._replace(progress=progress), begins_anew=begins_anew)
     finally:
         database.close()

@@ -14,6 +14,7 @@ from eventlog.database import Database
 from eventlog.dialects import Dialect
 from eventlog.errors import ColumnMissing, TableMissing, TableTrouble
 from eventlog.migration import Further
+from eventlog.schema import OURS
 from projections import catalogue
 from projections.checkpoints import checkpoints, first_note, rebuilds
 
@@ -43,10 +44,10 @@ def find_trouble(database: Database, names: Iterable[str]) -> dict[str, TableTro
 
 
 def _trouble(database: Database, there: Inspector, name: str) -> TableTrouble | None:
-    table = catalogue.table_of(name)
+    table = catalogue.table_of(name, database.adopted)
     found = _columns(database, there, table)
     if found is None:
-        remedy = _BY_HAND if catalogue.is_users(name) else _BY_INIT
+        remedy = _BY_INIT if not catalogue.is_users(name) else _OF_THEM if database.adopted else _BY_HAND
         return TableMissing(table=table.name, remedy=remedy, projection=name)
     lacking = [column.name for column in table.columns if column.name not in found]
     return ColumnMissing(table=table.name, columns=" and ".join(lacking), projection=name) if lacking else None
@@ -58,13 +59,14 @@ def columns_there(connection: Connection, database: Database, table: Table) -> s
 
 
 def _columns(database: Database, there: Inspector, table: Table) -> set[str] | None:
-    schema = database.dialect.schema if table.schema else None  # else the search for it is the database's
+    schema = database.dialect.schema if table.schema == OURS else table.schema  # None: the search is the database's
     if not there.has_table(table.name, schema):
         return None
     return {column["name"] for column in there.get_columns(table.name, schema)}
 
 
 _BY_INIT = "Make it again with: enrichlog init"
+_OF_THEM = "It is yours: make it again, or name another under [target] in enrichlog.toml"
 _BY_HAND = "It is yours: make it again as enrichlog init --sql prints it"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, Table, Text, cast, select, tuple_, type_coerce
@@ -15,7 +15,10 @@ from sqlalchemy.types import NullType
 from eventlog.dialects import Dialect
 from eventlog.events import moment
 from eventlog.schema import UtcDateTime
-from projections.projection import Refusals, Row
+from projections.projection import Refusals, Row, Writing
+
+After = Callable[[Connection, Sequence[str]], None]
+"""What is to be done in the savepoint of rows that have a new result, given their streams."""
 
 LOCKED = "the row was locked by another program"
 DELETED = "its row was deleted from the table"
@@ -34,18 +37,23 @@ class _Wanted(NamedTuple):
     is_there: bool
 
 
+_Done = Callable[[Connection, Sequence[_Wanted]], None]
+
+
 class _PassedOver(Exception):
     """The table took fewer rows than it was sent, and said nothing."""
 
 
 def write_rows(
-    connection: Connection, dialect: Dialect, table: Table, rows: Mapping[str, Row], parts: Collection[str]
-) -> Refusals:
+    connection: Connection, dialect: Dialect, table: Table, rows: Mapping[str, Row], writing: Writing,
+    after: After | None = None,
+) -> Refusals:  # fmt: skip
     """Write the rows (by stream; each the columns to set, with its key) as far as the table takes them.
 
-    `parts` are the streams of which only some columns are known here: where the row is not there they would make one
-    that nobody has ever seen. Returns the reason for each stream whose row was not written, mostly in the database's
-    own words. Rows locked by someone else are not waited for.
+    Parts of which the row is not there are not written: they would make one that nobody has ever seen. `after` is
+    called with the streams that have a new result, and what it does is of one piece with their rows. Returns the
+    reason for each stream whose row was not written, mostly in the database's own words. Rows locked by someone else
+    are not waited for.
     """
     if not rows:
         return {}
@@ -56,11 +64,23 @@ def write_rows(
     except DBAPIError as refusal:
         return dict.fromkeys(rows, _reason(connection, dialect, refusal))
     locked = [stream_id for stream_id, free in is_free.items() if not free]
-    deleted = [stream_id for stream_id in parts if stream_id in rows and stream_id not in is_free]
+    deleted = [stream_id for stream_id in writing.parts if stream_id in rows and stream_id not in is_free]
     left = {*locked, *deleted}
     wanted = [_Wanted(one, row, one in is_free) for one, row in rows.items() if one not in left]
     refused = dict.fromkeys(locked, LOCKED) | dict.fromkeys(deleted, DELETED)
-    return refused | _write_or_bisect(connection, dialect, table, wanted)
+    done = partial(_finish, after, writing.enriched) if after else _nothing
+    return refused | _write_or_bisect(connection, dialect, table, wanted, done)
+
+
+def _finish(after: After, enriched: Collection[str], connection: Connection, rows: Sequence[_Wanted]) -> None:
+    """Do what is to be done with rows once they are written."""
+    streams = [one.stream_id for one in rows if one.stream_id in enriched]
+    if streams:
+        after(connection, streams)
+
+
+def _nothing(connection: Connection, rows: Sequence[_Wanted]) -> None:
+    """Nothing is to be done with rows that are written."""
 
 
 def read_as_it_is(
@@ -104,31 +124,37 @@ def _lock(connection: Connection, dialect: Dialect, table: Table, rows: Mapping[
 def _locking(dialect: Dialect, table: Table) -> Select[Any]:
     """Each row whose key has the values that the parameters bring, and whether it is locked now, and by us."""
     keys = list(table.primary_key.columns)
-    mine = select(*keys).where(*(dialect.among(column, f"of_{column.name}") for column in keys))
-    free = mine.with_for_update(skip_locked=True).cte("free")
-    return mine.add_columns(tuple_(*keys).in_(select(*free.c)))
+    where = [dialect.among(column, f"of_{column.name}") for column in keys]
+    free = select(*keys).where(*where).with_for_update(skip_locked=True).cte("free")
+    told: list[Any] = [cast(column, Text) for column in keys]
+    return select(*told, tuple_(*keys).in_(select(*free.c))).where(*where)
 
 
-def _write_or_bisect(connection: Connection, dialect: Dialect, table: Table, rows: Sequence[_Wanted]) -> Refusals:
+def _write_or_bisect(
+    connection: Connection, dialect: Dialect, table: Table, rows: Sequence[_Wanted], done: _Done
+) -> Refusals:
     """One savepoint round all of them; on refusal round each half, but nobody waits for a lock twice."""
     if not rows:
         return {}
     try:
         with connection.begin_nested():
             _write(connection, dialect, table, rows)
+            done(connection, rows)
             dialect.leave_users_table(connection)
         return {}
     except _PassedOver:
         reason = NOT_TAKEN
     except DBAPIError as refusal:
         reason = _reason(connection, dialect, refusal)
-        if dialect.learns_types(connection, table, refusal):
-            return _write_or_bisect(connection, dialect, table, rows)
+        if dialect.learns(connection, table, refusal):
+            return _write_or_bisect(connection, dialect, table, rows, done)
+        if len(rows) == 1:
+            reason = dialect.with_column(refusal, table, rows[0].row) or reason
     if len(rows) == 1 or reason == LOCKED:
         return dict.fromkeys((one.stream_id for one in rows), reason)
     middle = len(rows) // 2
-    refusals = _write_or_bisect(connection, dialect, table, rows[:middle])
-    return refusals | _write_or_bisect(connection, dialect, table, rows[middle:])
+    refusals = _write_or_bisect(connection, dialect, table, rows[:middle], done)
+    return refusals | _write_or_bisect(connection, dialect, table, rows[middle:], done)
 
 
 def _reason(connection: Connection, dialect: Dialect, refusal: DBAPIError) -> str:

@@ -100,7 +100,7 @@ def proposal(
 def offer(database: Database, *proposals: Proposal, inline: Inline | None = None) -> list[Outcome]:
     """Append in one transaction, with the read models unless others are given."""
     with database.write() as connection:
-        return append(connection, database.dialect, proposals, inline or InlineReadModels(database.dialect))
+        return append(connection, database.dialect, proposals, inline or InlineReadModels(database))
 
 
 def tell(database: Database, stream_id: str, *events: Event) -> list[Outcome]:

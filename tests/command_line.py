@@ -16,6 +16,7 @@ from enrichlog import place
 from enrichlog.logs import OURS, THEIRS
 from enrichlog.settings import reset
 from eventlog.database import Database
+from projections.adoption import Adopted
 from tests.builders import run
 
 CLI = Path(cli.__file__)
@@ -50,8 +51,8 @@ class Command:
         self._capsys, self._databases = capsys, list[Database]()
         patch.setattr(place, "_database", self._open)
 
-    def _open(self, url: str, schema: str, process: int) -> Database:
-        self._databases.append(Database(url, schema))
+    def _open(self, url: str, schema: str, adopted: Adopted | None, process: int) -> Database:
+        self._databases.append(Database(url, schema, adopted=adopted))
         return self._databases[-1]
 
     def __call__(self, *words: str | Path) -> Said:

@@ -29,7 +29,7 @@ def record_while_away(
     logger.addHandler(listening)
     with (
         patch.object(eventlog.recorder, "LONGEST_PAUSE_SECONDS", 0.1),
-        Recorder(database, InlineReadModels(database.dialect)) as recorder,
+        Recorder(database, InlineReadModels(database)) as recorder,
     ):
         acknowledged = [recorder.append(proposal(f"job-{number}", requested())) for number in range(BEFORE)]
         leave()

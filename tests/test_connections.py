@@ -97,7 +97,7 @@ def record_while(database: Database, leaving: Server) -> list[Appended]:
             if number == 100:
                 enough.set()
 
-    with Recorder(database, InlineReadModels(database.dialect)) as recorder:
+    with Recorder(database, InlineReadModels(database)) as recorder:
         producer = threading.Thread(target=produce)
         producer.start()
         assert enough.wait(BOUND)

@@ -97,7 +97,7 @@ def test_an_append_waits_for_the_disk_whatever_the_default_of_the_role(
     set_default(postgresql, f"synchronous_commit = {default}")
     with postgresql.write() as connection:
         assert connection.execute(text("SHOW synchronous_commit")).scalar() == default  # the control
-        append(connection, postgresql.dialect, [proposal("job-1", requested())], InlineReadModels(postgresql.dialect))
+        append(connection, postgresql.dialect, [proposal("job-1", requested())], InlineReadModels(postgresql))
         assert connection.execute(text("SHOW synchronous_commit")).scalar() == used
 
 

@@ -110,7 +110,7 @@ def test_the_log_lock_is_waited_for_as_long_after_the_users_table_and_held_for_l
     event.listen(postgresql.engine, "release_savepoint", lambda connection, *_: seen.append(bounds(connection)))
     tell(postgresql, "job-1", requested(), started())
     with postgresql.write() as connection:
-        append(connection, dialect, [proposal("job-1", failed())], InlineReadModels(dialect))
+        append(connection, dialect, [proposal("job-1", failed())], InlineReadModels(postgresql))
         assert bounds(connection) == ["30s", "2s"]
     assert ["100ms", "20s"] in seen  # what the users' table leaves behind: the control
 

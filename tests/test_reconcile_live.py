@@ -100,7 +100,7 @@ def test_an_append_that_a_mend_waits_for_is_not_overwritten(postgresql: Database
     with ThreadPoolExecutor(1) as thread:
         with postgresql.write() as live:
             proposals = [proposal("job-1", started(2)), proposal("job-1", succeeded(2))]
-            append(live, postgresql.dialect, proposals, InlineReadModels(postgresql.dialect))
+            append(live, postgresql.dialect, proposals, InlineReadModels(postgresql))
             rebuilding = thread.submit(rebuild, postgresql, damaged)
             wait_for_a_waiter(postgresql)
         assert rebuilding.result(BOUND).written == 1
@@ -114,7 +114,7 @@ def test_an_update_that_is_guarded_by_the_version_overwrites_the_newer_row_it_wa
     with ThreadPoolExecutor(1) as thread:
         with postgresql.write() as live:
             proposals = [proposal("job-1", started(2)), proposal("job-1", succeeded(2))]
-            append(live, postgresql.dialect, proposals, InlineReadModels(postgresql.dialect))
+            append(live, postgresql.dialect, proposals, InlineReadModels(postgresql))
             overwriting = thread.submit(run, postgresql, obvious)
             wait_for_a_waiter(postgresql)
         overwriting.result(BOUND)
@@ -168,7 +168,7 @@ def test_a_row_that_an_append_is_about_to_explain_is_not_removed(postgresql: Dat
         enrichment_status.insert_missing(connection, postgresql.dialect, ["job-1"])
     with ThreadPoolExecutor(1) as thread:
         with postgresql.write() as live:
-            append(live, postgresql.dialect, [proposal("job-1", requested())], InlineReadModels(postgresql.dialect))
+            append(live, postgresql.dialect, [proposal("job-1", requested())], InlineReadModels(postgresql))
             rebuilding = thread.submit(rebuild, postgresql, STATUS)
             wait_for_a_waiter(postgresql)
         rebuilding.result(BOUND)

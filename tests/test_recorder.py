@@ -25,7 +25,7 @@ pytestmark = pytest.mark.pooled
 @pytest.fixture
 def recorder(database: Database) -> Recorder:
     """Not running yet: what is submitted before `with recorder` is one batch."""
-    return Recorder(database, InlineReadModels(database.dialect))
+    return Recorder(database, InlineReadModels(database))
 
 
 def streams(database: Database) -> list[str]:
@@ -109,7 +109,7 @@ def test_an_event_that_another_process_appends_at_the_same_time_is_recognised(
 ) -> None:
     other, rollbacks = Database(postgresql.url), list[object]()
     event.listen(postgresql.engine, "rollback", rollbacks.append)
-    recorder = Recorder(postgresql, InlineReadModels(postgresql.dialect))
+    recorder = Recorder(postgresql, InlineReadModels(postgresql))
     same = recorder.submit(proposal("job-b", requested(), event_id="same"))
     waiting = [recorder.submit(one) for one in requests(company)]
     with ExitStack() as running:
@@ -182,7 +182,7 @@ class _Gate(InlineReadModels):
     """Read models that stop the recorder inside its first transaction, until the test lets it go on."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.dialect)
+        super().__init__(database)
         self.inside, self.go_on = threading.Event(), threading.Event()
 
     def hold(self, connection: Connection, proposals: Sequence[Proposal]) -> Any:
@@ -220,7 +220,7 @@ class _LosesOneAnswer(Database):
 
 def test_what_was_committed_before_the_connection_broke_is_recognised(database: Database) -> None:
     losing = _LosesOneAnswer(database.url)
-    recorder = Recorder(losing, InlineReadModels(losing.dialect))
+    recorder = Recorder(losing, InlineReadModels(losing))
     waiting = [
         recorder.submit(one) for one in [*requests(5), proposal("job-0", started()), proposal("job-0", failed())]
     ]
