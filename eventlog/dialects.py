@@ -429,7 +429,7 @@ $$"""
 Types = tuple[Any, ...]
 """Columns of a table of the users' with their types, but no moments, which keep their zone; empty until asked for."""
 
-_OF_ANOTHER_TYPE = ("42804", "42704")  # also of one that is there no more
+_OF_ANOTHER_TYPE = ("42804", "42704", "22001")  # also of one that is there no more, or has another length
 _NO_ARBITER = ("55000", "42P10")  # the key is unique by a constraint that may be deferred, or by none
 _TOO_LONG = "22001"
 _OF_LENGTH = re.compile(r"character(?: varying)?\((\d+)\)")

@@ -135,10 +135,10 @@ def columns() -> dict[str, Any]:
     return {**fields, **known, "enrichment_model_version": "@model_version"}
 
 
-def settings_of(database: Database, **target: Any) -> Settings:
+def settings_of(database: Database, query: str = QUERY, **target: Any) -> Settings:
     """The settings with which the database is adopted; `target` replaces what they say of the table of results."""
     told = {"columns": columns(), **target}
-    return configure(database=database.url, source={"query": QUERY}, target=told, result_model="tests.adopted:DataJob")
+    return configure(database=database.url, source={"query": query}, target=told, result_model="tests.adopted:DataJob")
 
 
 def a_result(**fields: Any) -> dict[str, Any]:

@@ -14,12 +14,12 @@ PROJECTIONS = {one.name: one for one in (STATUS, SHOWN)}
 
 def rebuild(database: Database, projection: Any = SHOWN, **options: Any) -> Drift:
     """Make one projection of streams equal to the log."""
-    return reconcile(database, [projection], Walk(write=True, **options))[0]
+    return reconcile(database, [projection.within(database.adopted)], Walk(write=True, **options))[0]
 
 
 def verify(database: Database, projection: Any = SHOWN, **options: Any) -> Drift:
     """Compare one projection of streams with the log."""
-    return reconcile(database, [projection], Walk(write=False, **options))[0]
+    return reconcile(database, [projection.within(database.adopted)], Walk(write=False, **options))[0]
 
 
 def drift_of(database: Database, *names: str) -> int:
