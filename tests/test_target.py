@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
 
 from enrichlog.adopted import adopted_of
 from eventlog.database import Database
+from eventlog.errors import DatabaseRefused
 from projections.adoption import Adopted
 from projections.inline import append_all
 from projections.reconcile import not_shown
@@ -235,7 +237,7 @@ def test_imported_results_are_compared_without_constants_and_with_long_messages_
     set_row(theirs, 2, enrichment_error=long, enrichment_completed_at="2026-01-01T10:00:00.123456Z")
     told = a_result() | dict.fromkeys(a_result()) | {"rol_titel": "Data engineer", "labels": {}}
     at = datetime(2026, 1, 1, 10, tzinfo=UTC)
-    imported = {"origin": "imported", "occurred_at": at, "called": False}
+    imported: dict[str, Any] = {"origin": "imported", "occurred_at": at, "called": False}
     for number, end in (
         (1, succeeded(result=told, response_model=None, **imported)),
         (2, failed(message=long, **imported | {"occurred_at": at.replace(microsecond=123456)})),
@@ -248,3 +250,20 @@ def test_imported_results_are_compared_without_constants_and_with_long_messages_
     assert row_of(theirs, 2)["enrichment_error"] == long
     found = verify(theirs)
     assert found.total == 0, [one.columns for one in found.examples]
+
+
+@pytest.mark.parametrize("character", ["a", "é", "漢", "😀"])
+def test_the_longest_message_of_any_characters_fits_an_index_of_theirs(
+    theirs_on_postgresql: Database, character: str
+) -> None:
+    theirs = theirs_on_postgresql
+    run(theirs, "CREATE INDEX llm_enrichment_errors ON llm_enrichment (enrichment_error)")
+    first = ord(character)
+    random = Random(6)  # or it would be compressed
+    message = "".join(chr(first + random.randrange(20 if first < 128 else 60)) for _ in range(20_000))
+    with pytest.raises(DatabaseRefused, match="index row"):
+        set_row(theirs, 2, enrichment_error=message)  # the control
+    tell(theirs, ONE, requested(), started(), failed(message=message))
+    assert not_shown(theirs) == {}
+    assert message.startswith(row_of(theirs, 1)["enrichment_error"])
+    assert len(row_of(theirs, 1)["enrichment_error"]) >= 600
