@@ -284,24 +284,32 @@ def call_options(function: Callable[..., Any], model: str = "--model") -> Callab
 
 @command("init", "enrichlog init --database postgresql://me@localhost/jobs", needs_database=False)
 @click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
-def init(settings: Settings, as_json: bool, sql: bool) -> None:
+@click.option("--rollback", is_flag=True, help="With --sql: print the SQL that takes it back, the log included.")
+def init(settings: Settings, as_json: bool, sql: bool, rollback: bool) -> None:
     """Create the tables, or bring them up to date."""
     from enrichlog import terminal
     from enrichlog.place import database_of, flag_for
     from eventlog import migration
     from eventlog.position import head
 
+    if rollback and not sql:
+        raise click.UsageError("--rollback goes with --sql: what it prints drops the log, so you run it yourself.")
     database = database_of(settings)
     if sql:
-        script = migration.sql(database)
+        script = migration.rollback_sql(database) if rollback else migration.sql(database)
         terminal.print_json({"sql": script}) if as_json else click.echo(script, nl=False)
         return
-    revision, where = migration.migrate(database), database.dialect.where()
+    revision, where, lacking = migration.migrate(database), database.dialect.where(), migration.lacking_role(database)
     if as_json:
-        terminal.print_json({"database": where, "migration": revision})
-    else:
-        following = "status" if head(database) else "import FILE"
-        terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog {following}{flag_for(settings)}")
+        terminal.print_json({"database": where, "migration": revision, "lacking_role": lacking})
+        return
+    if lacking is not None:
+        terminal.say(
+            f"There is no role {lacking}, and this user may not create it: workers need this user's own login. To give "
+            f"them less, have somebody run CREATE ROLE {lacking}, then run enrichlog init{flag_for(settings)} again."
+        )
+    following = "status" if head(database) else "import FILE"
+    terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog {following}{flag_for(settings)}")
 
 
 @command("import", "enrichlog import jobs.csv --map title=job_title --map description=text")

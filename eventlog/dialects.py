@@ -39,7 +39,6 @@ from sqlalchemy import (
     literal_column,
     make_url,
     select,
-    text,
     type_coerce,
     update,
 )
@@ -50,7 +49,9 @@ from sqlalchemy.types import NullType, UserDefinedType
 
 from eventlog import errors
 from eventlog.events import iso
+from eventlog.rights import APP_ROLE, rights
 from eventlog.schema import OURS, UtcDateTime, events
+from eventlog.script import GuardedScript, PlainScript, Script
 
 Clock = Callable[[], datetime]
 Row = Mapping[str, Any]
@@ -93,6 +94,7 @@ class Dialect(Protocol):
 
     name: str
     schema: str | None
+    script: Script
     now: ColumnElement[datetime]
     """What `clock` tells, as a column that a query can bring along."""
 
@@ -194,8 +196,12 @@ class Dialect(Protocol):
         ...
 
     def lock_migrations(self, connection: Connection) -> None: ...
-    def closing(self, table: Table) -> Iterator[Executable]:
-        """What keeps a new table of ours from everybody who is not granted it by name."""
+    def rights(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
+        """The SQL that gives each table and view of ours, and each that we made for the users, its rights."""
+        ...
+
+    def lacking_role(self, connection: Connection) -> str | None:
+        """The name of the application role, where there should be one and is none."""
         ...
 
     def spelt(self, statement: Executable) -> str:
@@ -212,6 +218,7 @@ class SQLite:
 
     name = "sqlite"
     schema: str | None = None
+    script: Script = PlainScript()
     rows_together: int | None = 25_000  # a tenth of a second: without the write-ahead log nobody commits meanwhile
     events_together: int | None = 400  # some hundredths of a second: one writer at a time
 
@@ -375,8 +382,11 @@ class SQLite:
     def lock_migrations(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
 
-    def closing(self, table: Table) -> Iterator[Executable]:
+    def rights(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
         yield from ()  # the file is for its owner alone
+
+    def lacking_role(self, connection: Connection) -> str | None:
+        return None
 
     def spelt(self, statement: Executable) -> str:
         return _spelt(statement, sqlite.dialect(), "main")
@@ -412,19 +422,6 @@ class SQLite:
                 return errors.DatabaseUnavailable(where=where, reason=str(cause))
         return errors.DatabaseRefused(where=where, reason=str(cause))
 
-
-_CLOSING = """DO $$
-DECLARE
-    grantee text;
-BEGIN
-    FOR grantee IN
-        SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
-    LOOP
-        EXECUTE $revoke$ REVOKE ALL ON {place} FROM $revoke$ || grantee;
-    END LOOP;
-END
-$$"""
-"""As the migrations do for their tables: a hosted database grants every new one to whoever comes from the internet."""
 
 Types = tuple[Any, ...]
 """Columns of a table of the users' with their types, but no moments, which keep their zone; empty until asked for."""
@@ -495,6 +492,7 @@ class PostgreSQL:
     def __init__(self, url: URL, schema: str = "enrichlog", clock: Clock | None = None, pool_size: int = 5) -> None:
         self.url = url.set(drivername="postgresql+psycopg")
         self.schema, self._ours = schema, quoted(schema)
+        self.script: Script = GuardedScript(self._ours, lock_key(f"{schema} migrations"))
         self._clock = clock
         self.now = func.clock_timestamp(type_=UtcDateTime) if clock is None else _told(clock)
         self._pool_size = pool_size
@@ -690,10 +688,12 @@ class PostgreSQL:
     def lock_migrations(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")
 
-    def closing(self, table: Table) -> Iterator[Executable]:
-        place = self.qualified(quoted(table.name)).replace(":", "\\:")
-        yield text(_CLOSING.format(place=place))
-        yield text(f"ALTER TABLE {place} ENABLE ROW LEVEL SECURITY")
+    def rights(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
+        return rights(self._ours, ours, theirs)
+
+    def lacking_role(self, connection: Connection) -> str | None:
+        found = connection.exec_driver_sql("SELECT to_regrole(%s)", (APP_ROLE,)).scalar_one()
+        return APP_ROLE if found is None else None
 
     def spelt(self, statement: Executable) -> str:
         return _spelt(statement, postgresql.dialect(), self.schema)  # type: ignore[no-untyped-call] # SQLAlchemy's

@@ -56,7 +56,7 @@ class DatabaseReadOnly(DatabaseUnavailable):
 
 
 class RightMissing(EnrichlogError):
-    """The database {where} refuses this user: {reason}. Connect as the role that ran enrichlog init, or have it grant this right by name."""
+    """The database {where} refuses this user: {reason}. Connect as the role that ran enrichlog init, or have it run: GRANT enrichlog_app TO <user>"""
 
 
 class DatabaseRefused(EnrichlogError):
@@ -90,7 +90,7 @@ class SchemaTooNew(EnrichlogError):
 
 
 class TablesOfOthers(EnrichlogError):
-    """{where} already has a table {table} that enrichlog did not make; it is left alone. Initialise an empty database."""
+    """{where} already has a table {table} that enrichlog did not make; it is left alone. To use it as it is: enrichlog adopt"""
 
 
 class NotAppended(EnrichlogError):

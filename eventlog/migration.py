@@ -3,55 +3,49 @@
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Inspector, inspect
+from sqlalchemy import Connection, Inspector, inspect
 
+from eventlog import printed, revisions
 from eventlog.database import Database
 from eventlog.dialects import quoted
 from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TableNotMade, TablesOfOthers
-
-VERSION_TABLE = "alembic_version"
-USERS_TABLES = ("job_postings", "llm_enrichment")
-
-Further = Callable[[Callable[[str], bool]], Iterable[Executable]]
-"""What is to be done once the migrations are: it is told which tables of ours are there."""
+from eventlog.further import USERS_TABLES, Further, rights
+from eventlog.revisions import VERSION_TABLE, newest
 
 
-def scripts() -> Path:
-    """The folder of the migrations: beside this module when installed, else that of the checkout."""
-    installed = Path(__file__).parent / "migrations"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "alembic"
-
-
-def newest() -> str:
-    """The revision that this version of the code needs."""
-    return max(path.name[:4] for path in scripts().glob("versions/[0-9]*.py"))
-
-
-def migrate(database: Database) -> str:
+def migrate(database: Database, before: Sequence[str] = ()) -> str:
     """Create or upgrade the tables; several at once wait for each other. Returns the revision reached.
 
-    Raises `TablesOfOthers` when the users' tables are there and not ours, `SchemaTooNew` for a later version's.
+    `before` is SQL that runs first, in the same transaction. Raises `TablesOfOthers` when the users' tables are there,
+    not ours and not adopted, `SchemaTooNew` for a later version's.
     """
     from alembic import command
 
     database.dialect.create_place()
-    command.upgrade(_config(database), "head")
+    command.upgrade(_config(database, before=before), "head")
     return newest()
 
 
-def sql(database: Database) -> str:
-    """The SQL that `migrate` would run on an empty database."""
-    from alembic import command
+def sql(database: Database, before: Sequence[str] = (), after: Sequence[str] = ()) -> str:
+    """The SQL that does what `migrate` does, between further statements; on PostgreSQL it may be run again and again.
 
-    config = _config(database)
-    config.output_buffer = io.StringIO()
-    command.upgrade(config, "head", sql=True)
-    return str(config.output_buffer.getvalue())
+    It ends with what takes it back, as a comment, of which `after` is no part.
+    """
+    return _printed(database, lambda further: printed.forward(database, further, before, after))
+
+
+def rollback_sql(database: Database, after: Sequence[str] = ()) -> str:
+    """The SQL that takes `migrate` back, and then runs further statements: what is ours is dropped, the log with it."""
+    return _printed(database, lambda further: printed.back(database, further, after))
+
+
+def lacking_role(database: Database) -> str | None:
+    """The name of the application role where there should be one and is none: who migrated may not create it."""
+    with database.read() as connection:
+        return database.dialect.lacking_role(connection)
 
 
 def check(database: Database, flag: str = "", needed: Collection[str] = ()) -> None:
@@ -76,21 +70,11 @@ def check(database: Database, flag: str = "", needed: Collection[str] = ()) -> N
 
 
 def run_scripts(revision: str) -> None:
-    """Run the SQL file of a revision that is written for the database at hand."""
+    """Run the SQL of a revision that is written for the database at hand."""
     from alembic import context, op
 
     database: Database = context.config.attributes["database"]
-    schema = database.dialect.schema
-    path = scripts() / "versions" / f"{revision}_{database.dialect.name}.sql"
-    script = path.read_text(encoding="utf-8")
-    if schema:
-        script = script.replace("{schema}", quoted(schema))
-    script = script.replace("{ours}", f"{quoted(schema)}." if schema else "")
-    for statement in database.dialect.statements(script):
-        if context.is_offline_mode():
-            op.get_context().impl.static_output(statement)  # as it is: through `execute` each % would be doubled
-        else:
-            op.get_bind().execution_options(no_parameters=True).exec_driver_sql(statement)
+    _run(op.get_bind(), database, revisions.script(database, revision))
 
 
 def run_online(context: Any, database: Database, further: Further) -> None:
@@ -99,47 +83,57 @@ def run_online(context: Any, database: Database, further: Further) -> None:
     with database.write() as connection:
         database.dialect.lock_migrations(connection)
         found = _found(connection, database)
-        if found is None:
+        if found is None and database.adopted is None:
             _refuse_tables_of_others(connection, database)
-        elif found > newest():
+        elif found is not None and found > newest():
             raise SchemaTooNew(where=database.dialect.where(), found=found)
-        _create_schema(connection, database)
-        context.configure(connection=connection, **_version_table(database))
+        for text in context.config.attributes.get("before", ()):
+            _run(connection, database, text)
+        if found is None:
+            _create_schema(connection, database)
+            connection.exec_driver_sql(revisions.version_table(database.dialect))
+        context.configure(
+            connection=connection, version_table=VERSION_TABLE, version_table_schema=database.dialect.schema
+        )
         context.run_migrations()
-        for statement in further(lambda table: database.dialect.has_our_table(connection, table)):
-            connection.execute(statement)
+        _run_further(connection, database, further)
 
 
 def run_offline(context: Any, database: Database, further: Further) -> None:
     """Print the migrations instead of running them."""
-    context.config.attributes["database"] = database
-    context.configure(dialect_name=database.dialect.name, **_version_table(database))
-    schema = database.dialect.schema
-    with context.begin_transaction():
-        if schema:
-            context.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
-        context.run_migrations()
-        made = _tables_made(database.dialect.name)
-        for statement in further(made.__contains__):
-            context.get_context().impl.static_output(f"{database.dialect.spelt(statement)};")
+    print_ = context.config.attributes.get("print", lambda further: printed.forward(database, further, (), ()))
+    context.config.output_buffer.write(print_(further))
 
 
-def _tables_made(dialect: str) -> set[str]:
-    """The names of all tables that the scripts for one of the databases make."""
-    texts = [path.read_text(encoding="utf-8") for path in scripts().glob(f"versions/*_{dialect}.sql")]
-    return {name for text in texts for name in re.findall(r"^CREATE TABLE (?:\{ours\})?(\w+)", text, re.MULTILINE)}
+def _run_further(connection: Connection, database: Database, further: Further) -> None:
+    for step in further:
+        if step.unless_there is None or not database.dialect.has_our_table(connection, step.unless_there):
+            for statement in step.statements:
+                connection.execute(statement)
+    for text in rights(database, further):
+        _run(connection, database, text)
 
 
-def _config(database: Database) -> Any:
+def _run(connection: Connection, database: Database, text: str) -> None:
+    for statement in database.dialect.statements(text):
+        connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+
+
+def _printed(database: Database, print_: Callable[[Further], str]) -> str:
+    from alembic import command
+
+    config = _config(database, print=print_)
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, "head", sql=True)
+    return str(config.output_buffer.getvalue())
+
+
+def _config(database: Database, **attributes: Any) -> Any:
     from alembic.config import Config
 
-    config = Config(attributes={"database": database})
-    config.set_main_option("script_location", str(scripts()).replace("%", "%%"))
+    config = Config(attributes={"database": database, **attributes})
+    config.set_main_option("script_location", str(revisions.scripts()).replace("%", "%%"))
     return config
-
-
-def _version_table(database: Database) -> dict[str, Any]:
-    return {"version_table": VERSION_TABLE, "version_table_schema": database.dialect.schema}
 
 
 def _create_schema(connection: Connection, database: Database) -> None:

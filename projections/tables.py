@@ -5,7 +5,7 @@ So a projection in a file of its own needs no migration: `init` makes its table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from sqlalchemy import Connection, Executable, Inspector, Table, delete, inspect
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -13,26 +13,30 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from eventlog.database import Database
 from eventlog.dialects import Dialect
 from eventlog.errors import ColumnMissing, TableMissing, TableTrouble
-from eventlog.migration import Further
+from eventlog.further import Step
 from eventlog.schema import OURS
 from projections import catalogue
 from projections.checkpoints import checkpoints, first_note, rebuilds
 
 
-def further(dialect: Dialect) -> Further:
+def further(dialect: Dialect) -> list[Step]:
     """What is to be done once the migrations are, for all projections that there are."""
+    return [*_tables(), *_first_notes(dialect)]
 
-    def statements(is_there: Callable[[str], bool]) -> Iterator[Executable]:
-        lost = [name for name in catalogue.names() if not catalogue.is_users(name) and not is_there(_table(name))]
-        for table in (checkpoints, rebuilds, *catalogue.tables_of_ours()):
-            if not is_there(table.name):
-                yield from _making(dialect, table)
-        for name in lost:  # what is noted is of rows that went with their table
-            yield delete(checkpoints).where(checkpoints.c.projection == name)
-        for name in catalogue.names():
-            yield first_note(dialect, name, catalogue.version_of(name), is_following=name in catalogue.following())
 
-    return statements
+def _tables() -> Iterator[Step]:
+    for table in (checkpoints, rebuilds):
+        yield Step(_making(table), table.name)
+    for name in catalogue.names():
+        if not catalogue.is_users(name):
+            table = catalogue.table_of(name)  # what is noted is of rows that went with their table
+            yield Step((*_making(table), delete(checkpoints).where(checkpoints.c.projection == name)), table.name)
+
+
+def _first_notes(dialect: Dialect) -> Iterator[Step]:
+    for name in catalogue.names():
+        note = first_note(dialect, name, catalogue.version_of(name), is_following=name in catalogue.following())
+        yield Step((note,))
 
 
 def find_trouble(database: Database, names: Iterable[str]) -> dict[str, TableTrouble]:
@@ -70,11 +74,5 @@ _OF_THEM = "It is yours: make it again, or name another under [target] in enrich
 _BY_HAND = "It is yours: make it again as enrichlog init --sql prints it"
 
 
-def _table(name: str) -> str:
-    return catalogue.table_of(name).name
-
-
-def _making(dialect: Dialect, table: Table) -> Iterator[Executable]:
-    yield CreateTable(table)
-    yield from (CreateIndex(index) for index in sorted(table.indexes, key=lambda index: str(index.name)))
-    yield from dialect.closing(table)
+def _making(table: Table) -> tuple[Executable, ...]:
+    return CreateTable(table), *map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name)))

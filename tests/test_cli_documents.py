@@ -162,7 +162,7 @@ def test_rebuild_and_verify_tell_of_each_projection(scripted: Command, database:
 
 def test_init_says_where_and_which_migration(user: Command, empty_database: Database) -> None:
     document = user.json("init", "--database", empty_database.url)
-    assert document == {"database": empty_database.dialect.where(), "migration": "0001"}
+    assert document == {"database": empty_database.dialect.where(), "migration": "0001", "lacking_role": None}
     assert "CREATE TABLE" in user.json("init", "--sql", "--database", empty_database.url)["sql"]
 
 

@@ -101,7 +101,7 @@ def names_of_databases(source: str) -> list[int]:
 
 ALLOWED_TO_NAME_DATABASES = {
     "eventlog.dialects": "the one place where they differ",
-    "eventlog.migration": "the SQL file of a revision is chosen by it",
+    "eventlog.revisions": "the SQL file of a revision is chosen by it",
     "eventlog.schema": "a type's variant",
     "projections.llm_enrichment": "a type's variant",
 }
@@ -116,7 +116,7 @@ def test_nobody_else_asks_which_database_it_is() -> None:
     ours = [path for path in SOURCES if floor(name_of(path)) is not None]
     asking = {name_of(path) for path in ours if names_of_databases(path.read_text())}
     assert asking <= set(ALLOWED_TO_NAME_DATABASES)
-    for module in asking - {"eventlog.dialects", "eventlog.migration"}:
+    for module in asking - {"eventlog.dialects", "eventlog.revisions"}:
         lines = (CHECKOUT / f"{module.replace('.', '/')}.py").read_text().splitlines()
         asked = [lines[number - 1] for number in names_of_databases("\n".join(lines))]
         assert all("with_variant(" in line for line in asked)

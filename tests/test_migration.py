@@ -20,7 +20,7 @@ import projections.checkpoints
 from eventlog import migration
 from eventlog.database import Database
 from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TablesOfOthers
-from eventlog.migration import VERSION_TABLE
+from eventlog.revisions import VERSION_TABLE, newest
 from eventlog.schema import OURS, metadata
 from projections import catalogue
 from tests.builders import BOUND, requested, run, status, tell, wait_for_a_waiter
@@ -63,7 +63,7 @@ def test_six_processes_that_migrate_at_once_all_succeed(
         process.stdin.write(empty_database.url + "\n")
         process.stdin.flush()
     done = [process.stdout.readline() if process.stdout else "" for process in six_processes]
-    assert done == [f"{migration.newest()}\n"] * 6
+    assert done == [f"{newest()}\n"] * 6
     migration.check(empty_database)
     assert [row["n"] for row in run(empty_database, f"SELECT count(*) AS n FROM {{ours}}{VERSION_TABLE}")] == [1]
 
@@ -74,7 +74,7 @@ def test_a_migration_waits_for_the_one_that_is_under_way(server_databases: Serve
             database.dialect.lock_migrations(under_way)
             waiting = thread.submit(migration.migrate, database)
             wait_for_a_waiter(database)
-        assert waiting.result(BOUND) == migration.newest()
+        assert waiting.result(BOUND) == newest()
         server_databases.drop(database.url)
 
 
@@ -139,7 +139,7 @@ def test_printing_the_sql_touches_no_database(empty_database: Database) -> None:
 def test_migrating_again_changes_nothing(database: Database, server: GivenServer) -> None:
     before = dump(database, server)
     tell(database, "job-1", requested())
-    assert migration.migrate(database) == migration.newest()
+    assert migration.migrate(database) == newest()
     assert dump(database, server) == before
     assert status(database, "job-1")["version"] == 1
 

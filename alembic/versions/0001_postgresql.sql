@@ -195,43 +195,6 @@ CREATE TABLE {ours}limits (
     CONSTRAINT limits_amount CHECK (amount > 0)
 );
 
-CREATE TABLE job_postings (
-    id TEXT COLLATE "C" NOT NULL,
-    title TEXT NOT NULL,
-    company TEXT,
-    location TEXT,
-    description TEXT NOT NULL,
-    url TEXT,
-    language TEXT,
-    input_hash TEXT NOT NULL,
-    imported_at TIMESTAMP WITH TIME ZONE NOT NULL,
-    PRIMARY KEY (id)
-);
-
-CREATE TABLE llm_enrichment (
-    job_posting_id TEXT COLLATE "C" NOT NULL,
-    enrichment TEXT COLLATE "C" DEFAULT 'job' NOT NULL,
-    result JSONB,
-    enrichment_error TEXT,
-    enrichment_completed_at TIMESTAMP WITH TIME ZONE,
-    enrichment_model_version TEXT,
-    PRIMARY KEY (job_posting_id, enrichment)
-);
-
-CREATE INDEX llm_enrichment_awaiting ON llm_enrichment (job_posting_id) WHERE enrichment_error IS NOT NULL AND enrichment_completed_at IS NULL;
-
-CREATE INDEX llm_enrichment_failed ON llm_enrichment (enrichment_completed_at DESC) WHERE enrichment_error IS NOT NULL;
-
--- What a retry would take now, under the default policy.
-CREATE VIEW jobs_needing_retry AS
-SELECT status.job_id, status.enrichment, posting.title, posting.company, status.error_type,
-       shown.enrichment_error, status.attempts, status.budget_used, status.completed_at AS failed_at
-FROM {ours}enrichment_status AS status
-LEFT JOIN job_postings AS posting ON posting.id = status.job_id
-LEFT JOIN llm_enrichment AS shown ON shown.job_posting_id = status.job_id AND shown.enrichment = status.enrichment
-WHERE status.state = 'failed' AND status.retryable AND status.due_at <= clock_timestamp()
-  AND (status.deaths > 0 OR status.budget_used - status.grants < coalesce(status.max_attempts, status.cap, 5));
-
 -- Events are never changed. The one exception: content and salt become null once the stream has a later ContentErased.
 CREATE FUNCTION {ours}refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
@@ -264,38 +227,3 @@ CREATE TRIGGER events_refuse_truncate BEFORE TRUNCATE ON {ours}events EXECUTE FU
 ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_update;
 ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_delete;
 ALTER TABLE {ours}events ENABLE ALWAYS TRIGGER events_refuse_truncate;
-
--- Nothing of ours is for roles that were not granted it by name. A hosted database grants every new table to anon and
--- authenticated, whom anybody on the internet can be; without a policy, row security shows them no row even so.
--- The schema public is not ours to close: others' tables are in it.
-DO $$
-DECLARE
-    grantee text;
-BEGIN
-    FOR grantee IN
-        SELECT 'PUBLIC' UNION ALL SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated')
-    LOOP
-        EXECUTE $revoke$
-            REVOKE ALL ON {ours}events, {ours}enrichment_status, {ours}breaker, {ours}batches, {ours}enrichment_stats_hourly,
-                {ours}checkpoints, {ours}rebuilds, {ours}limits, {ours}workers, {ours}alembic_version, job_postings, llm_enrichment, jobs_needing_retry FROM $revoke$ || grantee;
-        IF $name${schema}$name$ <> '"public"' THEN
-            EXECUTE $revoke$ REVOKE ALL ON SCHEMA {schema} FROM $revoke$ || grantee;
-        END IF;
-    END LOOP;
-    IF current_setting('server_version_num')::integer >= 150000 THEN  -- earlier ones read a view as its owner
-        ALTER VIEW jobs_needing_retry SET (security_invoker = true);
-    END IF;
-END
-$$;
-ALTER TABLE {ours}events ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}enrichment_status ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}breaker ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}batches ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}enrichment_stats_hourly ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}checkpoints ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}rebuilds ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}limits ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}workers ENABLE ROW LEVEL SECURITY;
-ALTER TABLE {ours}alembic_version ENABLE ROW LEVEL SECURITY;
-ALTER TABLE job_postings ENABLE ROW LEVEL SECURITY;
-ALTER TABLE llm_enrichment ENABLE ROW LEVEL SECURITY;
