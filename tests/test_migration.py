@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -25,7 +23,8 @@ from eventlog.schema import OURS, metadata
 from projections import catalogue
 from tests.builders import BOUND, requested, run, status, tell, wait_for_a_waiter
 from tests.conftest import ServerDatabases
-from tests.postgres import GivenServer, Server, find_binaries
+from tests.dumps import dump
+from tests.postgres import GivenServer
 
 assert enrichlog.postings
 assert enrichlog.workers
@@ -78,25 +77,6 @@ def test_a_migration_waits_for_the_one_that_is_under_way(server_databases: Serve
         server_databases.drop(database.url)
 
 
-def program(server: GivenServer, name: str) -> str:
-    """One of PostgreSQL's own programs, of those beside the server's."""
-    folder = server.binaries if isinstance(server, Server) else find_binaries()
-    found = shutil.which(name, path=folder) or shutil.which(name)
-    assert found, f"there is no {name} in {folder}"
-    return found
-
-
-def dump(database: Database, server: GivenServer) -> list[str]:
-    """The whole schema as text, statement by statement, in one order."""
-    if database.dialect.name == "sqlite":
-        found = run(database, "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-        return sorted(" ".join(row["sql"].split()) for row in found)
-    command = [program(server, "pg_dump"), "--schema-only", "--no-owner", "--dbname", database.url]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    lines = [line for line in text.splitlines() if not line.startswith(("--", "\\"))]  # \restrict: new in every dump
-    return sorted(" ".join(part.split()) for part in "\n".join(lines).split(";\n"))
-
-
 def tables_and_indexes(statements: list[str]) -> list[str]:
     """Those statements that a table definition accounts for; triggers, views and rights stand in migrations alone."""
     made = re.compile(r"CREATE TABLE|CREATE (UNIQUE )?INDEX|ALTER TABLE ONLY .* ADD CONSTRAINT")
@@ -113,27 +93,6 @@ def test_the_migrated_tables_are_those_of_the_definitions(
     migrated, defined = tables_and_indexes(dump(database, server)), tables_and_indexes(dump(empty_database, server))
     assert len(defined) >= 10
     assert migrated == defined
-
-
-def test_the_sql_that_is_printed_makes_what_migrating_makes(
-    database: Database, empty_database: Database, server: GivenServer
-) -> None:
-    script = migration.sql(empty_database)
-    if empty_database.dialect.name == "sqlite":
-        connection = sqlite3.connect(empty_database.dialect.where())
-        connection.executescript(script)
-        connection.close()
-    else:
-        psql = [program(server, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", empty_database.url]
-        subprocess.run(psql, input=script, capture_output=True, text=True, check=True)
-    assert dump(empty_database, server) == dump(database, server)
-    migration.check(empty_database)
-
-
-def test_printing_the_sql_touches_no_database(empty_database: Database) -> None:
-    assert "CREATE TRIGGER" in migration.sql(empty_database)
-    with pytest.raises(NotInitialised):
-        migration.check(empty_database)
 
 
 def test_migrating_again_changes_nothing(database: Database, server: GivenServer) -> None:
