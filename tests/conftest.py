@@ -20,6 +20,7 @@ from enrichlog.settings import USUAL_NAMES, Settings, configure, reset
 from enrichlog.simulator import Simulator
 from eventlog import migration
 from eventlog.database import Database
+from eventlog.rights import APP_ROLE
 from projections import brake
 from tests.builders import StoppedClock
 from tests.command_line import Command, Demo, forget, play_demo
@@ -27,6 +28,7 @@ from tests.fleet import Fleet
 from tests.forks import Forks
 from tests.pgbouncer import PgBouncer
 from tests.postgres import GivenServer, Server, server_for_tests
+from tests.roles import made_roles
 from tests.service import KEY
 
 # The same examples in every run, so that a failure is of the change at hand; HYPOTHESIS_PROFILE=explore tries others.
@@ -144,9 +146,10 @@ def server(place: str) -> Iterator[GivenServer]:
 
 @pytest.fixture(scope="session")
 def server_databases(server: GivenServer) -> Iterator[ServerDatabases]:
-    databases = ServerDatabases(server)
-    yield databases
-    databases.close()
+    with made_roles(server, APP_ROLE):  # which migrations make: a server that is not ours is left as it was
+        databases = ServerDatabases(server)
+        yield databases
+        databases.close()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ def made_roles(server: GivenServer, *names: str, options: str = "") -> Iterator[
     """Roles, those of them that are not there; dropped afterwards unless something still depends on them."""
     with psycopg.connect(server.url, autocommit=True) as owner:
         made = [name for name in names if _is_made(owner, name, options)]
-        yield
+    yield
+    with psycopg.connect(server.url, autocommit=True) as owner:
         for name in made:
             with suppress(psycopg.errors.DependentObjectsStillExist):
                 owner.execute(f'DROP ROLE "{name}"'.encode())

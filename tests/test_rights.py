@@ -166,6 +166,12 @@ def test_row_security_is_on_and_forced_on_every_table_of_ours(hosted: Database) 
     assert len(run(hosted, f"{query} 'theirs.theirs'::regclass")) == 1  # the control
 
 
+def test_init_on_a_database_that_is_up_to_date_waits_for_nobody_who_works_there(postgresql: Database) -> None:
+    with psycopg.connect(postgresql.url) as working:
+        working.execute(f"LOCK TABLE {', '.join(TABLES)} IN ROW EXCLUSIVE MODE")
+        migration.migrate(postgresql)
+
+
 def test_in_a_schema_that_others_use_only_what_is_ours_is_closed(server_databases: ServerDatabases) -> None:
     database = Database(server_databases.empty(), schema="public")
     run(database, "CREATE TABLE theirs (id int); GRANT ALL ON theirs TO PUBLIC; GRANT ALL ON SCHEMA public TO PUBLIC")
