@@ -7,8 +7,12 @@ from sqlalchemy import ClauseElement, Executable, Select
 from sqlalchemy.ext.compiler import compiles
 
 from eventlog.database import Database
+from eventlog.rights import APP_ROLE
 
 WORDS = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN"}
+
+AS_WORKER = {"sqlite": "SELECT 1", "postgresql": f"SET LOCAL ROLE {APP_ROLE}"}
+"""What a worker may be: one for whom row security is a condition more, which is to cost no plan."""
 
 
 class _Explained(Executable, ClauseElement):
@@ -28,6 +32,7 @@ def _compile_explained(element: _Explained, compiler: Any, **options: Any) -> st
 def plan_of(database: Database, query: Select[Any]) -> str:
     """How the database would find the rows of a query."""
     with database.read() as connection:
+        connection.exec_driver_sql(AS_WORKER[database.dialect.name])
         rows = connection.execute(_Explained(WORDS[database.dialect.name], query))
         return "\n".join(str(row[-1]) for row in rows)
 
@@ -36,6 +41,7 @@ def plan_of_sql(database: Database, sql: str, parameters: Any = ()) -> str:
     """The same of plain SQL, `{ours}` being the schema of our tables."""
     statement = f"{WORDS[database.dialect.name]} {sql.replace('{ours}', database.dialect.qualified(''))}"
     with database.read() as connection:
+        connection.exec_driver_sql(AS_WORKER[database.dialect.name])
         told = connection.execution_options(no_parameters=True).exec_driver_sql(statement, parameters)
         return "\n".join(str(row[-1]) for row in told)
 
