@@ -102,7 +102,7 @@ def test_every_variable_and_setting_is_one() -> None:
     ours = {f"ENRICHLOG_{name.upper()}" for name in Settings.model_fields}
     assert variables - ours == {USUAL_NAMES["database"], USUAL_NAMES["api_key"]}
     settings = {span for span in SPANS if re.fullmatch(r"[a-z]+_[a-z_]+", span)}
-    assert settings - Settings.model_fields.keys() == {"job_postings", "llm_enrichment"}
+    assert settings - Settings.model_fields.keys() == {"job_postings", "llm_enrichment", "enrichlog_app"}
 
 
 @pytest.mark.parametrize("said", SAYS)
