@@ -49,7 +49,7 @@ from sqlalchemy.types import NullType, UserDefinedType
 
 from eventlog import errors
 from eventlog.events import iso
-from eventlog.rights import APP_ROLE, rights
+from eventlog.rights import APP_ROLE, owners_rows, rights
 from eventlog.schema import OURS, UtcDateTime, events
 from eventlog.script import GuardedScript, PlainScript, Script
 
@@ -196,6 +196,10 @@ class Dialect(Protocol):
         ...
 
     def lock_migrations(self, connection: Connection) -> None: ...
+    def owners_rows(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
+        """The SQL that lets the owner of these tables, those that are there, see their rows, and nobody else."""
+        ...
+
     def rights(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
         """The SQL that gives each table and view of ours, and each that we made for the users, its rights."""
         ...
@@ -381,6 +385,9 @@ class SQLite:
 
     def lock_migrations(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
+
+    def owners_rows(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
+        yield from ()
 
     def rights(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
         yield from ()  # the file is for its owner alone
@@ -687,6 +694,9 @@ class PostgreSQL:
 
     def lock_migrations(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")
+
+    def owners_rows(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
+        yield owners_rows(self._ours, ours, theirs)
 
     def rights(self, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
         return rights(self._ours, ours, theirs)

@@ -30,9 +30,17 @@ def tables_of_ours(database: Database, further: Further) -> list[str]:
     return list(dict.fromkeys([*tables_made(database.dialect), *made]))
 
 
+def owners_rows(database: Database, further: Further) -> Iterator[str]:
+    """The SQL that lets the owner of the tables that are there see their rows: first of all, or it would begin anew."""
+    theirs = USERS_TABLES if database.adopted is None else ()
+    return database.dialect.owners_rows(tables_of_ours(database, further), theirs)
+
+
 def rights(database: Database, further: Further) -> Iterator[str]:
     """The SQL that gives each table its rights, those that we made for the users included."""
+    yield from owners_rows(database, further)  # of those that were made meanwhile
     ours = tables_of_ours(database, further)
     if database.adopted is not None:
-        return database.dialect.rights([*ours, RETRY_VIEW], [])
-    return database.dialect.rights(ours, [*USERS_TABLES, RETRY_VIEW])
+        yield from database.dialect.rights([*ours, RETRY_VIEW], [])
+    else:
+        yield from database.dialect.rights(ours, [*USERS_TABLES, RETRY_VIEW])

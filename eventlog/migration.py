@@ -12,7 +12,7 @@ from eventlog import printed, revisions
 from eventlog.database import Database
 from eventlog.dialects import quoted
 from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TableNotMade, TablesOfOthers
-from eventlog.further import USERS_TABLES, Further, rights
+from eventlog.further import USERS_TABLES, Further, owners_rows, rights
 from eventlog.revisions import VERSION_TABLE, newest
 
 
@@ -82,6 +82,8 @@ def run_online(context: Any, database: Database, further: Further) -> None:
     context.config.attributes["database"] = database
     with database.write() as connection:
         database.dialect.lock_migrations(connection)
+        for text in owners_rows(database, further):
+            _run(connection, database, text)
         found = _found(connection, database)
         if found is None and database.adopted is None:
             _refuse_tables_of_others(connection, database)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from eventlog import revisions
 from eventlog.database import Database
 from eventlog.errors import TablesOfOthers
-from eventlog.further import RETRY_VIEW, USERS_TABLES, Further, rights, tables_of_ours
+from eventlog.further import RETRY_VIEW, USERS_TABLES, Further, owners_rows, rights, tables_of_ours
 from eventlog.revisions import VERSION_TABLE, newest
 from eventlog.script import as_comment, joined
 
@@ -23,6 +23,7 @@ def forward(database: Database, further: Further, before: Sequence[str], after: 
         *map(_ended, before),
         script.making_place(),
         _ended(revisions.version_table(dialect)),
+        *map(_ended, owners_rows(database, further)),
         script.refusing(newest(), _refusals(database), _TOO_NEW.format(newest=newest())),
         *(script.unless_at(revision, _revision(database, revision)) for revision in revisions.revisions()),
         *_steps(database, further),

@@ -25,23 +25,41 @@ FUNCTIONS = ("is_erased(text, integer)", "refuse_change()")
 """Those of our triggers, in the order in which they can be dropped; PostgreSQL would let everybody call them."""
 
 
+def owners_rows(schema: str, ours: Iterable[str], theirs: Iterable[str]) -> str:
+    """The statement that has row security on our tables, those that are there, and lets their owner see their rows.
+
+    An owner that they were handed to since is let too, on those as well that we have made for the users.
+    """
+    return _ROW_SECURITY.format(
+        relations=_listed(map(_literal, _places(schema, ours))),
+        theirs=_listed(map(_literal, theirs)),
+        owner_policy=OWNER_POLICY,
+    )
+
+
 def rights(schema: str, ours: Iterable[str], theirs: Iterable[str]) -> Iterator[str]:
     """The statements that give the rights to tables and views of ours, and to those that we have made for the users.
 
     The schema is in quotes. Each looks at what is there first: run again, it locks no table and changes nothing.
     """
-    names = [f'{schema}."{name}"' for name in ours]
+    names, theirs = _places(schema, ours), list(theirs)
     verbs = {name: VERBS.get(name.rpartition(".")[2].strip('"'), ROWS) for name in (*names, *theirs)}
-    facts = {
-        "schema": schema,
-        "schema_text": _literal(schema),
-        "relations": _listed(map(_literal, names)),
-        "functions": _listed(_literal(f"{schema}.{name}") for name in FUNCTIONS),
-        "given": _listed(f"({_literal(name)}, {_literal(some)})" for name, some in verbs.items()),
-        "role": APP_ROLE,
-        "owner_policy": OWNER_POLICY,
-    }
-    yield from (block.format(**facts) for block in (_ROLE, _ROW_SECURITY, _CLOSING, _GRANTING))
+    yield _ROLE.format(role=APP_ROLE)
+    yield _CLOSING.format(
+        schema_text=_literal(schema),
+        relations=_listed(map(_literal, names)),
+        functions=_listed(_literal(f"{schema}.{name}") for name in FUNCTIONS),
+    )
+    yield _GRANTING.format(
+        schema=schema,
+        schema_text=_literal(schema),
+        given=_listed(f"({_literal(name)}, {_literal(some)})" for name, some in verbs.items()),
+        role=APP_ROLE,
+    )
+
+
+def _places(schema: str, names: Iterable[str]) -> list[str]:
+    return [f'{schema}."{name}"' for name in names]
 
 
 def _literal(text: str) -> str:
@@ -74,13 +92,19 @@ DECLARE
     relations CONSTANT regclass[] := (SELECT array_agg(to_regclass(name)) FROM unnest(ARRAY[
         {relations}
     ]) AS name);
+    theirs CONSTANT regclass[] := (SELECT array_agg(to_regclass(name)) FROM unnest(ARRAY[
+        {theirs}
+    ]::text[]) AS name);
     one record;
 BEGIN
     FOR one IN
-        SELECT pg_class.oid::regclass AS place, relrowsecurity, relforcerowsecurity, relowner::regrole AS owner,
-               polroles, polroles = ARRAY[relowner] AS is_owners
-        FROM pg_class LEFT JOIN pg_policy ON polrelid = pg_class.oid AND polname = '{owner_policy}'
-        WHERE pg_class.oid = ANY(relations) AND relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE')
+        SELECT pg_class.oid::regclass AS place, relowner::regrole AS owner,
+               polroles, polroles = ARRAY[relowner] AS is_owners,
+               is_theirs OR relrowsecurity AS is_on, is_theirs OR relforcerowsecurity AS is_forced
+        FROM (SELECT unnest(relations), false UNION ALL SELECT unnest(theirs), true) AS given (place, is_theirs)
+        JOIN pg_class ON pg_class.oid = given.place
+        LEFT JOIN pg_policy ON polrelid = pg_class.oid AND polname = '{owner_policy}'
+        WHERE relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE') AND (polroles IS NOT NULL OR NOT is_theirs)
     LOOP
         IF one.polroles IS NULL THEN
             EXECUTE format(
@@ -89,10 +113,10 @@ BEGIN
         ELSIF NOT one.is_owners THEN
             EXECUTE format('ALTER POLICY {owner_policy} ON %s TO %s', one.place, one.owner);
         END IF;
-        IF NOT one.relrowsecurity THEN
+        IF NOT one.is_on THEN
             EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', one.place);
         END IF;
-        IF NOT one.relforcerowsecurity THEN
+        IF NOT one.is_forced THEN
             EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', one.place);
         END IF;
     END LOOP;

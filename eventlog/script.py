@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from eventlog.rights import FUNCTIONS, OWNER_POLICY
+from eventlog.rights import APP_ROLE, FUNCTIONS, OWNER_POLICY
 
 
 class Script(Protocol):
@@ -103,7 +103,7 @@ class GuardedScript:
 
     def dropping_place(self) -> str:
         functions = ", ".join(f"{self._schema}.{name}" for name in FUNCTIONS)
-        return f"DROP FUNCTION IF EXISTS {functions};\n\n" + _DROPPING_SCHEMA.format(
+        return f"DROP FUNCTION IF EXISTS {functions};\n\n{_ROLE_STAYS}\n" + _DROPPING_SCHEMA.format(
             schema=self._schema, schema_text=_literal(self._schema)
         )
 
@@ -150,6 +150,8 @@ BEGIN
     END LOOP;
 END
 $enrichlog$;"""
+
+_ROLE_STAYS = f"-- The role {APP_ROLE} stays: it is of the whole server, and other databases may have given it rights."
 
 _DROPPING_SCHEMA = """DO $enrichlog$
 BEGIN

@@ -14,13 +14,14 @@ from enrichlog.workers import leave, register
 from eventlog import dialects, migration, rights
 from eventlog.database import Database
 from eventlog.rights import APP_ROLE
-from tests.builders import BOUND, run, wait_for_a_waiter
+from tests.builders import BOUND, requested, run, tell, wait_for_a_waiter
 from tests.command_line import Command
 from tests.conftest import ServerDatabases
 from tests.pgbouncer import PgBouncer
 from tests.postgres import GivenServer
 from tests.roles import forget_role, made_roles, url_for
 from tests.service import worker
+from tests.test_rights import TABLES, VIEW
 
 FAULTS = Script(rules=[Rule("Build", (Fault.SERVER_ERROR, Fault.OK)), Rule("Look", (Fault.REFUSAL,))])
 DRIFT = """
@@ -121,6 +122,21 @@ def test_a_plain_owner_can_do_all_though_row_security_is_forced(
         assert events_seen(user) == 0  # the control: it is the policy that shows its owner the log
     user.done("init")
     assert events_seen(user) > 0
+
+
+def test_an_owner_that_the_tables_were_handed_to_sees_their_rows_once_it_has_run_init(
+    user: Command, monkeypatch: pytest.MonkeyPatch, postgresql: Database, role: str
+) -> None:
+    tell(postgresql, "job-1", requested())
+    run(postgresql, f'GRANT ALL ON SCHEMA enrichlog, public TO "{role}"')
+    for table in (*TABLES, VIEW):
+        run(postgresql, f'ALTER TABLE {table} OWNER TO "{role}"')
+    monkeypatch.setenv("DATABASE_URL", url_for(postgresql.url, role))
+    assert "enrichlog init" in user("status").error  # row security shows it nothing
+    user.done("init")
+    assert events_seen(user) == 1
+    user.done("verify")
+    forget_role(postgresql.url, role)
 
 
 def events_seen(user: Command) -> int:
