@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, Select, Table, T
 
 from bench.long_log import PRIME, SCRAMBLED
 from enrichlog.errors import ERROR_TYPES
-from enrichlog.postings import job_postings
+from enrichlog.own_postings import job_postings
 from enrichlog.retry import judged
 from eventlog.canonical import text
 from eventlog.database import Database

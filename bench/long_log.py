@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import insert
 
 from bench.stories import Story, Told, stories
-from enrichlog.postings import job_postings
+from enrichlog.own_postings import job_postings
 from eventlog.chain import GENESIS, SALT_BYTES, Sealed, digest_content, link
 from eventlog.database import Database
 from eventlog.events import iso

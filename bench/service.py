@@ -13,7 +13,8 @@ from typing import Any
 
 import enrichlog
 from enrichlog import simulator
-from enrichlog.postings import Posting, store_postings
+from enrichlog.posting import Posting
+from enrichlog.postings import store_postings
 from eventlog.database import Database
 
 SAMPLES = Path(enrichlog.__file__).parent / "samples" / "postings.jsonl"

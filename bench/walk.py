@@ -12,7 +12,7 @@ from bench.databases import fresh_databases
 from bench.rounds import Side, Target, compare
 from bench.service import import_postings, sample_postings, simulator_process
 from enrichlog.enrichment import Enrichment, enrichment_of
-from enrichlog.postings import Posting
+from enrichlog.posting import Posting
 from enrichlog.result import JobEnrichment
 from enrichlog.runs import perform
 from enrichlog.settings import Settings

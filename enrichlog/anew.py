@@ -20,12 +20,12 @@ def with_failures_anew(database: Database, scope: Scope, enrichment: Enrichment,
     """
     with_basis = replace(scope, basis=_basis(enrichment))
     with database.read() as connection:
-        return with_basis if is_any_anew(connection, enrichment.name, with_basis, max_attempts) else scope
+        return with_basis if is_any_anew(connection, database, enrichment.name, with_basis, max_attempts) else scope
 
 
 def count_anew(database: Database, scope: Scope, enrichment: Enrichment, max_attempts: int) -> int:
     """How many such failures there are."""
-    conditions = tried_anew(enrichment.name, _basis(enrichment), scope.horizon, max_attempts)
+    conditions = tried_anew(database, enrichment.name, _basis(enrichment), scope.horizon, max_attempts)
     return database.count(select(func.count()).select_from(enrichment_status).where(*conditions))
 
 

@@ -6,12 +6,11 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
-
-from sqlalchemy import select
+from typing import NamedTuple
 
 from enrichlog.as_of import AsOf
-from enrichlog.postings import find_posting, job_postings
+from enrichlog.posting import Titled
+from enrichlog.postings import find_posting, find_titles
 from enrichlog.reports import SUMMED, Document, FailedPage, failure, told_errors, told_history
 from enrichlog.selection import Allowance, Selection
 from eventlog.category import walk_events, walk_streams
@@ -68,7 +67,8 @@ def failed(
     policy, rows = Allowance(None, default), list[Document]()
     for start in range(0, len(newest), STREAMS_PER_PAGE):
         page = [(one.stream_id, one.status) for one in newest[start : start + STREAMS_PER_PAGE]]
-        rows += [failure(row, policy.verdict(row.status, at.recorded_at)) for row in _shown(database, page, at)]
+        for row in _shown(database, page, at):
+            rows.append(failure(row, row.titled, row.enrichment_error, policy.verdict(row.status, at.recorded_at)))
     return FailedPage(count.total(), rows)
 
 
@@ -116,8 +116,7 @@ class _Shown(NamedTuple):
     """What a failure is told of."""
 
     job_id: str
-    title: str | None
-    company: str | None
+    titled: Titled
     error_type: str | None
     enrichment_error: str | None
     completed_at: datetime | None
@@ -131,18 +130,12 @@ def _shown(database: Database, page: Sequence[tuple[str, Status]], at: AsOf) -> 
     events = walk_streams(database, [stream_id for stream_id, _ in page], at.position, content=True)
     messages = {stream_id: one.error for stream_id, one in states(llm_enrichment.projection, events)}
     ids = {stream_id: split_stream(stream_id)[1] for stream_id, _ in page}
-    titles = titles_of(database, list(ids.values()))
+    with database.read() as connection:
+        titles = find_titles(connection, database, list(ids.values()))
     return [
         _Shown(
-            ids[stream_id], *titles.get(ids[stream_id], (None, None)), one.error_type, messages[stream_id],
+            ids[stream_id], titles[ids[stream_id]], one.error_type, messages[stream_id],
             one.completed_at, one.attempts, one.due_at, one,
         )
         for stream_id, one in page
     ]  # fmt: skip
-
-
-def titles_of(database: Database, job_ids: Sequence[str]) -> dict[str, tuple[Any, Any]]:
-    """Title and company of these postings, as far as they are there today."""
-    posting = job_postings.c
-    rows = database.page(select(posting.id, posting.title, posting.company).where(posting.id.in_(job_ids)))
-    return {row.id: (row.title, row.company) for row in rows}

@@ -7,7 +7,9 @@ from itertools import islice
 from typing import Any
 
 from enrichlog.as_of import AsOf
-from enrichlog.as_of_reports import STREAMS_PER_PAGE, titles_of
+from enrichlog.as_of_reports import STREAMS_PER_PAGE
+from enrichlog.posting import Titled
+from enrichlog.postings import find_titles
 from eventlog.category import walk_events
 from eventlog.database import Database
 from eventlog.events import iso
@@ -20,8 +22,9 @@ def results_as_of(database: Database, enrichment: str, at: AsOf) -> Iterator[dic
     """Each result in the order of ids; title and company are those of today. Content erased since is no result."""
     rows = _rows(database, enrichment, at)
     while page := list(islice(rows, STREAMS_PER_PAGE)):
-        titles = titles_of(database, [row["job_posting_id"] for row in page])
-        yield from (told_result(row, *titles.get(row["job_posting_id"], (None, None))) for row in page)
+        with database.read() as connection:
+            titles = find_titles(connection, database, [row["job_posting_id"] for row in page])
+        yield from (told_result(row, titles[row["job_posting_id"]]) for row in page)
 
 
 def _rows(database: Database, enrichment: str, at: AsOf) -> Iterator[Row]:
@@ -33,14 +36,13 @@ def _rows(database: Database, enrichment: str, at: AsOf) -> Iterator[Row]:
             yield row
 
 
-def told_result(row: Mapping[str, Any], title: str | None, company: str | None) -> dict[str, Any]:
+def told_result(row: Mapping[str, Any], titled: Titled) -> dict[str, Any]:
     """One result as it goes out, of a row of the users' table."""
     completed_at = row["enrichment_completed_at"]
     return {
         "job_id": row["job_posting_id"],
         "enrichment": row["enrichment"],
-        "title": title,
-        "company": company,
+        **titled._asdict(),
         "enrichment_completed_at": completed_at and iso(completed_at),
         "enrichment_model_version": row["enrichment_model_version"],
         "result": row["result"],

@@ -18,7 +18,8 @@ from enrichlog.limits import Limited
 from enrichlog.orphans import close_orphans
 from enrichlog.outcome import Outcome
 from enrichlog.picking import pick
-from enrichlog.postings import Posting, load_postings
+from enrichlog.posting import Posting
+from enrichlog.postings import load_postings
 from enrichlog.room import Room, find_room
 from enrichlog.scope import Scope, is_any_anew, is_any_due, orphaned
 from enrichlog.settings import Settings
@@ -130,16 +131,16 @@ def _claim(
     if held is not None or limited is not None:
         closed = close_orphans(connection, orphaned(enrichment.name, now), limit)
         _append(connection, database, closed, [])
-        if not is_any_due(connection, enrichment.name, scope, now, settings.max_attempts):
+        if not is_any_due(connection, database, enrichment.name, scope, now, settings.max_attempts):
             held = limited = None
         return Claims([], scope, put_aside=len(closed), held=held, limited=limited)
     probe, enrichment = breaker.state != "closed", room.bounded(enrichment)
     limit = room.requests(1 if probe or alone else limit)
     names, most = scope.turn(limit), settings.max_attempts
-    picked = pick(connection, database.dialect, enrichment.name, scope, now, most, limit, alone=alone)
+    picked = pick(connection, database, enrichment.name, scope, now, most, limit, alone=alone)
     met = orphaned(enrichment.name, now, None if scope.job_ids is None else names)
     closed = close_orphans(connection, met, limit - len(picked))
-    postings = load_postings(connection, [row.job_id for row in picked])  # one may be deleted by now
+    postings = load_postings(connection, database, [row.job_id for row in picked])  # one may be deleted by now
     wanted = [row for row in picked if row.job_id in postings]
     prepared = [
         _prepare(settings, enrichment, scope, row, postings[row.job_id], worker, room, probe=probe) for row in wanted
@@ -153,7 +154,7 @@ def _claim(
     appended = _append(connection, database, closed + starts, begun)
     placed = [one.begun_as(start) for one, start in zip(taken, appended, strict=True)]
     put_aside = len(closed) + len(reached) - len(begun)
-    if not alone and len(picked) < limit and not is_any_anew(connection, enrichment.name, scope, most):
+    if not alone and len(picked) < limit and not is_any_anew(connection, database, enrichment.name, scope, most):
         scope = replace(scope, basis=None)  # to ask for those again would cost a walk over all that has failed
     unaffordable = limited is None and bool(too_dear)
     return Claims(placed, _rest(scope, names, reached, too_dear), unaffordable, put_aside, limited=limited)

@@ -19,11 +19,11 @@ from enrichlog.estimate import estimate
 from enrichlog.exceptions import UsageError
 from enrichlog.limits import require_price
 from enrichlog.plan_screens import estimated
-from enrichlog.postings import count_unrequested
 from enrichlog.replacement import replacing
 from enrichlog.runs import require_key
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
+from enrichlog.sync import count_unrequested
 from enrichlog.targets import Chosen, choose, every_posting, open_scope, scope_of
 from enrichlog.terminal import counted
 from enrichlog.told_run import DONE, run

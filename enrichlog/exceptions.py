@@ -23,6 +23,18 @@ class UnknownJob(UsageError):
     """There is no posting with the id {job_id}. Postings come in with: enrichlog import FILE"""
 
 
+class UnknownJobOfTheirs(UnknownJob):
+    """The query under [source] in enrichlog.toml brings no posting with the id {job_id}. See in SQL whether it is there, and what the query leaves out."""
+
+
+class PostingsOfOthers(UsageError):
+    """Postings come from the query under [source] in enrichlog.toml: their table is written by your own programs, never by enrichlog. Write them there, then: enrichlog sync"""
+
+
+class UnusableSource(UsageError):
+    """The query under [source] in enrichlog.toml cannot be used. {faults}"""
+
+
 class UnknownErrorType(UsageError):
     """There is no error type {name}. Known are: {known}."""
 

@@ -12,7 +12,7 @@ from sqlalchemy import select, tuple_
 from enrichlog.as_of import AsOf
 from enrichlog.as_of_results import results_as_of, told_result
 from enrichlog.exceptions import UnreadableRow
-from enrichlog.postings import job_postings
+from enrichlog.postings import find_titles
 from eventlog.database import Database
 from eventlog.events import iso
 from eventlog.log import read_log
@@ -49,16 +49,17 @@ def export_events(database: Database, form: Format, out: TextIO, at: AsOf | None
 def _results(database: Database, enrichment: str) -> Iterator[dict[str, Any]]:
     shown, after = llm_enrichment.c, ""
     query = (
-        select(llm_enrichment, job_postings.c.title.label("job_title"), job_postings.c.company)
-        .outerjoin(job_postings, job_postings.c.id == shown.job_posting_id)
+        select(llm_enrichment)
         .where(shown.enrichment == enrichment, shown.result.is_not(None))
         .order_by(shown.job_posting_id)
         .limit(PAGE)
     )
     try:
         while page := database.page(query.where(tuple_(shown.job_posting_id) > tuple_(after))):
+            with database.read() as connection:
+                titles = find_titles(connection, database, [row.job_posting_id for row in page])
             for row in page:
-                yield told_result(row._mapping, row.job_title, row.company)
+                yield told_result(row._mapping, titles[row.job_posting_id])
             after = page[-1].job_posting_id
     except READ_ERRORS as error:
         raise UnreadableRow(after=after or "the first", reason=str(error)) from error

@@ -38,7 +38,7 @@ class Intake:
         with self._database.read() as connection:
             now = self._database.dialect.clock(connection)
             ask = is_any_suspect if alone else is_any_due
-            return ask(connection, self._enrichment.name, self.scope, now, self._settings.max_attempts)
+            return ask(connection, self._database, self._enrichment.name, self.scope, now, self._settings.max_attempts)
 
     async def take(self, *, alone: bool = False) -> Claims:
         """Claim as many postings as calls can begin, and begin them; or one, beside which nothing else may run."""

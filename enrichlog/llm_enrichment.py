@@ -120,8 +120,8 @@ def get_unenriched_jobs(limit: int = 100, include_retries: bool = True) -> list[
     scope = open_scope(database, NAME)
     scope = with_failures_anew(database, scope, enrichment_of(settings, NAME), settings.max_attempts)
     found: list[str] = []
-    branches = [*scope_branches(NAME, scope, scope.horizon, settings.max_attempts)]
-    branches += scope_branches(NAME, scope, scope.horizon, settings.max_attempts, alone=True)
+    branches = [*scope_branches(database, NAME, scope, scope.horizon, settings.max_attempts)]
+    branches += scope_branches(database, NAME, scope, scope.horizon, settings.max_attempts, alone=True)
     for branch in branches if include_retries else branches[:1]:
         query = select(enrichment_status.c.job_id).where(branch).order_by(enrichment_status.c.due_at)
         found += [row.job_id for row in database.page(query.limit(limit - len(found)))] if len(found) < limit else []

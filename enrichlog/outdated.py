@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
 from enrichlog.enrichment import Enrichment, enrichment_of
-from enrichlog.postings import job_postings, load_postings
+from enrichlog.postings import load_postings, source_of
 from enrichlog.price import cost
 from enrichlog.settings import Settings
 from enrichlog.targets import Target
@@ -99,11 +99,12 @@ class OutdatedPlan:
 def count_outdated(database: Database, enrichment: Enrichment) -> dict[str, Any]:
     """How many results are outdated: by cause, and in all, where one with several causes is counted once.
 
-    One pass over all that has succeeded; the input is compared by the column `input_hash`.
+    One pass over all that has succeeded; the input is compared by the column `input_hash`, and not at all where
+    postings are the users' own: their `sync --refresh` requests what has changed.
     """
-    causes = _causes(enrichment)
+    causes = _causes(database, enrichment)
     counts = [func.count().filter(cause).label(name) for name, cause in causes.items()]
-    query = _succeeded(*counts, func.count().filter(or_(*causes.values())).label("total"))
+    query = _succeeded(database, *counts, func.count().filter(or_(*causes.values())).label("total"))
     row = database.page(query.where(enrichment_status.c.enrichment == enrichment.name))[0]
     return {"total": row.total, "by_cause": {name: getattr(row, name) for name in causes}}
 
@@ -132,44 +133,48 @@ def plan_outdated(database: Database, enrichment: Enrichment, limit: int | None 
     return plan
 
 
-def _causes(enrichment: Enrichment) -> dict[str, ColumnElement[bool]]:
+def _causes(database: Database, enrichment: Enrichment) -> dict[str, ColumnElement[bool]]:
     """When a result is outdated; what it rests on may not be known, and is then no cause."""
-    status = enrichment_status.c
+    status, source = enrichment_status.c, source_of(database)
     causes = (
         status.prompt_hash != enrichment.prompt.hash,
         status.schema_hash != enrichment.schema_hash,
         status.request_model != enrichment.model,
-        status.input_hash != job_postings.c.input_hash,
+        source.is_other_input(status.input_hash),
     )
     return dict(zip(CAUSES, causes, strict=True))
 
 
-def _succeeded(*columns: Any) -> Select[Any]:
+def _succeeded(database: Database, *columns: Any) -> Select[Any]:
     """What has succeeded and is a posting still."""
-    status = enrichment_status.c
-    query: Select[Any] = select(*columns).select_from(enrichment_status)
-    return query.join(job_postings, job_postings.c.id == status.job_id).where(status.state == "succeeded")
+    return _of_postings(database, select(*columns)).where(enrichment_status.c.state == "succeeded")
+
+
+def _of_postings(database: Database, query: Select[Any]) -> Select[Any]:
+    """Of the statuses those whose postings are there still."""
+    source = source_of(database)
+    there = source.is_of(enrichment_status.c.job_id)
+    return query.select_from(enrichment_status).join(source.table, there)
 
 
 def _count_requested(database: Database, enrichment: Enrichment) -> int:
     """How many results that are not of today's prompt, schema or model await a new one."""
-    status, causes = enrichment_status.c, _causes(enrichment)
+    status, causes = enrichment_status.c, _causes(database, enrichment)
     rests_on_another = or_(*(causes[name] for name in CAUSES if name != "input"))  # a new input is due by itself
     has_result = and_(status.successes > 0, status.error_type.is_(None))
-    query = select(func.count()).select_from(enrichment_status)
-    query = query.join(job_postings, job_postings.c.id == status.job_id)
+    query = _of_postings(database, select(func.count()))
     return database.count(query.where(status.enrichment == enrichment.name, IS_PENDING, has_result, rests_on_another))
 
 
 def _pages(database: Database, enrichment: Enrichment) -> Iterator[list[Any]]:
-    status, causes = enrichment_status.c, _causes(enrichment)
+    status, causes = enrichment_status.c, _causes(database, enrichment)
     after, end = bounds(enrichment.name)  # by its name, SQLite would sort all for each page
     columns = (
         status.stream_id, status.job_id, status.version, status.successes, status.input_tokens, status.output_tokens,
         status.input_hash,
     )  # fmt: skip
     named = [cause.label(name) for name, cause in causes.items()]
-    query = _succeeded(*columns, *named).where(or_(*causes.values()), status.stream_id < end)
+    query = _succeeded(database, *columns, *named).where(or_(*causes.values()), status.stream_id < end)
     query = query.order_by(status.stream_id).limit(PAGE)
     while page := database.page(query.where(status.stream_id > after)):
         yield page
@@ -182,5 +187,5 @@ def _changed(database: Database, page: Sequence[Any]) -> set[str]:
     if not seen:
         return set()
     with database.read() as connection:
-        postings = load_postings(connection, list(seen))
+        postings = load_postings(connection, database, list(seen))
     return {job_id for job_id, posting in postings.items() if posting.input_hash != seen[job_id]}

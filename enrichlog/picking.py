@@ -10,19 +10,20 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 from sqlalchemy.exc import DBAPIError
 
 from enrichlog.scope import Scope, scope_branches
+from eventlog.database import Database
 from eventlog.dialects import Dialect
 from projections.enrichment_status import enrichment_status
 
 
 def pick(
-    connection: Connection, dialect: Dialect, enrichment: str, scope: Scope, now: datetime, max_attempts: int,
+    connection: Connection, database: Database, enrichment: str, scope: Scope, now: datetime, max_attempts: int,
     limit: int, *, alone: bool,
 ) -> list[Row[Any]]:  # fmt: skip
     """Lock up to `limit` rows that a run over the scope takes next; `alone`: of those on which a worker died."""
     names = scope.turn(limit)
-    branches = scope_branches(enrichment, scope, now, max_attempts, names, alone=alone)
+    branches = scope_branches(database, enrichment, scope, now, max_attempts, names, alone=alone)
     if scope.is_second_round:
-        return _pick_patiently(connection, dialect, next(branches))
+        return _pick_patiently(connection, database.dialect, next(branches))
     return _in_turn(_pick(connection, branches, limit), names)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from enrichlog.exceptions import NoPostings, UsageError
 from enrichlog.file_formats import Rejected, Row, check_columns, read_rows, unit
-from enrichlog.postings import CHANGES, Change, Posting, compare_postings, store_postings
+from enrichlog.posting import Posting
+from enrichlog.postings import CHANGES, Change, compare_postings, source_of, store_postings
 from eventlog import canonical
 from eventlog.database import Database
 
@@ -65,8 +66,10 @@ def import_file(
 ) -> ImportReport:
     """Import a file; `columns` maps our names to the file's. Nothing is written unless the whole file can be read.
 
-    Raises `UnreadableFile`, `MalformedFile`, `MissingColumns`, `NoPostings`, and `UsageError` for ids that stand twice.
+    Raises `UnreadableFile`, `MalformedFile`, `MissingColumns`, `NoPostings`, `UsageError` for ids that stand twice, and
+    `PostingsOfOthers` where other programs write the postings.
     """
+    source_of(database).require_own()
     report = ImportReport(str(path), unit(path), dry_run)
     _check(path, columns)
     lines = read_file(path, columns)

@@ -10,7 +10,8 @@ from sqlalchemy import Select, func, select
 
 from enrichlog.errors import advice_of, group_of
 from enrichlog.exceptions import UnknownJob
-from enrichlog.postings import find_posting, job_postings
+from enrichlog.posting import Titled
+from enrichlog.postings import find_posting, find_titles
 from enrichlog.retry import Verdict
 from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
@@ -18,10 +19,11 @@ from eventlog.events import iso, moment
 from eventlog.log import Recorded, head_position, read_stream
 from eventlog.streams import stream_of
 from projections.enrichment_status import enrichment_status, status_of
-from projections.llm_enrichment import llm_enrichment
+from projections.llm_enrichment import errors_shown, llm_enrichment
 from projections.status import STATES
 
 Document = dict[str, Any]
+PAGE = 500
 
 
 class FailedPage(NamedTuple):
@@ -33,20 +35,19 @@ class FailedPage(NamedTuple):
 
 def failed(database: Database, enrichment: str, selection: Selection, limit: int, default: int) -> FailedPage:
     """The failed postings, newest first; `default` is the maximum of attempts without a cap or request."""
-    newest = newest_failures(enrichment, selection).limit(limit).subquery()
-    shown = llm_enrichment.c
-    same_row = (shown.job_posting_id == newest.c.job_id) & (shown.enrichment == newest.c.enrichment)
-    query = (
-        select(newest, job_postings.c.title, job_postings.c.company, shown.enrichment_error)
-        .outerjoin(job_postings, job_postings.c.id == newest.c.job_id)
-        .outerjoin(llm_enrichment, same_row)
-        .order_by(newest.c.completed_at.desc(), newest.c.stream_id)
-    )
-    policy = Allowance(None, default)
+    policy, rows = Allowance(None, default), list[Document]()
     with database.read() as connection:
         now = database.dialect.clock(connection)
-        rows = [failure(row, policy.verdict(status_of(row._mapping), now)) for row in connection.execute(query)]
-        return FailedPage(connection.execute(failure_count(enrichment, selection)).scalar_one(), rows)
+        found = connection.execute(newest_failures(enrichment, selection).limit(limit)).all()
+        total = connection.execute(failure_count(enrichment, selection)).scalar_one()
+        for start in range(0, len(found), PAGE):
+            page = found[start : start + PAGE]
+            titles = find_titles(connection, database, [row.job_id for row in page])
+            errors = errors_shown(connection, database, [row.stream_id for row in page])
+            for row in page:
+                verdict = policy.verdict(status_of(row._mapping), now)
+                rows.append(failure(row, titles[row.job_id], errors.get(row.stream_id), verdict))
+    return FailedPage(total, rows)
 
 
 def newest_failures(enrichment: str, selection: Selection) -> Select[Any]:
@@ -61,14 +62,14 @@ def failure_count(enrichment: str, selection: Selection) -> Select[Any]:
     return select(func.count()).select_from(enrichment_status).where(*selection.conditions(enrichment))
 
 
-def failure(row: Any, found: Verdict) -> Document:
+def failure(row: Any, titled: Titled, error: str | None, found: Verdict) -> Document:
     """One failed posting, of what its status, the posting and the users' table say."""
     return {
         "job_id": row.job_id,
-        "title": row.title,
-        "company": row.company,
+        "title": titled.title,
+        "company": titled.company,
         "error_type": row.error_type,
-        "error": row.enrichment_error,
+        "error": error,
         "failed_at": row.completed_at and iso(row.completed_at),
         "attempts": row.attempts,
         "retryable": found in ("will_try", "waiting"),

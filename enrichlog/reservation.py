@@ -22,10 +22,10 @@ def why_none_fits(
     with database.read() as connection:
         now = database.dialect.clock(connection)
         names = scope.turn(1)
-        first = scope_branches(enrichment.name, scope, now, settings.max_attempts, names)
+        first = scope_branches(database, enrichment.name, scope, now, settings.max_attempts, names)
         queries = (select(enrichment_status.c.job_id).where(branch).limit(1) for branch in first)
         found = next((row for query in queries if (row := connection.execute(query).first())), None)
-        postings = load_postings(connection, [found.job_id] if found else [])
+        postings = load_postings(connection, database, [found.job_id] if found else [])
     needed = 0
     for posting in postings.values():
         request = request_for(

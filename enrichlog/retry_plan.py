@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, case, func, select
 
 from enrichlog.estimate import AnsweredCalls, estimate
+from enrichlog.postings import source_of
 from enrichlog.price import PricedModel
 from enrichlog.retry import VERDICTS, Verdict
-from enrichlog.scope import HAS_POSTING
 from enrichlog.selection import Allowance, Selection, most_used
 from enrichlog.targets import PAGE, Target
 from eventlog.database import Database
@@ -91,20 +91,20 @@ def plan_retry(
         database.dialect.see_one_moment(connection)
         now, position = database.dialect.clock(connection), head_position(connection)
         plan = RetryPlan(enrichment, selection, policy, position, now, limit)
-        _count(connection, plan)
-        plan.requested_already = connection.execute(_requested(plan)).scalar_one()
+        _count(connection, database, plan)
+        plan.requested_already = connection.execute(_requested(database, plan)).scalar_one()
     plan.estimate = estimate(database, enrichment, priced)
     return plan
 
 
-def counting(plan: RetryPlan) -> Select[Any]:
+def counting(database: Database, plan: RetryPlan) -> Select[Any]:
     """The query that counts: one row for each error type."""
     status, verdicts = enrichment_status.c, plan.policy.verdicts(plan.now)
     sums = [func.sum(case((verdicts[name], 1), else_=0)).label(name) for name in VERDICTS]
     next_due = func.min(case((verdicts["waiting"], status.due_at))).label("next_due")
     query = select(status.error_type, *sums, next_due, most_used().label("most_used"))
     selected = plan.selection.conditions(plan.enrichment, failed_at=_UNORDERED_TIME)
-    return query.where(*selected, HAS_POSTING).group_by(status.error_type)
+    return query.where(*selected, source_of(database).has_posting).group_by(status.error_type)
 
 
 def targets_of(database: Database, plan: RetryPlan) -> Iterator[list[Target]]:
@@ -112,31 +112,32 @@ def targets_of(database: Database, plan: RetryPlan) -> Iterator[list[Target]]:
     left = plan.taken
     for error_type in sorted(name for name, found in plan.counts if found == "will_try"):
         after = ""
-        while left and (page := database.page(_targets(plan, error_type, after).limit(min(left, PAGE)))):
+        while left and (page := database.page(_targets(database, plan, error_type, after).limit(min(left, PAGE)))):
             yield [Target(row.job_id, row.version) for row in page]
             after, left = page[-1].job_id, left - len(page)
 
 
-def _count(connection: Connection, plan: RetryPlan) -> None:
-    for row in connection.execute(counting(plan)):
+def _count(connection: Connection, database: Database, plan: RetryPlan) -> None:
+    for row in connection.execute(counting(database, plan)):
         counts = {(row.error_type, name): int(getattr(row, name)) for name in VERDICTS}
         plan.counts.update({key: count for key, count in counts.items() if count})
         plan.most_used = max(plan.most_used, row.most_used)
         plan.next_due = min(filter(None, (plan.next_due, row.next_due)), default=None)
 
 
-def _requested(plan: RetryPlan) -> Select[Any]:
+def _requested(database: Database, plan: RetryPlan) -> Select[Any]:
     """How many of the selected postings are pending, because somebody has requested them since they failed."""
     status = enrichment_status.c
     failed_before = plan.selection.conditions(plan.enrichment, IS_PENDING)
     query = select(func.count()).select_from(enrichment_status)
-    return query.where(*failed_before, status.error_type.is_not(None), HAS_POSTING)
+    return query.where(*failed_before, status.error_type.is_not(None), source_of(database).has_posting)
 
 
-def _targets(plan: RetryPlan, error_type: str, after: str) -> Select[Any]:
+def _targets(database: Database, plan: RetryPlan, error_type: str, after: str) -> Select[Any]:
     status = enrichment_status.c
     newest = and_(events.c.stream_id == status.stream_id, events.c.version == status.version)
     query = select(status.job_id, status.version).join(events, newest).where(events.c.position <= plan.position)
     selected = plan.selection._replace(error_types=(error_type,)).conditions(plan.enrichment)
     will_be = plan.policy.verdicts(plan.now)["will_try"]
-    return query.where(*selected, will_be, HAS_POSTING, status.job_id > after).order_by(status.job_id)
+    wanted = (*selected, will_be, source_of(database).has_posting)
+    return query.where(*wanted, status.job_id > after).order_by(status.job_id)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from sqlalchemy import select
 
 from enrichlog.actor import actor
 from enrichlog.asking import require_reason
-from enrichlog.exceptions import UnknownJob
-from enrichlog.postings import job_postings, notice_posting
+from enrichlog.postings import notice_posting, source_of
 from enrichlog.targets import IN_FLIGHT, PAGE
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentDismissed, EnrichmentRequested, Event
 from eventlog.log import Proposal
-from eventlog.streams import join, stream_of
+from eventlog.streams import stream_of
 from projections.enrichment_status import enrichment_status
 from projections.inline import append_together
 
@@ -31,6 +30,14 @@ class Ruled:
 
     done: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+
+
+class _Known(NamedTuple):
+    """How a posting that is named stands; `state` and `version` are None where it was never requested."""
+
+    state: str | None
+    version: int | None
+    has_posting: bool
 
 
 def dismiss(database: Database, enrichment: str, job_ids: Sequence[str], reason: str) -> Ruled:
@@ -47,7 +54,7 @@ def requeue(database: Database, enrichment: str, job_ids: Sequence[str], reason:
 
 
 def _rule(
-    database: Database, enrichment: str, job_ids: Sequence[str], event: Event, why_left: Callable[[Any], str | None]
+    database: Database, enrichment: str, job_ids: Sequence[str], event: Event, why_left: Callable[[_Known], str | None]
 ) -> Ruled:
     ruled, names = Ruled(), list(dict.fromkeys(job_ids))
     known = _known(database, enrichment, names)
@@ -62,34 +69,34 @@ def _rule(
     return ruled
 
 
-def _known(database: Database, enrichment: str, names: Sequence[str]) -> dict[str, Any]:
-    """The status and the posting of each, in one row; those that were never requested are, first."""
+def _known(database: Database, enrichment: str, names: Sequence[str]) -> dict[str, _Known]:
+    """The status and the posting of each; those that were never requested are, first."""
     found = _read(database, enrichment, names)
     for job_id in names:
         if job_id not in found:
-            raise UnknownJob(job_id=job_id)
+            raise source_of(database).unknown(job_id)
     unseen = [job_id for job_id in names if found[job_id].state is None]
     for job_id in unseen:
         notice_posting(database, job_id, enrichment, actor())
     return found | _read(database, enrichment, unseen)
 
 
-def _read(database: Database, enrichment: str, names: Sequence[str]) -> dict[str, Any]:
-    status, rows = enrichment_status.c, dict[str, Any]()
-    columns = (status.state, status.version, job_postings.c.id.label("posting"))
+def _read(database: Database, enrichment: str, names: Sequence[str]) -> dict[str, _Known]:
+    status, known = enrichment_status.c, dict[str, _Known]()
     for start in range(0, len(names), PAGE):
         page = names[start : start + PAGE]
         streams = [stream_of(enrichment, job_id) for job_id in page]
-        with_status = select(status.job_id, *columns).outerjoin(job_postings, job_postings.c.id == status.job_id)
-        stream = status.stream_id == join(enrichment, "") + job_postings.c.id
-        without = select(job_postings.c.id.label("job_id"), *columns).outerjoin(enrichment_status, stream)
-        rows |= {row.job_id: row for row in database.page(without.where(job_postings.c.id.in_(page)))}
-        rows |= {row.job_id: row for row in database.page(with_status.where(status.stream_id.in_(streams)))}
-    return rows
+        query = select(status.job_id, status.state, status.version).where(status.stream_id.in_(streams))
+        with database.read() as connection:
+            there = source_of(database).find_there(connection, page)
+            known |= dict.fromkeys(there, _Known(None, None, has_posting=True))
+            rows = connection.execute(query)
+            known |= {row.job_id: _Known(row.state, row.version, has_posting=row.job_id in there) for row in rows}
+    return known
 
 
 def _append(
-    database: Database, enrichment: str, page: Sequence[str], event: Event, ruled: Ruled, known: dict[str, Any]
+    database: Database, enrichment: str, page: Sequence[str], event: Event, ruled: Ruled, known: dict[str, _Known]
 ) -> None:
     proposals = [Proposal(stream_of(enrichment, one), event, str(uuid.uuid4()), known[one].version) for one in page]
     outcomes = append_together(database, proposals)
@@ -100,19 +107,19 @@ def _append(
             ruled.done.append(job_id)
 
 
-def _why_kept(row: Any) -> str | None:
+def _why_kept(row: _Known) -> str | None:
     return {
         "running": IN_FLIGHT,
         "succeeded": "it is enriched already",
         "dismissed": "it was dismissed already",
-    }.get(row.state)
+    }.get(row.state or "")
 
 
-def _why_not_again(row: Any) -> str | None:
-    if row.posting is None:
+def _why_not_again(row: _Known) -> str | None:
+    if not row.has_posting:
         return "its posting has been deleted"
     return {
         "running": IN_FLIGHT,
         "pending": "it is to be tried anyway",
         "succeeded": "it is enriched already; to pay for it again: enrichlog enrich JOB_ID --force",
-    }.get(row.state)
+    }.get(row.state or "")

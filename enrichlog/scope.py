@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true
 
-from enrichlog.postings import job_postings
+from enrichlog.postings import source_of
 from enrichlog.retry import types_allowed_at
 from enrichlog.selection import Allowance, Selection
 from eventlog.database import Database
@@ -67,12 +67,10 @@ class Scope:
         return len(self.job_ids or ()) if self.second is None else self.second
 
 
-HAS_POSTING = exists(select(job_postings.c.id).where(job_postings.c.id == enrichment_status.c.job_id))
-
-
 def scope_branches(
-    enrichment: str, scope: Scope, now: datetime, max_attempts: int, names: tuple[str, ...] = (), *, alone: bool = False
-) -> Iterator[ColumnElement[bool]]:
+    database: Database, enrichment: str, scope: Scope, now: datetime, max_attempts: int, names: tuple[str, ...] = (), *,
+    alone: bool = False,
+) -> Iterator[ColumnElement[bool]]:  # fmt: skip
     """The conditions of what a run takes, in the order it takes them; each is one range of an index of due rows,
     but for the last: failures tried anew. Made one by one: mostly the first is enough.
 
@@ -84,7 +82,7 @@ def scope_branches(
     """
     status = enrichment_status.c
     pending, due = IS_PENDING, status.due_at <= scope.horizon
-    ours = and_(status.enrichment == enrichment, HAS_POSTING)
+    ours = and_(status.enrichment == enrichment, source_of(database).has_posting)
     if scope.job_ids is not None:
         yield and_(ours, status.job_id.in_(names), *_may_be_named(scope))
         return
@@ -103,10 +101,12 @@ def scope_branches(
         yield and_(failed, due, used == budget, _may_use(budget, max_attempts))
     yield and_(failed, due, used >= max_attempts, status.max_attempts.is_not(None), status.max_attempts > used)
     if scope.basis is not None:
-        yield and_(*tried_anew(enrichment, scope.basis, scope.horizon, max_attempts))
+        yield and_(*tried_anew(database, enrichment, scope.basis, scope.horizon, max_attempts))
 
 
-def tried_anew(enrichment: str, basis: str, horizon: datetime, max_attempts: int) -> tuple[ColumnElement[bool], ...]:
+def tried_anew(
+    database: Database, enrichment: str, basis: str, horizon: datetime, max_attempts: int
+) -> tuple[ColumnElement[bool], ...]:
     """Failures that are final, and never were of this basis; no index knows these, so the claims ask for them last.
 
     That is `projections.bases.is_new` of each. One on which workers died too often is left to a person.
@@ -115,7 +115,7 @@ def tried_anew(enrichment: str, basis: str, horizon: datetime, max_attempts: int
     final = or_(verdicts["exhausted"], verdicts["not_retryable"])
     is_new = and_(func.length(status.bases) < bases.FULL_LENGTH, ~status.bases.contains(basis))
     ended = and_(status.deaths == 0, status.completed_at <= horizon)
-    return (*Selection().conditions(enrichment), final, is_new, ended, HAS_POSTING)
+    return (*Selection().conditions(enrichment), final, is_new, ended, source_of(database).has_posting)
 
 
 def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: int) -> int:
@@ -124,24 +124,28 @@ def count_due(database: Database, enrichment: str, scope: Scope, max_attempts: i
         return len(scope.job_ids) - scope.turned
     with database.read() as connection:
         now = database.dialect.clock(connection)
-        branches = [*scope_branches(enrichment, scope, now, max_attempts)]
-        branches += scope_branches(enrichment, scope, now, max_attempts, alone=True)
-        branches += [] if scope.batch else [and_(orphaned(enrichment, now), HAS_POSTING)]
+        branches = [*scope_branches(database, enrichment, scope, now, max_attempts)]
+        branches += scope_branches(database, enrichment, scope, now, max_attempts, alone=True)
+        branches += [] if scope.batch else [and_(orphaned(enrichment, now), source_of(database).has_posting)]
         counts = [select(func.count()).select_from(enrichment_status).where(branch) for branch in branches]
         return sum(connection.execute(count).scalar_one() for count in counts)
 
 
-def is_any_due(connection: Connection, enrichment: str, scope: Scope, now: datetime, max_attempts: int) -> bool:
+def is_any_due(
+    connection: Connection, database: Database, enrichment: str, scope: Scope, now: datetime, max_attempts: int
+) -> bool:
     """Whether there is anything for a run over this scope to take."""
     if scope.job_ids is not None:
         return not scope.is_exhausted
-    branches = scope_branches(enrichment, scope, now, max_attempts)
-    return _is_any(connection, branches) or is_any_suspect(connection, enrichment, scope, now, max_attempts)
+    branches = scope_branches(database, enrichment, scope, now, max_attempts)
+    return _is_any(connection, branches) or is_any_suspect(connection, database, enrichment, scope, now, max_attempts)
 
 
-def is_any_suspect(connection: Connection, enrichment: str, scope: Scope, now: datetime, max_attempts: int) -> bool:
+def is_any_suspect(
+    connection: Connection, database: Database, enrichment: str, scope: Scope, now: datetime, max_attempts: int
+) -> bool:
     """Whether a posting on which a worker died is due in this scope, which names none."""
-    return _is_any(connection, scope_branches(enrichment, scope, now, max_attempts, alone=True))
+    return _is_any(connection, scope_branches(database, enrichment, scope, now, max_attempts, alone=True))
 
 
 def _is_any(connection: Connection, branches: Iterable[ColumnElement[bool]]) -> bool:
@@ -149,11 +153,11 @@ def _is_any(connection: Connection, branches: Iterable[ColumnElement[bool]]) -> 
     return any(connection.execute(query).first() for query in queries)
 
 
-def is_any_anew(connection: Connection, enrichment: str, scope: Scope, max_attempts: int) -> bool:
+def is_any_anew(connection: Connection, database: Database, enrichment: str, scope: Scope, max_attempts: int) -> bool:
     """Whether there is any failure that the scope tries anew, be it one that somebody else holds just then."""
     if scope.basis is None:
         return False
-    conditions = tried_anew(enrichment, scope.basis, scope.horizon, max_attempts)
+    conditions = tried_anew(database, enrichment, scope.basis, scope.horizon, max_attempts)
     return connection.execute(select(enrichment_status.c.stream_id).where(*conditions).limit(1)).first() is not None
 
 

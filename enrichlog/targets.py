@@ -8,18 +8,19 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, exists, select
 
 from enrichlog.actor import actor
-from enrichlog.postings import find_posting, job_postings, sync
+from enrichlog.postings import find_posting, source_of
 from enrichlog.retry import allowance
 from enrichlog.scope import Scope
+from enrichlog.sync import sync
 from eventlog.database import Database
 from eventlog.errors import Conflict
 from eventlog.events import EnrichmentRequested
 from eventlog.log import Proposal
 from eventlog.streams import stream_of
-from projections.enrichment_status import enrichment_status
+from projections.enrichment_status import IS_RUNNING, enrichment_status
 from projections.inline import append_together
 
 PAGE = 500
@@ -118,10 +119,9 @@ def scope_of(database: Database, enrichment: str, targets: Sequence[Target], *, 
 
 def every_posting(database: Database, enrichment: str) -> list[Target]:
     """All postings that no attempt is in flight for."""
-    status = enrichment_status.c
-    stream = (status.enrichment == enrichment) & (status.job_id == job_postings.c.id)
-    query = select(job_postings.c.id).outerjoin(enrichment_status, stream).order_by(job_postings.c.id)
-    return [Target(row.id) for row in database.page(query.where(status.state.is_distinct_from("running")))]
+    source = source_of(database)
+    running = select(enrichment_status.c.stream_id).where(source.status_of(enrichment), IS_RUNNING)
+    return [Target(job_id) for page in source.ids(database, ~exists(running)) for job_id in page]
 
 
 def _statuses(enrichment: str, job_ids: Sequence[str]) -> Select[Any]:

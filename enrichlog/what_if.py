@@ -136,7 +136,7 @@ def what_if(
     while page := list(islice(streams, POSTINGS_PER_PAGE)):
         opened = [one for stream_id, events in page if (one := found.add(stream_id, events))]
         with database.read() as connection:
-            deleted = find_deleted(connection, [one.stream_id for one in opened])
+            deleted = find_deleted(connection, database, [one.stream_id for one in opened])
         found.add_open(opened, deleted)
         progress(len(page))
     return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, Subquery, TextClause, column, text
 
 from eventlog.database import Database
 
@@ -40,7 +40,15 @@ class Source:
         """The query as a table of another, of which nothing is read: it stands on lines of its own, since its last may
         end with a comment.
         """
-        return text(f"SELECT * FROM (\n{escaped(self.query)}\n) AS source LIMIT 0")
+        return text(f"SELECT * FROM ({self._lines}) AS source LIMIT 0")
+
+    def as_table(self, names: Iterable[str]) -> Subquery:
+        """The query as a table of these of its columns, for queries of ours."""
+        return text(self._lines).columns(*map(column, names)).subquery("source")
+
+    @property
+    def _lines(self) -> str:
+        return f"\n{escaped(self.query)}\n"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from projections.moments import Moment, Reader
 from projections.pages import FIRST, Page, Share
 from projections.projection import Projection
 
-Gone = Callable[[Connection, Iterable[str]], set[str]]
+Gone = Callable[[Connection, Database, Iterable[str]], set[str]]
 """Finds the streams whose postings were deleted: a row of the users' that went with its posting is not missing."""
 
 WHOLE = Share()
@@ -31,7 +31,7 @@ OBJECTS_BETWEEN_COLLECTIONS = 50_000
 """About as many as a page has."""
 
 
-def none_gone(connection: Connection, streams: Iterable[str]) -> set[str]:
+def none_gone(connection: Connection, database: Database, streams: Iterable[str]) -> set[str]:
     """No posting was deleted."""
     return set()
 
@@ -124,7 +124,7 @@ def _find_gone(database: Database, projection: Projection[Any], moment: Moment, 
     if not absent:
         return set()
     with database.read() as connection:
-        return gone(connection, absent)
+        return gone(connection, database, absent)
 
 
 def _compare(

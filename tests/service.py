@@ -13,7 +13,8 @@ from sqlalchemy import select
 import enrichlog
 from enrichlog.breakers import set_by_hand
 from enrichlog.enrichment import Enrichment, enrichment_of
-from enrichlog.postings import Posting, store_postings
+from enrichlog.posting import Posting
+from enrichlog.postings import store_postings
 from enrichlog.progress import Run
 from enrichlog.runs import perform
 from enrichlog.settings import Settings

@@ -184,6 +184,6 @@ def test_those_that_another_program_holds_just_then_are_not_forgotten(postgresql
         found = claim(postgresql, settings, asked, scope_of(postgresql, asked), "w", 10)
         assert [one.posting.id for one in found.taken] == ["001"]
         with postgresql.read() as connection:
-            assert is_any_due(connection, "job", found.rest, found.rest.horizon, 5)
+            assert is_any_due(connection, postgresql, "job", found.rest, found.rest.horizon, 5)
         holder.rollback()
         assert [one.posting.id for one in claim(postgresql, settings, asked, found.rest, "w", 10).taken] == ["000"]

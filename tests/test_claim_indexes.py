@@ -5,7 +5,7 @@ import re
 import pytest
 from sqlalchemy import ColumnElement, insert, select
 
-from enrichlog.postings import job_postings
+from enrichlog.own_postings import job_postings
 from enrichlog.scope import Scope, orphaned, scope_branches
 from eventlog.database import Database
 from projections.enrichment_status import enrichment_status, row
@@ -42,15 +42,15 @@ def plan_of_claim(database: Database, where: ColumnElement[bool]) -> str:
 
 def test_each_branch_of_a_claim_is_a_range_of_an_index(grown: Database) -> None:
     everything = Scope(NOON)
-    *_, alone = scope_branches("job", everything, NOON, 5, alone=True)
-    branches = [*scope_branches("job", everything, NOON, 5), alone]
+    *_, alone = scope_branches(grown, "job", everything, NOON, 5, alone=True)
+    branches = [*scope_branches(grown, "job", everything, NOON, 5), alone]
     walked = [branch for branch in [*branches, orphaned("job", NOON)] if is_walked(plan_of_claim(grown, branch))]
     assert walked == []
     assert is_walked(plan_of_claim(grown, enrichment_status.c.worker == "w"))  # the control
 
 
 def test_what_is_pending_is_found_in_its_order_without_sorting_all_of_it(grown: Database) -> None:
-    found = plan_of_claim(grown, next(scope_branches("job", Scope(NOON), NOON, 5)))
+    found = plan_of_claim(grown, next(scope_branches(grown, "job", Scope(NOON), NOON, 5)))
     assert "enrichment_status_pending" in found
     assert "Sort" not in found
     assert "TEMP B-TREE" not in found
@@ -58,7 +58,7 @@ def test_what_is_pending_is_found_in_its_order_without_sorting_all_of_it(grown: 
 
 
 def test_a_small_batch_is_found_by_its_own_index_among_many_that_are_pending(grown: Database) -> None:
-    (branch,) = scope_branches("job", Scope(NOON, "batch-7"), NOON, 5)
+    (branch,) = scope_branches(grown, "job", Scope(NOON, "batch-7"), NOON, 5)
     assert "enrichment_status_awaiting" in plan_of_claim(grown, branch)
     status = enrichment_status.c
     control = (status.batch == "batch-7") & (status.state != "pending")

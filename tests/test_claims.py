@@ -18,7 +18,9 @@ from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import ERROR_TYPES
 from enrichlog.orphans import close_overdue
 from enrichlog.outcome import Failed, Outcome
-from enrichlog.postings import Posting, job_postings, load_postings
+from enrichlog.own_postings import job_postings
+from enrichlog.posting import Posting
+from enrichlog.postings import load_postings
 from enrichlog.retry import allowance, verdict
 from enrichlog.scope import Scope, count_due, scope_branches
 from enrichlog.selection import Allowance, Selection
@@ -297,9 +299,9 @@ def test_a_posting_that_goes_while_it_is_claimed_is_skipped(
 ) -> None:
     import_many(database, 3)
 
-    def load_after_deletion(connection: Connection, job_ids: Sequence[str]) -> dict[str, Posting]:
+    def load_after_deletion(connection: Connection, _: Database, job_ids: Sequence[str]) -> dict[str, Posting]:
         connection.execute(delete(job_postings).where(job_postings.c.id == "001"))
-        return load_postings(connection, job_ids)
+        return load_postings(connection, database, job_ids)
 
     monkeypatch.setattr(claims_module, "load_postings", load_after_deletion)
     found = claims(database, settings)
@@ -623,7 +625,8 @@ def test_the_view_the_plan_the_claims_and_the_rules_agree_on_what_is_tried_again
     planned = database.page(select(enrichment_status.c.job_id).where(*conditions))
     assert sorted(one.job_id for one in planned) == sorted(expected)
     query = select(enrichment_status.c.job_id).where(enrichment_status.c.state == "failed")
-    branches = [*scope_branches("job", Scope(now), now, 5), *scope_branches("job", Scope(now), now, 5, alone=True)]
+    branches = [*scope_branches(database, "job", Scope(now), now, 5)]
+    branches += scope_branches(database, "job", Scope(now), now, 5, alone=True)
     claimed = [one.job_id for branch in branches for one in database.page(query.where(branch))]
     assert sorted(claimed) == sorted(expected)  # each in one branch only
 

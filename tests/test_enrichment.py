@@ -13,7 +13,7 @@ from enrichlog.attempt import Started
 from enrichlog.enrichment import Enrichment, Request, enrichment_of, fingerprint, request_for
 from enrichlog.exceptions import InvalidPrompt, InvalidResultModel, UnknownEnrichment
 from enrichlog.outcome import Outcome
-from enrichlog.postings import Posting
+from enrichlog.posting import Posting
 from enrichlog.settings import Settings, configure
 from eventlog.events import EnrichmentFailed, EnrichmentStarted
 from tests.service import KEY, posting

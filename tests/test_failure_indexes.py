@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Select, insert, select
 
-from enrichlog.postings import job_postings
+from enrichlog.own_postings import job_postings
 from enrichlog.reports import failure_count, failures_by_type, newest_failures
 from enrichlog.retry_plan import RetryPlan, counting
 from enrichlog.selection import Allowance, Selection
@@ -38,7 +38,7 @@ def grown(shared: Database) -> Database:
 
 
 def planned(selection: Selection) -> Select[Any]:
-    return counting(RetryPlan("job", selection, Allowance(None, 5), 1, NOON))
+    return counting(Database("any.db"), RetryPlan("job", selection, Allowance(None, 5), 1, NOON))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from sqlalchemy import select
 
 from enrichlog.exceptions import MalformedFile, MissingColumns, NoPostings, UnreadableFile, UsageError
 from enrichlog.file_formats import Rejected
+from enrichlog.own_postings import job_postings
+from enrichlog.posting import Posting
 from enrichlog.posting_files import ImportReport, import_file, read_file, read_map
-from enrichlog.postings import Posting, job_postings
 from eventlog.database import Database
 from tests.service import SAMPLES, TEST_DATA, of_type, real_rows, whole_log
 

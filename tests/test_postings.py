@@ -9,17 +9,16 @@ from sqlalchemy import delete, insert, update
 
 from enrichlog import noticing
 from enrichlog.exceptions import UnknownJob
+from enrichlog.own_postings import job_postings
+from enrichlog.posting import Posting
 from enrichlog.postings import (
-    Posting,
     compare_postings,
-    count_unrequested,
     find_posting,
-    job_postings,
     load_postings,
     notice_posting,
     store_postings,
-    sync,
 )
+from enrichlog.sync import count_unrequested, sync
 from eventlog.database import Database
 from eventlog.log import append
 from projections import enrichment_status
@@ -50,7 +49,7 @@ def test_a_posting_comes_back_as_it_was_stored(database: Database) -> None:
     import_postings(database, one)
     assert find_posting(database, one.id) == one
     with database.read() as connection:
-        assert load_postings(connection, [one.id, "none such"]) == {one.id: one}
+        assert load_postings(connection, database, [one.id, "none such"]) == {one.id: one}
 
 
 def test_an_unknown_id_is_refused(database: Database) -> None:

@@ -214,7 +214,7 @@ def test_a_row_that_is_gone_with_its_posting_is_no_difference_and_is_not_written
 def test_the_status_of_a_posting_that_was_deleted_is_ours_and_comes_back(told: Database) -> None:
     before = status(told, "job-2")
     run(told, "DELETE FROM {ours}enrichment_status WHERE job_id = '2'")
-    assert rebuild(told, STATUS, gone=lambda _, streams: set(streams)).counts["missing"] == 1
+    assert rebuild(told, STATUS, gone=lambda _, __, streams: set(streams)).counts["missing"] == 1
     assert status(told, "job-2") == before
 
 
@@ -222,7 +222,7 @@ def test_the_status_of_a_posting_that_was_deleted_is_mended_in_one_pass_with_row
     before = status(told, "job-2")
     run(told, "UPDATE {ours}enrichment_status SET attempts = 9")
     run(told, "DELETE FROM llm_enrichment")
-    walk = reconcile.Walk(write=True, gone=lambda _, streams: {"job-2"} & set(streams))
+    walk = reconcile.Walk(write=True, gone=lambda _, __, streams: {"job-2"} & set(streams))
     found = reconcile.reconcile(told, [STATUS, SHOWN], walk)
     assert [(one.total, one.written, one.gone) for one in found] == [(3, 3, 0), (1, 1, 1)]
     assert (status(told, "job-2"), shown(told, "job-2")) == (before, None)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from enrichlog.postings import job_postings
+from enrichlog.own_postings import job_postings
 from eventlog.database import Database
 from tests.builders import (
     NOON,
