@@ -137,7 +137,7 @@ def _claim(
     probe, enrichment = breaker.state != "closed", room.bounded(enrichment)
     limit = room.requests(1 if probe or alone else limit)
     names, most = scope.turn(limit), settings.max_attempts
-    picked = pick(connection, database, enrichment.name, scope, now, most, limit, alone=alone)
+    picked, scope = pick(connection, database, enrichment.name, scope, now, most, limit, alone=alone)
     met = orphaned(enrichment.name, now, None if scope.job_ids is None else names)
     closed = close_orphans(connection, met, limit - len(picked))
     postings = load_postings(connection, database, [row.job_id for row in picked])  # one may be deleted by now

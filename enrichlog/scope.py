@@ -26,7 +26,9 @@ class Scope:
     requested in the claim itself, with `why` and `batch`: a run that ends early leaves no request behind. Those that
     somebody holds just then, and those on which a worker died, have a second turn behind all others (`second` is where
     these begin), in which they are waited for and taken one by one; `missed` were not to be had even then. With a
-    `basis`, failures that nothing else would take are tried anew where they have not been tried with that one.
+    `basis`, failures that nothing else would take are tried anew where they have not been tried with that one. `heads`
+    has, by the place of a branch, when the first was due that the last claim took of it: no claim walks again over
+    thousands whose postings are gone, which stay due for ever.
     """
 
     horizon: datetime
@@ -37,6 +39,7 @@ class Scope:
     second: int | None = None
     missed: tuple[str, ...] = ()
     basis: str | None = None
+    heads: tuple[tuple[int, datetime], ...] = ()
 
     def turn(self, limit: int) -> tuple[str, ...]:
         """The named postings whose turn a claim of up to `limit` is; none when no names are given."""
