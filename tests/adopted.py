@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from enrichlog.adopted import adopted_of
 from enrichlog.settings import Settings, configure
 from eventlog.database import Database
 from tests.builders import run
@@ -179,3 +180,22 @@ def _told(database: Database, value: Any) -> str:
         case list() | dict():
             return _told(database, json.dumps(value))
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def adopt(url: str) -> Database:
+    """A migrated database whose own tables of postings and results make room for those that were there before us."""
+    database = Database(url)
+    view = "DROP VIEW IF EXISTS jobs_needing_retry"
+    for statement in (view, "DROP TABLE IF EXISTS llm_enrichment", "DROP TABLE IF EXISTS job_postings"):
+        run(database, statement)
+    make_tables(database)
+    return look_up(database)
+
+
+def look_up(database: Database, **target: Any) -> Database:
+    """Adopt what the database has by now; `target` replaces what the settings say of the table of results."""
+    found = adopted_of(settings_of(database, **target))
+    assert found is not None
+    with database.read() as connection:
+        database.adopted = found.looked_up(database, connection)
+    return database

@@ -22,6 +22,7 @@ from eventlog import migration
 from eventlog.database import Database
 from eventlog.rights import APP_ROLE
 from projections import brake
+from tests.adopted import adopt
 from tests.builders import StoppedClock
 from tests.command_line import Command, Demo, forget, play_demo
 from tests.fleet import Fleet
@@ -192,6 +193,16 @@ def _source(request: pytest.FixtureRequest, kind: str) -> Databases:
 def database(databases: Databases) -> Iterator[Database]:
     """A migrated, empty database: every test that uses it runs on both."""
     yield from _lent(databases, databases.migrated())
+
+
+@pytest.fixture
+def adopted(databases: Databases, bare: Path) -> Iterator[Database]:
+    """A database that was there before us, adopted as the settings say that are in force."""
+    url = databases.migrated()
+    database = adopt(url)
+    yield database
+    database.close()
+    databases.drop(url)
 
 
 @pytest.fixture(scope="module")

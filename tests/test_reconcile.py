@@ -195,7 +195,7 @@ def test_a_mark_goes_although_the_row_is_as_it_should_be_and_stays_while_nothing
 
 
 def test_a_row_that_is_gone_with_its_posting_is_no_difference_and_is_not_written_back(told: Database) -> None:
-    def gone(connection: object, streams: Any) -> set[str]:
+    def gone(connection: object, database: object, streams: Any) -> set[str]:
         asked.append(list(streams))
         return {"job-2"} & set(streams)
 
