@@ -332,6 +332,25 @@ def import_(
     terminal.print_json(report.document()) if as_json else screens.imported(report)
 
 
+@command("sync", "enrichlog sync --refresh --dry-run")
+@click.option("--refresh", is_flag=True, help="Read all texts, to find those that have changed.")
+@click.option("--dry-run", is_flag=True, help="Say what would be requested, change nothing.")
+@enrichment_option
+def sync(
+    settings: Settings, database: Database, as_json: bool, refresh: bool, dry_run: bool, enrichment: str
+) -> None:  # fmt: skip
+    """Look for new postings, as enrich and worker do by themselves; with --refresh also for changed texts.
+
+    Postings that are not there any more are counted; nothing is tried for them.
+    """
+    from enrichlog import sync_screen, terminal
+    from enrichlog.actor import actor
+    from enrichlog.sync import synced
+
+    done = synced(database, enrichment, actor(), reads=refresh, dry_run=dry_run)
+    terminal.print_json(done.document()) if as_json else sync_screen.show(done)
+
+
 @command("enrich", "enrichlog enrich --limit 100 --max-cost 0.50")
 @click.argument("job_ids", metavar="[JOB_ID]...", nargs=-1, type=JobId())
 @click.option("--limit", type=COUNT, help="Take at most so many postings.")

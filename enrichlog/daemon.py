@@ -19,6 +19,7 @@ from enrichlog.progress import Run
 from enrichlog.runs import require_key, serve
 from enrichlog.screens import SIMULATED
 from enrichlog.settings import Settings
+from enrichlog.source_check import require_source
 from enrichlog.terminal import counted
 from enrichlog.watch import Watch
 from eventlog.database import Database
@@ -40,6 +41,7 @@ def work(
     """
     _tell_unless_told_not_to(settings)
     require_key(settings)
+    require_source(database)
     asked, began = enrichment_of(settings, enrichment), time.monotonic()
     require_price(database, settings, asked, None)
     with _ending_at_sigterm(), enlisted(settings, database, asked, name) as one:

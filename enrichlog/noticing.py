@@ -37,11 +37,11 @@ def request_unseen(
         if row is None:
             whys.append("new")
             event = EnrichmentRequested(why="new", actor=actor, input_hash=input_hash)
-            proposals.append(Proposal(stream_id, event, _event_id(stream_id, "new")))
+            proposals.append(Proposal(stream_id, event, event_id_of(stream_id, "new")))
         elif row.input_hash not in (None, input_hash):
             whys.append("changed")
             event = EnrichmentRequested(why="changed", actor=actor, input_hash=input_hash)
-            event_id = _event_id(stream_id, f"{row.version} {input_hash}")
+            event_id = event_id_of(stream_id, f"{row.version} {input_hash}")
             proposals.append(Proposal(stream_id, event, event_id, row.version))
     if not proposals:
         return Counter()
@@ -57,5 +57,6 @@ def hold_streams(connection: Connection, enrichments: Sequence[str], job_ids: Se
     enrichment_status.lock(connection, [stream_of(name, job_id) for name in enrichments for job_id in job_ids])
 
 
-def _event_id(stream_id: str, what: str) -> str:
+def event_id_of(stream_id: str, what: str) -> str:
+    """The id of what is recorded of a stream once, whoever records it."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{stream_id} {what}"))

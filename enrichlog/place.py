@@ -9,6 +9,7 @@ import threading
 from enrichlog.adopted import adopted_of
 from enrichlog.masking import masked
 from enrichlog.settings import Settings
+from enrichlog.source_check import look_up
 from eventlog import migration
 from eventlog.database import Database
 from projections.adoption import Adopted
@@ -28,13 +29,13 @@ def database_of(settings: Settings) -> Database:
 def open_database(settings: Settings) -> Database:
     """The database, checked: it is there and its tables are those this version needs.
 
-    Raises `NotInitialised`, `SchemaOutdated`, `SchemaTooNew`, `TableNotMade`, or what keeps it from being reached.
+    Raises `NotInitialised`, `SchemaOutdated`, `SchemaTooNew`, `TableNotMade`, `UnusableSource`, or what keeps it
+    from being reached.
     """
     database = database_of(settings)
     migration.check(database, flag_for(settings), (checkpoints.name, rebuilds.name))
     if database.adopted is not None and not database.adopted.is_looked_up:
-        with database.read() as connection:
-            database.adopted = database.adopted.looked_up(database, connection)
+        look_up(database)
     return database
 
 

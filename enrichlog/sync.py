@@ -12,6 +12,7 @@ from sqlalchemy import and_, func, select
 from enrichlog.noticing import hold_streams, request_unseen
 from enrichlog.postings import source_of
 from enrichlog.source import Source, bounds_within
+from enrichlog.source_check import require_source
 from eventlog.database import Database
 from eventlog.streams import bounds, join
 from projections.enrichment_status import enrichment_status
@@ -58,7 +59,12 @@ def refresh(database: Database, enrichment: str, actor: str) -> int:
 
 
 def synced(database: Database, enrichment: str, actor: str, *, reads: bool = False, dry_run: bool = False) -> Synced:
-    """Do both, or with `dry_run` count, and find out whose postings are gone; `reads`: all texts, for changed ones."""
+    """Do both, or with `dry_run` count, and find out whose postings are gone; `reads`: all texts, for changed ones.
+
+    Raises `UnusableSource`, also for a posting that is there twice where it `reads`: each look would find the text of
+    the other, and have it paid for.
+    """
+    require_source(database, whole=reads)
     source = source_of(database)
     if dry_run:
         counts = source.count_unrequested(database, enrichment)

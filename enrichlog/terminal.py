@@ -75,7 +75,7 @@ def one_line(text: str) -> str:
 _flags = {"database": "", "enrichment": "job"}
 _OF_ONE = (
     "enrich", "retry", "failed", "errors", "history", "status", "reclassify", "export", "dismiss", "requeue", "worker",
-    "why", "diff", "stats",
+    "why", "diff", "stats", "sync",
 )  # fmt: skip
 _OF_ALL = (
     "import", "rebuild", "verify", "breaker (?:list|open|close)", "batch (?:list|show|cancel)",

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -193,6 +193,22 @@ class Dialect(Protocol):
 
     def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
         """Whether a column of this type is, as text, one of those that the parameter of that name brings."""
+        ...
+
+    def takes_key(self, kind: str) -> bool:
+        """Whether columns of this type can be keys of postings."""
+        ...
+
+    def takes_text(self, kind: str) -> bool:
+        """Whether columns of this type hold texts."""
+        ...
+
+    def reading_only(self, connection: Connection) -> AbstractContextManager[None]:
+        """Have the rest of a transaction that begins refuse to write."""
+        ...
+
+    def lacking_grants(self, connection: Connection, sql: str) -> list[str]:
+        """The statements that give this role the rights it lacks to read what a query of the users' names."""
         ...
 
     def lock_migrations(self, connection: Connection) -> None: ...
@@ -383,6 +399,23 @@ class SQLite:
     def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
         return self.among(column, parameter)
 
+    def takes_key(self, kind: str) -> bool:
+        return True  # a query's columns have no type
+
+    def takes_text(self, kind: str) -> bool:
+        return True
+
+    @contextmanager
+    def reading_only(self, connection: Connection) -> Iterator[None]:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("PRAGMA query_only=OFF")
+
+    def lacking_grants(self, connection: Connection, sql: str) -> list[str]:
+        return []  # whoever may read the file may read all of it
+
     def lock_migrations(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
 
@@ -449,6 +482,23 @@ _KEY_FORMS = {
     **dict.fromkeys(("smallint", "integer", "bigint"), "^(0|-?[1-9][0-9]{0,17})$"),
 }
 """How the keys are spelt that are no texts, by their type."""
+
+_KEY_TEXTS = ("text", "character varying")
+_TEXTS = (*_KEY_TEXTS, "character", "citext", "name")
+
+_NAMES = re.compile(r'(?:("[^"]+"|\w+)\.)?("[^"]+"|\w+)')
+_LACKING = """WITH named AS (SELECT * FROM unnest(%s::text[], %s::text[]) named (place, name)), lacking AS (
+    SELECT 'USAGE ON SCHEMA ' || quote_ident(nspname) AS lacking
+    FROM pg_namespace
+    WHERE nspname IN (SELECT place FROM named) AND NOT has_schema_privilege(oid, 'USAGE')
+    UNION
+    SELECT 'SELECT ON ' || pg_class.oid::regclass
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN named ON name = relname
+    WHERE relkind IN ('r', 'v', 'm', 'p', 'f') AND NOT has_table_privilege(pg_class.oid, 'SELECT')
+        AND CASE WHEN place IS NULL THEN pg_table_is_visible(pg_class.oid) ELSE place = nspname END
+)
+SELECT 'GRANT ' || lacking || ' TO ' || quote_ident(current_user) FROM lacking ORDER BY lacking DESC"""
+"""Of all words in a query those that are the names of schemas and tables without the rights: a check names them all."""
 
 
 class Spelt(UserDefinedType[Any]):
@@ -692,6 +742,22 @@ class PostgreSQL:
         given = func.unnest(bindparam(parameter, type_=postgresql.ARRAY(Text))).column_valued("given")
         return column == any_(func.array(select(self.as_key(given, kind)).scalar_subquery()))
 
+    def takes_key(self, kind: str) -> bool:
+        return kind in _KEY_FORMS or kind in _KEY_TEXTS
+
+    def takes_text(self, kind: str) -> bool:
+        return kind in _TEXTS
+
+    @contextmanager
+    def reading_only(self, connection: Connection) -> Iterator[None]:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        yield
+
+    def lacking_grants(self, connection: Connection, sql: str) -> list[str]:
+        named = [[_unquoted(part) for part in found] for found in set(_NAMES.findall(sql))]
+        places, names = [place or None for place, _ in named], [name for _, name in named]
+        return list(connection.exec_driver_sql(_LACKING, (places, names)).scalars())
+
     def lock_migrations(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")
 
@@ -820,6 +886,11 @@ def lock_key(name: str) -> int:
 def quoted(name: str) -> str:
     """An SQL identifier in quotes."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _unquoted(name: str) -> str:
+    """A name as the catalogue has it."""
+    return name[1:-1] if name.startswith('"') else name.lower()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
