@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model
@@ -192,10 +193,19 @@ def adopt(url: str) -> Database:
     return look_up(database)
 
 
-def look_up(database: Database, **target: Any) -> Database:
+def look_up(database: Database, query: str = QUERY, **target: Any) -> Database:
     """Adopt what the database has by now; `target` replaces what the settings say of the table of results."""
-    found = adopted_of(settings_of(database, **target))
+    found = adopted_of(settings_of(database, query, **target))
     assert found is not None
     with database.read() as connection:
         database.adopted = found.looked_up(database, connection)
     return database
+
+
+def write_settings(folder: Path, query: str = QUERY) -> None:
+    """The file of settings of somebody who has adopted the database."""
+    columns_told = "\n".join(f'{name} = "{told}"' for name, told in columns().items())
+    (folder / "enrichlog.toml").write_text(
+        f"result_model = \"tests.adopted:DataJob\"\n[source]\nquery = '''\n{query}\n'''\n"
+        f'[target]\ntable = "llm_enrichment"\n[target.columns]\n{columns_told}\n'
+    )
