@@ -13,8 +13,8 @@ from eventlog.database import Database
 from eventlog.integrity import require_sound_until
 
 
-def proved(database: Database, asked: int | datetime, *, quiet: bool) -> AsOf:
-    """A position of the log, which is what was appended up to there. Raises `LogUnsound` and what `as_of` raises."""
+def proved(database: Database, asked: int | datetime | None, *, quiet: bool) -> AsOf:
+    """A position of the log, or its head; up to there it is what was appended. Raises `LogUnsound` and as `as_of`."""
     at = as_of(database, asked)
     _prove(database, at, quiet=quiet)
     return at

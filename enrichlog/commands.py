@@ -65,11 +65,15 @@ def export(
     settings: Settings, database: Database, *, what: str, form: exporting.Format, output: Path | None, enrichment: str,
     as_json: bool, as_of: int | datetime | None = None,
 ) -> None:  # fmt: skip
-    """Write results or events to standard output or a file, those of now or of an earlier position."""
+    """Write results or events to standard output or a file, those of now or of an earlier position.
+
+    The users' own table has results in columns of its own: they are written as the log has them.
+    """
     if as_json and output is None:
         raise UsageError(reason="--json prints a summary, so the export itself needs a file: --output FILE")
     fields = () if what == "events" else enrichment_of(settings, enrichment).result_model.model_fields
-    at = None if as_of is None else _place(database, what, as_of, quiet=as_json)
+    of_the_log = as_of is not None or (what == "results" and database.adopted is not None)
+    at = _place(database, what, as_of, quiet=as_json) if of_the_log else None
     with replacing(output) if output else nullcontext(sys.stdout) as out:
         if what == "events":
             count = exporting.export_events(database, form, out, at)
@@ -83,8 +87,8 @@ def export(
         terminal.note(counted(count, what.removesuffix("s")) + (f" in {output}" if output else "") + moment_told)
 
 
-def _place(database: Database, what: str, asked: int | datetime, *, quiet: bool) -> AsOf:
-    """The position asked for; the log is proved up to there for results, which are folded, and not for events."""
+def _place(database: Database, what: str, asked: int | datetime | None, *, quiet: bool) -> AsOf:
+    """The position asked for, or the head; the log is proved up to there for results, which are folded."""
     return find_as_of(database, asked) if what == "events" else proved(database, asked, quiet=quiet)
 
 

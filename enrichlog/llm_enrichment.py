@@ -74,8 +74,8 @@ def process_job_enrichment(job_id: str, force: bool = False) -> Result:
     if status.state == "succeeded" and not force:
         return {"success": True, "job_id": job_id, "skipped": True, "message": "Already enriched"}
     if status.state in ("failed", "dismissed") and not status.retryable and not force:
-        row = reports.shown(database, NAME, job_id) or {}
-        return _failure(job_id, row.get("enrichment_error") or status.state, status.error_type) | {"skipped": True}
+        error = reports.error_shown(database, NAME, job_id)
+        return _failure(job_id, error or status.state, status.error_type) | {"skipped": True}
     try:
         return _told(job_id, attempt_now(database, settings, NAME, job_id, force=force))
     except Conflict as conflict:

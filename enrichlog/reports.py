@@ -19,7 +19,7 @@ from eventlog.events import iso, moment
 from eventlog.log import Recorded, head_position, read_stream
 from eventlog.streams import stream_of
 from projections.enrichment_status import enrichment_status, status_of
-from projections.llm_enrichment import errors_shown, llm_enrichment
+from projections.llm_enrichment import errors_shown
 from projections.status import STATES
 
 Document = dict[str, Any]
@@ -151,13 +151,11 @@ SUMMED = ("attempts", "input_tokens", "output_tokens", "cost_microdollars", "unp
 """What was spent: of each status, and of all together."""
 
 
-def shown(database: Database, enrichment: str, job_id: str) -> Document | None:
-    """The row that the users' table has for a posting."""
-    query: Select[Any] = select(llm_enrichment).where(
-        llm_enrichment.c.job_posting_id == job_id, llm_enrichment.c.enrichment == enrichment
-    )
-    rows = database.page(query)
-    return dict(rows[0]._mapping) if rows else None
+def error_shown(database: Database, enrichment: str, job_id: str) -> str | None:
+    """The error that the users' table shows of a posting."""
+    stream_id = stream_of(enrichment, job_id)
+    with database.read() as connection:
+        return errors_shown(connection, database, [stream_id]).get(stream_id)
 
 
 def current(database: Database, enrichment: str, job_id: str) -> Any:

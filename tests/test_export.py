@@ -15,6 +15,7 @@ import pytest
 from enrichlog import export
 from enrichlog.export import export_events, export_results
 from eventlog.database import Database
+from tests.adopted import a_result, add_postings, job_id, write_settings
 from tests.builders import BOUND, failed, requested, run, started, succeeded, tell
 from tests.command_line import CLI, Command, environment, start
 from tests.service import import_many, import_postings, posting, whole_log
@@ -29,8 +30,8 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def enriched(database: Database, *job_ids: str) -> None:
-    for job_id in job_ids:
-        tell(database, f"job-{job_id}", requested(), started(), succeeded(result={"note": TEXT, "tags": ["a", job_id]}))
+    for one in job_ids:
+        tell(database, f"job-{one}", requested(), started(), succeeded(result={"note": TEXT, "tags": ["a", one]}))
 
 
 def written(write: Callable[[TextIO], int]) -> tuple[int, str]:
@@ -177,3 +178,15 @@ def test_a_row_that_cannot_be_read_is_told_with_what_mends_it(enrichlog: Command
     said = enrichlog("export", "results", "--database", sqlite.url)
     assert (said.code, "behind that of 2 holds what is no value" in said.err) == (1, True)
     assert said.err.rstrip().endswith("llm_enrichment --overwrite-edits")
+
+
+def test_results_of_an_adopted_database_are_written_as_the_log_has_them(
+    user: Command, adopted: Database, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", adopted.url)
+    write_settings(bare)
+    add_postings(adopted, [1])
+    tell(adopted, f"job-{job_id(1)}", requested(), started(), succeeded(result=a_result()))
+    (row,) = map(json.loads, user.done("export", "results").out.splitlines())
+    assert (row["job_id"], row["title"], row["company"]) == (job_id(1), "Data engineer 1", "Acme")
+    assert row["result"] == a_result()
