@@ -75,7 +75,7 @@ class Projection(Generic[S]):
 
     def within(self, adopted: Any) -> Projection[S]:
         """The projection as it is in an adopted database."""
-        return self.of(adopted) if self.of else self
+        return self if adopted is None or self.of is None else self.of(adopted)
 
     def fold_all(self, story: Iterable[Foldable]) -> S:
         """The state that a stream's events, all of them and in their order, add up to."""
