@@ -160,7 +160,7 @@ class NotRecorded(EnrichlogError):
 
 
 class EmptyLog(EnrichlogError):
-    """The log is empty: there is nothing to look back on. Postings come in with: enrichlog import FILE"""
+    """The log is empty: there is nothing to look back on. Postings come in with: enrichlog import FILE, or from your tables: enrichlog sync"""
 
 
 class NoPosition(UsageError):

@@ -64,10 +64,12 @@ class OutdatedPlan:
     """What would be enriched again: the postings, at the version they were looked at, and the shares of all.
 
     A posting with several causes is in the share of each, and once in `total`; `taken` is the share of `targets`.
-    `requested_already` counts outdated results that somebody has requested anew: they are no part of the plan.
+    `requested_already` counts outdated results that somebody has requested anew: they are no part of the plan. Where
+    nothing but a look at each text tells whether the input has changed, it is none that `compares_input`.
     """
 
     enrichment: Enrichment
+    compares_input: bool = True
     limit: int | None = None
     targets: list[Target] = field(default_factory=list)
     by_cause: dict[str, Share] = field(default_factory=lambda: {cause: Share() for cause in CAUSES})
@@ -123,7 +125,8 @@ def plan_outdated(database: Database, enrichment: Enrichment, limit: int | None 
 
     A change of the input that an import or a sync has noticed is no part of it: the posting is due by itself.
     """
-    plan = OutdatedPlan(enrichment, limit, requested_already=_count_requested(database, enrichment))
+    compares_input, requested = source_of(database).notices_changes, _count_requested(database, enrichment)
+    plan = OutdatedPlan(enrichment, compares_input, limit, requested_already=requested)
     for page in _pages(database, enrichment):
         changed = _changed(database, page)
         for row in page:

@@ -68,7 +68,10 @@ def outdated(plan: OutdatedPlan) -> None:
         say(advise(requested_already(plan.requested_already, "outdated result")))
     if not plan.total.postings:
         other = " other" if plan.requested_already else ""
-        say(f"No{other} result is outdated: prompt, schema, model and input are those of today.")
+        known = "prompt, schema, model and input" if plan.compares_input else "prompt, schema and model"
+        say(f"No{other} result is outdated: {known} are those of today.")
+        if not plan.compares_input:
+            say(advise("Changed texts were not looked for. To read them all: enrichlog sync --refresh"))
         return
     shares = [(cause, plan.by_cause[cause]) for cause in CAUSES if plan.by_cause[cause].postings]
     rows = [(name, *_estimated(share.estimate(plan.enrichment))) for name, share in (*shares, ("in all", plan.total))]

@@ -117,7 +117,7 @@ def _why_kept(row: _Known) -> str | None:
 
 def _why_not_again(row: _Known) -> str | None:
     if not row.has_posting:
-        return "its posting has been deleted"
+        return "its posting is not there any more"
     return {
         "running": IN_FLIGHT,
         "pending": "it is to be tried anyway",

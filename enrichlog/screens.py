@@ -14,7 +14,7 @@ from enrichlog.targets import is_for_force
 from enrichlog.terminal import advise, counted, one_line, say, spent, table
 
 SIMULATED = "These answers came from the simulator, not from a model; costs are what a real one would have charged."
-_EMPTY = "There is no posting yet. Postings come in with: enrichlog import FILE"
+_EMPTY = "There is no posting yet. Postings come in with: enrichlog import FILE, or from your tables: enrichlog sync"
 _BY_FORCE = " To take them all the same: enrichlog enrich JOB_ID --force"
 _SHOWN_REJECTS = 10
 _WHY_NOT_SHOWN = "enrichlog projections failed"

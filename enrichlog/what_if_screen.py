@@ -10,7 +10,7 @@ from enrichlog.price import money
 from enrichlog.terminal import advise, counted, say, table
 from enrichlog.what_if import SAME_OUTCOMES, Addition, WhatIf
 
-_NOTHING = "There is no posting yet. Postings come in with: enrichlog import FILE"
+_NOTHING = "There is no posting yet. Postings come in with: enrichlog import FILE, or from your tables: enrichlog sync"
 _NOTHING_LIKE_THAT = "No posting has ever failed like that. See what has with: enrichlog errors"
 _ROWS = {
     "postings": "Postings",

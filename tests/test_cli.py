@@ -142,7 +142,8 @@ def test_a_limit_takes_so_many_and_the_next_run_the_rest(
 def test_where_nothing_is_due_it_says_what_can_be_done_about_it(
     enrichlog: Command, database: Database, simulator: Simulator
 ) -> None:
-    expected = "There is no posting yet. Postings come in with: enrichlog import FILE\n"
+    ways = "enrichlog import FILE, or from your tables: enrichlog sync"
+    expected = f"There is no posting yet. Postings come in with: {ways}\n"
     assert enrichlog.done("enrich").out == expected
     assert enrichlog.done("status").out.endswith(expected)
     import_many(database, 2)

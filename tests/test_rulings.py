@@ -69,7 +69,7 @@ def test_a_posting_that_no_enrichment_has_seen_can_be_dismissed(told: Database) 
 
 def test_a_posting_that_was_deleted_can_be_dismissed_and_not_requeued(told: Database) -> None:
     run(told, "DELETE FROM job_postings WHERE id = 'failed'")
-    assert requeue(told, "job", ("failed",), "because").left == {"failed": "its posting has been deleted"}
+    assert requeue(told, "job", ("failed",), "because").left == {"failed": "its posting is not there any more"}
     assert dismiss(told, "job", ("failed",), "because").done == ["failed"]
 
 

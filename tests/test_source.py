@@ -147,7 +147,7 @@ def test_a_posting_that_is_gone_is_in_no_plan_and_is_listed_without_a_title(adop
         job_id(2): ("Data engineer 2", "Acme", "Request timeout after 300 seconds"),
     }
     ruled = rulings.requeue(adopted, "job", [job_id(1), job_id(2)], "again")
-    assert (ruled.done, ruled.left) == ([job_id(2)], {job_id(1): "its posting has been deleted"})
+    assert (ruled.done, ruled.left) == ([job_id(2)], {job_id(1): "its posting is not there any more"})
 
 
 def test_a_claim_begins_where_the_last_one_found_something_and_ends_with_what_came_back(adopted: Database) -> None:

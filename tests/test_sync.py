@@ -173,3 +173,7 @@ def test_the_command_tells_what_was_found(
         "Next: enrichlog enrich",
     ]
     assert user.json("enrich", "--dry-run")["would_take"] == 2
+    assert user.done("enrich", "--outdated", "--dry-run").out.splitlines() == [
+        "No result is outdated: prompt, schema and model are those of today.",
+        "Changed texts were not looked for. To read them all: enrichlog sync --refresh",
+    ]
