@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, exists, func, select
 
+from eventlog.cycles import collecting_cycles_seldom
 from eventlog.database import Database
 from eventlog.log import PAGE
 from eventlog.schema import events
@@ -26,9 +25,6 @@ Gone = Callable[[Connection, Database, Iterable[str]], set[str]]
 
 WHOLE = Share()
 NO_COLUMNS: frozenset[str] = frozenset()
-
-OBJECTS_BETWEEN_COLLECTIONS = 50_000
-"""About as many as a page has."""
 
 
 def none_gone(connection: Connection, database: Database, streams: Iterable[str]) -> set[str]:
@@ -65,7 +61,7 @@ def reconcile(database: Database, projections: Sequence[Projection[Any]], walk: 
     `UnknownEventType` or `Unfoldable` at an event that this code cannot fold: what comes before is done.
     """
     drifts = [Drift(projection.name) for projection in projections]
-    with _collecting_cycles_seldom():
+    with collecting_cycles_seldom():
         _walk(database, projections, walk, drifts)
     if walk.streams is None and walk.share.number == 0:
         for projection, drift in zip(projections, drifts, strict=True):
@@ -87,17 +83,6 @@ def _walk(database: Database, projections: Sequence[Projection[Any]], walk: Walk
         if not any(drift.refused for drift in drifts):  # what was refused is not done: whoever goes on begins with it
             walk.done(next(reversed(page.streams)))
         walk.progress(page.events)
-
-
-@contextmanager
-def _collecting_cycles_seldom() -> Iterator[None]:
-    """Events and rows refer to nothing that refers to them: to look for that took a fifth of the time of a walk."""
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], OBJECTS_BETWEEN_COLLECTIONS), *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def not_shown(database: Database) -> dict[str, str]:
