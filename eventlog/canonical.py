@@ -53,6 +53,11 @@ def storable(text: str) -> str:
     return text.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def as_kept(value: Any) -> Any:
+    """A JSON value as the log keeps it: secrets redacted, and without what canonical text does not hold."""
+    return _cleaned(value) if isinstance(value, str | list | dict) else value
+
+
 def _cleaned(value: Any) -> Any:
     """A JSON value with everything replaced that canonical text does not hold."""
     match value:

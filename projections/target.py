@@ -18,12 +18,14 @@ from sqlalchemy import (
     TextClause,
     bindparam,
     cast,
+    func,
     literal,
     or_,
     text,
 )
 from sqlalchemy.types import NullType
 
+from eventlog.canonical import as_kept
 from eventlog.dialects import Dialect, Spelt
 from eventlog.events import moment
 from eventlog.streams import join, split_stream, stream_of
@@ -32,10 +34,12 @@ from projections.enriched import KEPT, UNSET, Enriched, cut
 from projections.projection import Row
 from projections.shown import Shown
 
+BLANKS = " \t\n\r\v\f"
+
 
 def shown_in(target: Target) -> Shown:
     """How the users' table shows what is enriched."""
-    table = _table(target)
+    table = table_of(target)
     key = table.c[target.id_column]
     return Shown(
         table=table,
@@ -48,9 +52,9 @@ def shown_in(target: Target) -> Shown:
     )
 
 
-def _table(target: Target) -> Table:
-    """Its key and its mapped columns; others are nobody's business here."""
-    names = dict.fromkeys((target.id_column, *(one.column for one in target.columns)))
+def table_of(target: Target, further: Sequence[str] = ()) -> Table:
+    """Its key, its mapped columns and `further` ones; others are nobody's business here."""
+    names = dict.fromkeys((target.id_column, *(one.column for one in target.columns), *further))
     types = target.types
     columns = [
         Column(name, Spelt(types[name]) if name in types else NullType(), primary_key=name == target.id_column)
@@ -63,7 +67,7 @@ def _tells(target: Target, table: Table) -> list[ColumnElement[bool]]:
     """When a row shows anything: it may have been made beforehand."""
     error, completed = target.of_kind("error"), target.of_kind("completed_at")
     conditions: list[ColumnElement[bool]] = (
-        [] if error is None else [table.c[error].is_not(None) & (table.c[error] != "")]
+        [] if error is None else [table.c[error].is_not(None) & (func.trim(table.c[error], BLANKS) != "")]
     )
     conditions += [] if completed is None else [table.c[completed].is_not(None)]
     if completed is None:
@@ -113,7 +117,7 @@ def _load(
     """The rows of these streams that show anything, each value as JSON has it."""
     if lacking:
         target = replace(target, columns=tuple(one for one in target.columns if one.column not in lacking))
-        table = _table(target)
+        table = table_of(target)
     keys = [key[target.id_column] for stream_id in streams if (key := _key(target, stream_id))]
     if not keys:
         return {}
@@ -136,8 +140,16 @@ def shows(target: Target, row: Row) -> bool:
     return row[completed] is not None or (error is not None and row[error] is not None)
 
 
+def is_blank(error: str) -> bool:
+    """Whether an error says nothing, and so is none."""
+    return not error.strip(BLANKS)
+
+
 def _error(held: Any) -> Any:
-    return cut(held) or None if isinstance(held, str) else held
+    """The error; one that was there before us may be longer than we show, and hold what the log does not."""
+    if not isinstance(held, str):
+        return held
+    return None if is_blank(held) else cut(as_kept(held))
 
 
 def _moment(held: Any) -> Any:

@@ -267,3 +267,18 @@ def test_the_longest_message_of_any_characters_fits_an_index_of_theirs(
     assert not_shown(theirs) == {}
     assert message.startswith(row_of(theirs, 1)["enrichment_error"])
     assert len(row_of(theirs, 1)["enrichment_error"]) >= 600
+
+
+def test_an_error_of_blanks_is_none(theirs: Database) -> None:
+    set_row(theirs, 2, enrichment_error=" \n\t")
+    assert verify(theirs).total == 0
+
+
+def test_what_the_log_redacts_is_no_difference_where_the_table_had_it_before(theirs: Database) -> None:
+    keys = {"sector": "sk-abcdefghijklmnopqrstuvwxyz123456", "rolniveau": ["https://me:word@example.org"]}
+    tell(theirs, ONE, requested(), started(), succeeded(result=a_result(**keys)))
+    set_row(theirs, 1, **keys)
+    assert row_of(theirs, 1)["sector"] == keys["sector"]  # the control: it was written without
+    assert verify(theirs).total == 0
+    set_row(theirs, 1, sector="by hand")
+    assert verify(theirs).counts["edited"] == 1
