@@ -12,6 +12,7 @@ from enrichlog.reports import Document
 from enrichlog.screens import shortened
 from enrichlog.terminal import counted, one_line, say
 
+IMPORTED = "imported"
 _SHOWN_REPLY = 1_000
 
 
@@ -33,7 +34,8 @@ def _told(event: Document) -> str:
             batch = f", batch {facts['batch'][:SHORTEST_ID]}" if facts.get("batch") else ""
             return f"{facts['why']}{batch}, {_by(facts)}"
         case "EnrichmentStarted":
-            return f"attempt {facts['attempt']}, {facts.get('request_model', facts['origin'])}, by {facts['worker']}"
+            by = "imported by" if facts["origin"] == IMPORTED else f"{facts.get('request_model', facts['origin'])}, by"
+            return f"attempt {facts['attempt']}, {by} {facts['worker']}"
         case "EnrichmentSucceeded":
             return f"attempt {facts['attempt']}{_spent(facts)}"
         case "EnrichmentFailed" | "EnrichmentLateResult":
@@ -53,7 +55,14 @@ def _by(facts: Mapping[str, Any]) -> str:
 
 def _spent(facts: Mapping[str, Any]) -> str:
     tokens = (facts.get("input_tokens") or 0) + (facts.get("output_tokens") or 0)
-    parts = [f"{tokens:,} tokens"] if tokens else []
+    parts = _imported(facts) if facts["origin"] == IMPORTED else []
+    parts += [f"{tokens:,} tokens"] if tokens else []
     parts += [money(facts["cost_microdollars"])] if "cost_microdollars" in facts else []
     parts += [f"{facts['latency_ms']:,} ms"] if "latency_ms" in facts else []
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def _imported(facts: Mapping[str, Any]) -> list[str]:
+    """Of an attempt that was there before us: when it ended, and which model answered."""
+    model = [facts["response_model"]] if facts.get("response_model") else []
+    return [f"imported, of {told_time(facts['occurred_at'])}", *model]

@@ -24,7 +24,7 @@ def show(found: Why) -> None:
         say(advise("Mend the table, then: enrichlog rebuild llm_enrichment"))
     for one in found.tables:
         _table(one, "not shown yet" if found.not_shown else "edited by hand")
-    if any(column.differs for one in found.tables for column in one.columns):
+    if any(column.differs and column.cause for one in found.tables for column in one.columns):
         say(advise("See all rows that are not what their events say with: enrichlog verify"))
 
 
@@ -41,14 +41,16 @@ def _cause(column: Column) -> tuple[str, str, str]:
     if column.cause is None:
         return "no event", "", ""
     cause = column.cause
-    return f"{cause.version}. {cause.type}", f"{cause.position:,}", told_moment(cause.recorded_at)
+    imported = ", imported" if cause.imported else ""
+    return f"{cause.version}. {cause.type}{imported}", f"{cause.position:,}", told_moment(cause.recorded_at)
 
 
 def _value(column: Column, why: str) -> str:
     if not column.differs:
         return _text(column.value)
-    said = "no event says so" if column.cause is None else f"the events say {_text(column.value)}"
-    return f"{_text(column.live)} ({why}: {said})"
+    if column.cause is None:  # it may have been there before us
+        return f"{_text(column.live)} (no event says so)"
+    return f"{_text(column.live)} ({why}: the events say {_text(column.value)})"
 
 
 def _text(value: Any) -> str:

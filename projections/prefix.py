@@ -34,12 +34,13 @@ def moves(projection: Projection[S], events: Iterable[Recorded], after: int) -> 
 
 
 class Cause(NamedTuple):
-    """The event that gave a column the value it has."""
+    """The event that gave a column the value it has, and whether that was imported."""
 
     position: int
     version: int
     type: str
     recorded_at: datetime
+    imported: bool = False
 
 
 class Explained(NamedTuple):
@@ -56,6 +57,8 @@ def explain(projection: Projection[Any], stream_id: str, events: Iterable[Record
     for event in events:
         state = projection.fold(state, event)
         before, row = row or {}, projection.row(stream_id, state)
-        cause = Cause(event.position, event.version, event.type, event.recorded_at)
+        cause = Cause(
+            event.position, event.version, event.type, event.recorded_at, event.facts.get("origin") == "imported"
+        )
         causes |= {name: cause for name, value in (row or {}).items() if name not in before or before[name] != value}
     return Explained(row, causes)

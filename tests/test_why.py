@@ -51,7 +51,7 @@ def test_each_column_names_the_event_that_last_changed_it(told: Database) -> Non
     assert result.value == {"note": "kept"}
     assert result.cause is not None
     position = next(event.position for event in whole_log(told) if (event.stream_id, event.version) == ("job-1", 5))
-    assert result.cause == (position, 5, "EnrichmentSucceeded", NOON + timedelta(hours=1))
+    assert result.cause == (position, 5, "EnrichmentSucceeded", NOON + timedelta(hours=1), False)
 
 
 def test_the_values_are_those_of_the_rows_whatever_the_history(timed: Database, clock: StoppedClock) -> None:
@@ -135,7 +135,7 @@ def test_the_document_has_each_column_with_its_cause(enrichlog: Command, told: D
     ]  # fmt: skip
     found = {one["column"]: one for one in document["tables"][0]["columns"]}
     at, last = iso(NOON + timedelta(hours=2)), whole_log(told)[-1].position
-    cause = {"position": last, "version": 8, "type": "EnrichmentFailed", "recorded_at": at}
+    cause = {"position": last, "version": 8, "type": "EnrichmentFailed", "recorded_at": at, "imported": False}
     assert found["enrichment_error"] == {
         "column": "enrichment_error", "value": "Gone", "set_by": cause, "differs": True, "live": "looked into",
     }  # fmt: skip
