@@ -52,11 +52,15 @@ _SUMS = Hour._fields[:-2]
 
 
 def key(event: Recorded) -> tuple[datetime, str, str, str, str] | None:
-    """The row that an end or a late result counts in; model and prompt version are empty where they are not known."""
+    """The row that an end or a late result counts in; model and prompt version are empty where they are not known.
+
+    Of an imported result only the model that answered is known.
+    """
     if is_operational(event.stream_id):
         return None
     facts = event.facts
-    model, prompt_version = facts.get("request_model") or "", facts.get("prompt_version") or ""
+    told = "response_model" if facts.get("origin") == "imported" else "request_model"
+    model, prompt_version = facts.get(told) or "", facts.get("prompt_version") or ""
     hour = _hour(facts["occurred_at"][: len("2026-01-31T08")])
     return hour, split_stream(event.stream_id)[0], model, prompt_version, _outcome(event)
 
