@@ -181,3 +181,7 @@ class BeforeTheLog(UsageError):
 
 class WrongOrder(UsageError):
     """--from is position {start}, which is after --to, position {end}. Give the earlier one to --from."""
+
+
+class NoHistory(UsageError):
+    """There is no history to import: the tables of this database are enrichlog's own. That of tables of yours is imported once they are adopted, with: enrichlog adopt"""

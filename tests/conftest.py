@@ -198,11 +198,7 @@ def database(databases: Databases) -> Iterator[Database]:
 @pytest.fixture
 def adopted(databases: Databases, bare: Path) -> Iterator[Database]:
     """A database that was there before us, adopted as the settings say that are in force."""
-    url = databases.migrated()
-    database = adopt(url)
-    yield database
-    database.close()
-    databases.drop(url)
+    yield from lend_adopted(databases)
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +230,15 @@ def postgresql(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated database, for what is true of PostgreSQL alone."""
     databases = _source(request, getattr(request, "param", "direct"))
     yield from _lent(databases, databases.migrated())
+
+
+def lend_adopted(databases: Databases) -> Iterator[Database]:
+    """A database with tables that were there before us, adopted."""
+    url = databases.migrated()
+    database = adopt(url)
+    yield database
+    database.close()
+    databases.drop(url)
 
 
 def _lent(databases: Databases, url: str) -> Iterator[Database]:
