@@ -49,6 +49,10 @@ from sqlalchemy.types import NullType, UserDefinedType
 
 from eventlog import errors
 from eventlog.events import iso
+from eventlog.inspection import Inspection
+from eventlog.inspection import quoted as quoted
+from eventlog.inspection_postgresql import PostgreSQLInspection
+from eventlog.inspection_sqlite import SQLiteInspection
 from eventlog.rights import APP_ROLE, owners_rows, rights
 from eventlog.schema import OURS, UtcDateTime, events
 from eventlog.script import GuardedScript, PlainScript, Script
@@ -103,6 +107,9 @@ class Dialect(Protocol):
 
     events_together: int | None
     """Of how many events the rows may be read and written together while others append; None for any number."""
+
+    inspection: Inspection
+    """What it tells of the users' tables."""
 
     def __hash__(self) -> int: ...
     def engine(self) -> Engine: ...
@@ -246,6 +253,7 @@ class SQLite:
         if not url.database or url.database == ":memory:":
             raise errors.UnusableDatabaseUrl(where=url, reason="the log needs a file")
         self.path = Path(url.database).absolute()
+        self.inspection: Inspection = SQLiteInspection()
         self._clock = clock or (lambda: datetime.now(UTC))
         self.now: ColumnElement[datetime] = _told(self._clock)
 
@@ -550,6 +558,7 @@ class PostgreSQL:
         self.url = url.set(drivername="postgresql+psycopg")
         self.schema, self._ours = schema, quoted(schema)
         self.script: Script = GuardedScript(self._ours, lock_key(f"{schema} migrations"))
+        self.inspection: Inspection = PostgreSQLInspection(schema)
         self._clock = clock
         self.now = func.clock_timestamp(type_=UtcDateTime) if clock is None else _told(clock)
         self._pool_size = pool_size
@@ -881,11 +890,6 @@ def _told(clock: Clock) -> ColumnElement[datetime]:
 def lock_key(name: str) -> int:
     """A PostgreSQL advisory lock key: the first 8 bytes of the SHA-256 of `enrichlog <name>`, signed."""
     return int.from_bytes(hashlib.sha256(f"enrichlog {name}".encode()).digest()[:8], "big", signed=True)
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier in quotes."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _unquoted(name: str) -> str:

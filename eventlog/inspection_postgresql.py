@@ -1,0 +1,247 @@
+"""What PostgreSQL tells of the users' tables."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from eventlog.inspection import Column, Found, Hidden, Reference, TableIndex, Watch, our_names, quoted
+
+_RELATIONS = """SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text IN ('r', 'p', 'f') AS is_table,
+    pg_table_is_visible(c.oid) AS is_visible,
+    CASE WHEN c.reltuples < 0 THEN pg_relation_size(c.oid) / 200 ELSE c.reltuples END::bigint AS rows
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND """
+
+_ON_THE_PATH = """n.nspname = ANY (current_schemas(false)) AND NOT c.relispartition
+    AND NOT (n.nspname = %s AND c.relname = ANY (%s)) ORDER BY n.nspname, c.relname"""
+
+_COLUMNS = """SELECT attrelid, attname::text AS name,
+    CASE WHEN kind.typtype = 'd' THEN format_type(kind.typbasetype, kind.typtypmod)
+        ELSE format_type(atttypid, atttypmod) END AS type,
+    NOT (attnotnull OR kind.typnotnull) AS is_nullable, atthasdef OR kind.typdefault IS NOT NULL AS has_default,
+    attgenerated <> '' OR attidentity <> '' AS is_generated,
+    ARRAY(SELECT enumlabel::text FROM pg_enum
+        WHERE enumtypid IN (kind.oid, kind.typelem, kind.typbasetype) ORDER BY enumsortorder) AS labels
+FROM pg_attribute JOIN pg_type kind ON kind.oid = atttypid
+WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum"""
+
+_INDEXES = """SELECT i.indrelid, c.relname::text AS name, pg_get_indexdef(i.indexrelid) AS text,
+    am.amname = 'btree' AS is_btree,
+    i.indisunique AND i.indpred IS NULL AND i.indisvalid AND i.indnkeyatts = 1 AS is_unique,
+    ARRAY(SELECT a.attname::text FROM pg_attribute a
+        WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])) AS columns,
+    ARRAY(SELECT a.attname::text FROM pg_attribute a
+        WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[0]) AS first
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
+WHERE i.indrelid = ANY (%s::oid[]) ORDER BY c.relname"""
+
+_REFERENCES = """SELECT conrelid, mine.attname::text AS column, n.nspname::text AS schema, c.relname::text AS table,
+    theirs.attname::text AS referred, pg_table_is_visible(c.oid) AS is_visible
+FROM pg_constraint
+JOIN pg_attribute mine ON mine.attrelid = conrelid AND mine.attnum = conkey[1]
+JOIN pg_attribute theirs ON theirs.attrelid = confrelid AND theirs.attnum = confkey[1]
+JOIN pg_class c ON c.oid = confrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE contype = 'f' AND conrelid = ANY (%s::oid[]) AND cardinality(conkey) = 1 ORDER BY conname"""
+
+_CHECKS = """SELECT pg_get_expr(conbin, conrelid) FROM pg_constraint
+WHERE contype = 'c' AND conrelid = %s AND conkey = ARRAY(
+    SELECT attnum FROM pg_attribute WHERE attrelid = conrelid AND attname = %s)"""
+
+_VIEWS = """SELECT DISTINCT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname::text
+    ELSE n.nspname || '.' || c.relname END AS name, pg_get_viewdef(c.oid) AS text
+FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %s AND c.oid <> d.refobjid AND c.relkind IN ('v', 'm')
+ORDER BY 1"""
+
+_LACKED = """SELECT attname::text FROM pg_attribute
+WHERE attrelid = %s AND attname = ANY (%s) AND NOT has_column_privilege(attrelid, attnum, %s)"""
+
+_HIDDEN = """SELECT row_security_active(%s::oid), EXISTS (SELECT 1 FROM pg_policy, unnest(polroles) role
+    WHERE polrelid = %s AND (role = 0 OR pg_has_role(role, 'USAGE')))"""
+
+_TEXTS = ("text", "character varying", "character", "citext", "name")
+_NUMBERS = ("numeric", "real", "double precision")
+_WHOLE = ("smallint", "integer", "bigint")
+_MOMENTS = ("timestamp with time zone", "timestamp without time zone")
+_SPELT_AS_TEXT = ("uuid", "date", "interval", "inet", "time without time zone", "time with time zone", *_MOMENTS)
+_JSON = ("jsonb", "json")
+_TAKEN = {
+    "string": (*_TEXTS, *_SPELT_AS_TEXT, *_JSON),
+    "integer": (*_WHOLE, *_NUMBERS, *_JSON),
+    "number": (*_NUMBERS, *_JSON),
+    "boolean": ("boolean", *_JSON),
+    "moment": _MOMENTS,
+}
+
+
+class PostgreSQLInspection:
+    """A server: schemas, roles, and types that insist. `schema` is ours."""
+
+    patience: Sequence[str] = ("SET LOCAL lock_timeout = '5s'",)
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+
+    def tables(self, connection: Connection) -> list[Found]:
+        asked = (self._schema, sorted(our_names()))
+        return self._found(connection, connection.exec_driver_sql(_RELATIONS + _ON_THE_PATH, asked).all())
+
+    def table(self, connection: Connection, schema: str | None, name: str) -> Found | None:
+        place = quoted(name) if schema is None else f"{quoted(schema)}.{quoted(name)}"
+        rows = connection.exec_driver_sql(f"{_RELATIONS} c.oid = to_regclass(%s)", (place,)).all()
+        return next(iter(self._found(connection, rows)), None)
+
+    def _found(self, connection: Connection, relations: Sequence[Any]) -> list[Found]:
+        keys = ([row.oid for row in relations],)
+        columns = _by_table(connection.exec_driver_sql(_COLUMNS, keys))
+        indexes = _by_table(connection.exec_driver_sql(_INDEXES, keys))
+        references = _by_table(connection.exec_driver_sql(_REFERENCES, keys))
+        return [
+            Found(
+                None if row.is_visible else row.nspname,
+                row.relname,
+                {one.name: _column(one) for one in columns[row.oid]},
+                frozenset(name for one in indexes[row.oid] if one.is_unique for name in one.first),
+                tuple(_reference(one) for one in references[row.oid]),
+                tuple(_index(one) for one in indexes[row.oid]),
+                row.rows, row.is_table, row.oid,
+            )
+            for row in relations
+        ]  # fmt: skip
+
+    def fits(self, kind: str, column: Column) -> bool:
+        spelt = re.sub(r"\(.*?\)", "", column.type)
+        if kind == "any" or kind.startswith("array") or kind == "object":
+            item = kind.removeprefix("array of ")
+            is_list = spelt.endswith("[]") and item in _TAKEN and self.fits(item, column._replace(type=spelt[:-2]))
+            return spelt in _JSON or (kind.startswith("array of ") and is_list)
+        return spelt in _TAKEN[kind] or (kind == "string" and bool(column.labels) and not spelt.endswith("[]"))
+
+    def takes_any_text(self, column: Column) -> bool:
+        return re.sub(r"\(.*?\)", "", column.type) not in _SPELT_AS_TEXT
+
+    def longest(self, column: Column) -> int | None:
+        found = re.match(r"character(?: varying)?\((\d+)\)", column.type)
+        return int(found[1]) if found else None
+
+    def refused(self, connection: Connection, table: Found, column: Column, values: Sequence[Any]) -> list[Any]:
+        if column.labels:
+            return [value for value in values if value not in column.labels]
+        checks = connection.exec_driver_sql(_CHECKS, (table.key, column.name)).scalars().all()
+        if not checks:
+            return []
+        given = "ARRAY[%s]" if column.type.endswith("[]") else "%s"
+        passed = " AND ".join(f"({check})" for check in checks).replace("%", "%%")
+        row = f"SELECT CAST({given} AS {column.type}) AS {quoted(column.name)}"
+        query = f"SELECT NOT coalesce({passed}, true) FROM ({row}) given"
+        return [value for value in values if _is_true(connection, query, value)]
+
+    def views(self, connection: Connection, table: Found) -> list[Watch]:
+        return [Watch(*row) for row in connection.exec_driver_sql(_VIEWS, (table.key,))]
+
+    def ending_triggers(self, connection: Connection, table: Found) -> list[Watch]:
+        return []  # none can
+
+    def missing_grants(self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str]]) -> list[str]:
+        def is_lacked(verb: str, columns: Sequence[str]) -> bool:
+            return connection.exec_driver_sql(_LACKED, (table.key, list(columns), verb)).first() is not None
+
+        lacked = [verb for verb, columns in needs.items() if is_lacked(verb, columns)]
+        place, role = self._place(connection, table), self.role(connection)
+        return [f"GRANT {', '.join(lacked)} ON {place} TO {role};"] if lacked else []
+
+    def missing_to_make(self, connection: Connection) -> list[str]:
+        there, may_make, database = connection.exec_driver_sql(
+            "SELECT to_regnamespace(%s) IS NOT NULL, has_database_privilege(current_database(), 'CREATE'),"
+            " quote_ident(current_database())",
+            (quoted(self._schema),),
+        ).one()
+        if there or may_make:
+            return []
+        return [f"GRANT CREATE ON DATABASE {database} TO {self.role(connection)};"]
+
+    def owner(self, connection: Connection, table: Found) -> str | None:
+        query = "SELECT CASE WHEN NOT pg_has_role(relowner, 'USAGE') THEN relowner::regrole::text END FROM pg_class"
+        owner: str | None = connection.exec_driver_sql(f"{query} WHERE oid = %s", (table.key,)).scalar()
+        return owner
+
+    def hidden(self, connection: Connection, table: Found) -> Hidden:
+        is_on, has_policy = connection.exec_driver_sql(_HIDDEN, (table.key, table.key)).one()
+        return "none" if not is_on else "some" if has_policy else "all"
+
+    def role(self, connection: Connection) -> str:
+        role: str = connection.exec_driver_sql("SELECT quote_ident(current_user)").scalar_one()
+        return role
+
+    @staticmethod
+    def _place(connection: Connection, table: Found) -> str:
+        """A table by schema and name, as SQL."""
+        query = "SELECT quote_ident(nspname) || '.' || quote_ident(relname) FROM pg_class c"
+        place = connection.exec_driver_sql(
+            f"{query} JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = %s", (table.key,)
+        )
+        return str(place.scalar_one())
+
+    def is_same_type(self, one: str, other: str) -> bool:
+        return _family(one) == _family(other)
+
+    def is_key_type(self, spelt: str) -> bool:
+        return _family(spelt) in ("text", "whole", "uuid")
+
+    def add_text(self, place: str, column: str) -> str:
+        return f"ALTER TABLE {place} ADD COLUMN IF NOT EXISTS {column} text"
+
+    def drop_column(self, place: str, column: str) -> str:
+        return f"ALTER TABLE {place} DROP COLUMN IF EXISTS {column}"
+
+    def aside(self, statement: str) -> str | None:
+        return statement.replace("CREATE INDEX ", "CREATE INDEX CONCURRENTLY ", 1)
+
+    def run_aside(self, engine: Engine, statement: str) -> None:
+        connection = engine.raw_connection()  # ours begin a transaction each
+        try:
+            connection.cursor().execute(statement)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DBAPIError(statement, None, error) from error
+        finally:
+            connection.close()
+
+
+def _family(spelt: str) -> str:
+    plain = re.sub(r"\(.*?\)", "", spelt)
+    return "text" if plain in _TEXTS else "whole" if plain in _WHOLE else plain
+
+
+def _by_table(rows: Any) -> Mapping[int, list[Any]]:
+    found: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        found[row[0]].append(row)
+    return found
+
+
+def _reference(row: Any) -> Reference:
+    return Reference(row.column, None if row.is_visible else row.schema, row.table, row.referred)
+
+
+def _column(row: Any) -> Column:
+    return Column(row.name, row.type, row.is_nullable, row.has_default, row.is_generated, tuple(row.labels))
+
+
+def _index(row: Any) -> TableIndex:
+    return TableIndex(row.name, tuple(row.columns if row.is_btree else ()), row.text)
+
+
+def _is_true(connection: Connection, query: str, value: Any) -> bool:
+    """Whether the database says yes, or refuses the value already."""
+    try:
+        with connection.begin_nested():
+            return bool(connection.exec_driver_sql(query, (value,)).scalar_one())
+    except DBAPIError:
+        return True
