@@ -185,3 +185,7 @@ class WrongOrder(UsageError):
 
 class NoHistory(UsageError):
     """There is no history to import: the tables of this database are enrichlog's own. That of tables of yours is imported once they are adopted, with: enrichlog adopt"""
+
+
+class Unadoptable(UsageError):
+    """The adopted database cannot be worked with: {faults} See all that is wrong with: enrichlog adopt --dry-run"""

@@ -1,0 +1,40 @@
+"""Whether the users' SQL that runs with each result does run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from eventlog.database import Database
+from eventlog.streams import stream_of
+from projections.adoption import Target
+from projections.target import shown_in
+
+_PARAMETER = re.compile(r"(?<!:):id\b")
+_WHOLE = re.compile(r"(small|big)?int")
+
+
+def check_after_success(database: Database, target: Target) -> Iterator[str]:
+    """What is wrong with it: it is tried for a posting that is not there, and taken back."""
+    if target.after_success is None:
+        return
+    if not _PARAMETER.search(target.after_success):
+        yield "after_success names no :id, so each result would run it for all postings: add WHERE id = :id."
+        return
+    is_whole = _WHOLE.match(target.types.get(target.id_column, ""))
+    nobody = stream_of(target.enrichment, "-1" if is_whole else "00000000-0000-0000-0000-000000000000")
+    run = shown_in(target).after
+    with database.write() as connection:
+        database.dialect.wait_briefly(connection)
+        tried = connection.begin_nested()
+        try:
+            run(connection, [nobody])  # type: ignore[misc] # there is one: the target says what to run
+        except IntegrityError:
+            pass  # such as that there is no posting of this id
+        except DBAPIError as error:
+            reason = str(error.orig).strip().split("\n", 1)[0]
+            yield f"after_success does not run: {reason}. Mend it in [target], or with --after-success."
+        finally:
+            tried.rollback()

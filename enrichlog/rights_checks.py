@@ -1,0 +1,61 @@
+"""Whether this role may do to the users' tables what has to be done, and see all of their rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from enrichlog.findings import Findings
+from enrichlog.look import Look
+from eventlog.inspection import Found
+
+
+def check_rights(look: Look, tables: Sequence[Found]) -> Findings:
+    """What the role lacks on the table of results, and which of the users' rows it does not see."""
+    findings = Findings([*_lacking(look)])
+    findings.add(_hidden(look))
+    findings.warnings += _hidden_postings(look, tables)
+    return findings
+
+
+def check_rights_to_change(look: Look, *, alters: bool) -> Iterator[str]:
+    """What keeps the role from making what is ours, and from altering the table where that `alters` it."""
+    for grant in look.inspection.missing_to_make(look.connection):
+        yield f"The role {look.role} may not make a schema here. Have the database's owner run: {grant}"
+    if alters and (owner := look.inspection.owner(look.connection, look.found)):
+        yield (
+            f"{look.found.place} is {owner}'s, and only its owner can add a column or an index. Have {owner} run what "
+            f"enrichlog adopt --sql prints, or let this role act as {owner}: GRANT {owner} TO {look.role};"
+        )
+
+
+def _lacking(look: Look) -> Iterator[str]:
+    mapped = [one.column for one in look.target.columns if one.column in look.found.columns]
+    there = [name for name in (look.target.id_column, *mapped) if name in look.found.columns]
+    needs = {"SELECT": there, "INSERT": there, "UPDATE": mapped}
+    for grant in look.inspection.missing_grants(look.connection, look.found, needs):
+        yield f"The role {look.role} lacks a right on {look.found.place}. Have its owner run: {grant}"
+
+
+def _hidden(look: Look) -> Findings:
+    hidden, place = look.inspection.hidden(look.connection, look.found), look.found.place
+    policy = f"CREATE POLICY enrichlog ON {look.sql} TO {look.role} USING (true) WITH CHECK (true);"
+    if hidden == "all":
+        fault = f"Row-level security hides all of {place} from the role {look.role}. Have its owner run: {policy}"
+        return Findings([fault])
+    if hidden == "some":
+        told = f"Row-level security applies to the role {look.role} on {place}: rows that its policies hide are not"
+        return Findings([], [f"{told} written. Should it see them all, have the owner run: {policy}"])
+    return Findings()
+
+
+def _hidden_postings(look: Look, tables: Sequence[Found]) -> Iterator[str]:
+    """The tables that the query names and that may hide postings: nobody knows whether there are any."""
+    query = look.adopted.source.query
+    for table in tables:
+        named = re.search(rf"(?<!\w){re.escape(table.name)}(?!\w)", query)
+        if named and table.is_table and look.inspection.hidden(look.connection, table) != "none":
+            yield (
+                f"Row-level security applies to the role {look.role} on {table.place}, which the source query names: "
+                "what its policies hide is not enriched."
+            )
