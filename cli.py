@@ -225,7 +225,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 
     shared = (
         "database", "log_level", "log_format", "concurrency", "model", "api", "base_url",
-        "requests_per_minute", "tokens_per_minute", "dollars_per_day",
+        "requests_per_minute", "tokens_per_minute", "dollars_per_day", "result_model",
     )  # fmt: skip
     settings = configure(**{name: options.pop(name) for name in shared if name in options})
     set_up_logging(settings.log_level, settings.log_format)
@@ -310,6 +310,48 @@ def init(settings: Settings, as_json: bool, sql: bool, rollback: bool) -> None:
         )
     following = "status" if head(database) else "import FILE"
     terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog {following}{flag_for(settings)}")
+
+
+@command("adopt", "enrichlog adopt --where \"title_classification = 'Data'\" --dry-run", needs_database=False)
+@click.option("--postings", metavar="TABLE", help="The table that has the postings.")
+@click.option("--where", metavar="SQL", help="Which of them are wanted.")
+@click.option("--query", metavar="SQL", help="Instead of both: a SELECT of id, title, description, company, …")
+@click.option("--table", metavar="TABLE", help="The table that takes the results.")
+@click.option("--id-column", metavar="COLUMN", help="Its column that has the posting's id.")
+@click.option("--map", "pairs", multiple=True, metavar="COLUMN=WHAT",
+              help="A field, @error, @completed_at, @model_version, constant:VALUE, or nothing.")  # fmt: skip
+@click.option("--result-model", metavar="MODULE:CLASS", help="The pydantic model of the result.")
+@click.option("--after-success", metavar="SQL", help="To run with each result; :id is the posting's id.")
+@click.option("--no-index", is_flag=True, help="Make no index that finds failures.")
+@click.option("--dry-run", is_flag=True, help="Say what is found and what would change, change nothing.")
+@click.option("--sql", is_flag=True, help="Print the SQL, for whoever may run it.")
+@click.option("--rollback", is_flag=True, help="With --sql: print the SQL that takes it back, the log included.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def adopt(
+    settings: Settings, as_json: bool, pairs: tuple[str, ...], no_index: bool, dry_run: bool,
+    sql: bool, rollback: bool, yes: bool, **wishes: str | None,
+) -> None:  # fmt: skip
+    """Use tables that are there already: read postings by a query, write results into columns of yours.
+
+    Nothing of yours is changed but that a column for errors is added, and an index, where they are missing. What is
+    proposed is written into enrichlog.toml; a configuration that is there is checked.
+    """
+    from enrichlog import terminal
+    from enrichlog.adopt import Asked
+    from enrichlog.adopt import adopt as run
+    from enrichlog.adopt_proposal import Wishes, read_columns
+    from enrichlog.adopt_sql import printed
+
+    if rollback and not sql:
+        raise click.UsageError("--rollback goes with --sql: what it prints drops the log, so you run it yourself.")
+    said = Wishes(columns=read_columns(pairs), **wishes)
+    asked = Asked(dry_run, yes, not no_index, as_json)
+    if sql:
+        script = printed(settings, said, index=not no_index, rollback=rollback)
+        terminal.print_json({"sql": script}) if as_json else click.echo(script, nl=False)
+        return
+    is_asked = sys.stdin.isatty() and not (dry_run or yes or as_json)
+    sys.exit(run(settings, said, asked, _confirm, _question if is_asked else None))
 
 
 @command("import", "enrichlog import jobs.csv --map title=job_title --map description=text")
@@ -928,6 +970,12 @@ def demo(keep: Path | None, as_json: bool) -> None:
 def _confirm(question: str) -> bool | None:
     """The answer given at a terminal; None elsewhere, where nobody could be asked."""
     return click.confirm(question, err=True) if sys.stdin.isatty() else None
+
+
+def _question(what: str, proposed: str) -> str:
+    """The answer given at a terminal, where Enter takes what is proposed."""
+    answer: str = click.prompt(what, default=proposed, show_default=bool(proposed), err=True)
+    return answer
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -189,3 +189,19 @@ class NoHistory(UsageError):
 
 class Unadoptable(UsageError):
     """The adopted database cannot be worked with: {faults} See all that is wrong with: enrichlog adopt --dry-run"""
+
+
+class NothingAdopted(UsageError):
+    """Nothing was adopted: {count} above. Mend what is wrong, and run it again."""
+
+
+class NothingToAdopt(UsageError):
+    """{reason}"""
+
+
+class IndexNotMade(EnrichlogError):
+    """The database is adopted, and the index {name} could not be made: {reason}. Drop what there is of it (DROP INDEX {name};) and run this again, or leave it out with --no-index."""
+
+
+class TableInUse(EnrichlogError):
+    """{table} is in use: it could not be altered within {seconds} s, and others are not kept waiting for longer. Nothing was changed. Run it again when no long transaction holds the table, or run what enrichlog adopt --sql prints yourself."""

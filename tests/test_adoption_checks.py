@@ -18,8 +18,9 @@ from enrichlog.result_fields import fields_of
 from enrichlog.settings import Settings, configure
 from eventlog.database import Database
 from tests.adopted import QUERY, add_postings, columns, make_tables
-from tests.adopting import made
+from tests.adopting import DATA, MODEL, made
 from tests.builders import run
+from tests.command_line import Command
 
 
 class Pay(BaseModel):
@@ -304,6 +305,24 @@ def limited(on_a_server: Database, server: Any) -> Any:
         database.close()
         run(on_a_server, f"DROP OWNED BY {name}")
         owner.execute(f"DROP ROLE {name}")
+
+
+def test_each_right_that_a_role_lacks_is_told_as_a_grant(
+    user: Command, on_a_server: Database, limited: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(on_a_server, "ALTER TABLE llm_enrichment DROP COLUMN enrichment_error")
+    monkeypatch.setenv("DATABASE_URL", limited.url)
+    before = made(on_a_server)
+    said = user("adopt", *MODEL, *DATA, "--yes", "--json")
+    assert said.code == 2
+    faults = said.document["faults"]
+    name = make_url(limited.url).username
+    assert has(faults, f"GRANT SELECT, INSERT, UPDATE ON public.llm_enrichment TO {name};")
+    assert has(faults, "may not make a schema here", "GRANT CREATE ON DATABASE", f" TO {name};")
+    assert has(faults, "llm_enrichment is postgres's, and only its owner can add a column", "adopt --sql")
+    assert made(on_a_server) == before
+    run(on_a_server, f"GRANT SELECT, INSERT, UPDATE ON public.llm_enrichment TO {name}")
+    assert user.done("adopt", *MODEL, *DATA, "--sql").out  # for who may
 
 
 def test_row_level_security_that_hides_rows_is_told_with_the_policy(on_a_server: Database, limited: Database) -> None:

@@ -1,0 +1,71 @@
+"""The command that adopts a database which was there before us: look, propose, check, ask, change, note."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from enrichlog import adopt_screen
+from enrichlog.adopt_applied import apply, is_done, is_migrated
+from enrichlog.adopt_dialogue import Question
+from enrichlog.adopt_prepared import Adoption, prepare
+from enrichlog.adopt_proposal import Wishes
+from enrichlog.asking import Confirm, ask, nobody
+from enrichlog.exceptions import NothingAdopted
+from enrichlog.place import flag_for
+from enrichlog.settings import Settings
+from enrichlog.terminal import print_json
+
+DONE, USAGE = 0, 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How an adoption is to be done."""
+
+    dry_run: bool = False
+    yes: bool = False
+    index: bool = True
+    as_json: bool = False
+
+
+def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, question: Question | None) -> int:
+    """Adopt the database; without a `question` nothing is asked for. Returns the exit code."""
+    adoption = prepare(settings, wishes, question, index=asked.index)
+    where = adoption.database.dialect.where()
+    if not asked.as_json:
+        _show(adoption, where)
+    if adoption.findings.faults:
+        if asked.as_json:
+            print_json(_document(adoption, adopted=False))
+            return USAGE
+        raise NothingAdopted(count=adopt_screen.wrong(adoption.findings))
+    if asked.dry_run:
+        if asked.as_json:
+            print_json(_document(adoption, adopted=False))
+        return DONE
+    was_done = is_done(adoption)
+    if not was_done and not asked.yes:
+        plan = f"{where} would be adopted as shown." if not asked.as_json else f"{where} is to be adopted."
+        ask(nobody if asked.as_json else confirm, plan)
+    apply(adoption)
+    if asked.as_json:
+        print_json(_document(adoption, adopted=True))
+    else:
+        flag = flag_for(settings) if "database =" not in (adoption.plan.after if adoption.plan else "") else ""
+        adopt_screen.done(where, f"enrichlog enrich --dry-run{flag}", was_done=was_done)
+    return DONE
+
+
+def _show(adoption: Adoption, where: str) -> None:
+    adopt_screen.proposed(adoption.proposal, adoption.found, adoption.fields, adoption.changes.adds)
+    adopt_screen.found_wrong(adoption.findings)
+    if not adoption.findings.faults:
+        adopt_screen.changed(adoption.changes, adoption.plan, where, is_made=is_migrated(adoption.database))
+
+
+def _document(adoption: Adoption, *, adopted: bool) -> dict[str, Any]:
+    where = adoption.database.dialect.where()
+    return adopt_screen.document(
+        adoption.proposal, adoption.findings, adoption.changes, adoption.plan, database=where, adopted=adopted
+    )

@@ -1,0 +1,70 @@
+"""The SQL of an adoption for whoever may run it, and the SQL that takes it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enrichlog.adopt_changes import Changes, changes_of
+from enrichlog.adopt_prepared import Adoption, prepare
+from enrichlog.adopt_proposal import Wishes
+from enrichlog.adopt_screen import found_wrong, wrong
+from enrichlog.exceptions import NothingAdopted
+from enrichlog.look import quoting
+from enrichlog.place import database_of
+from enrichlog.settings import Settings
+from enrichlog.terminal import on_standard_error
+from eventlog import migration
+from eventlog.database import Database
+from eventlog.errors import DatabaseUnavailable
+from eventlog.inspection import Found
+
+
+def printed(settings: Settings, wishes: Wishes, *, index: bool, rollback: bool) -> str:
+    """The SQL that another role may run instead, or that takes it back. Raises `NothingAdopted` for faults."""
+    try:
+        adoption = prepare(settings, wishes, None, index=index, is_printed=True)
+    except DatabaseUnavailable as error:
+        if not (settings.source and settings.target):
+            raise
+        return f"-- {error}\n-- So this is for tables as they are before.\n\n" + _unseen(
+            settings, index=index, rollback=rollback
+        )
+    changes = adoption.changes
+    if adoption.findings.faults:
+        with on_standard_error():
+            found_wrong(adoption.findings)
+        raise NothingAdopted(count=wrong(adoption.findings))
+    if rollback:
+        return _back(adoption.database, changes) + "".join(f"{line}\n" for line in _of_the_column(adoption))
+    return _forth(adoption.database, changes)
+
+
+def _unseen(settings: Settings, *, index: bool, rollback: bool) -> str:
+    """The SQL for a database that nobody here can reach, as the settings have it; it looks for itself what is there."""
+    database = database_of(settings)
+    target = database.adopted.target
+    found = Found(target.schema, target.table, {})
+    changes = changes_of(target, found, database.dialect.inspection, quoting(database), index=index)
+    return _back(database, changes) if rollback else _forth(database, changes)
+
+
+def _back(database: Database, changes: Changes) -> str:
+    return migration.rollback_sql(database, [f"{statement};" for statement in changes.back]).rstrip("\n") + "\n"
+
+
+def _forth(database: Database, changes: Changes) -> str:
+    before = [f"{statement};" for statement in (*database.dialect.inspection.patience, *changes.within)]
+    text = migration.sql(database, before=before)
+    lines = ["", "-- And what this adoption did in your tables:", *(f"-- {statement};" for statement in changes.back)]
+    if changes.aside:
+        lines += ["", "-- By itself, in no transaction, and after all of the above:", f"-- {changes.aside};"]
+    return text.rstrip("\n") + "\n" + "\n".join(lines) + "\n"
+
+
+def _of_the_column(adoption: Adoption) -> Iterator[str]:
+    """What becomes of a column that is there: nobody knows any more who added it."""
+    error = adoption.database.adopted.target.of_kind("error")
+    if error is not None and adoption.changes.adds is None:
+        statement = adoption.database.dialect.inspection.drop_column(adoption.database.adopted.target.place, error)
+        yield "-- If adopt added the column of errors, and its messages may go, this is left to do:"
+        yield f"-- {statement};"
