@@ -324,12 +324,13 @@ def init(settings: Settings, as_json: bool, sql: bool, rollback: bool) -> None:
 @click.option("--after-success", metavar="SQL", help="To run with each result; :id is the posting's id.")
 @click.option("--no-index", is_flag=True, help="Make no index that finds failures.")
 @click.option("--dry-run", is_flag=True, help="Say what is found and what would change, change nothing.")
+@click.option("--import-history", is_flag=True, help="Have the log know what the table does: old results and errors.")
 @click.option("--sql", is_flag=True, help="Print the SQL, for whoever may run it.")
 @click.option("--rollback", is_flag=True, help="With --sql: print the SQL that takes it back, the log included.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def adopt(
     settings: Settings, as_json: bool, pairs: tuple[str, ...], no_index: bool, dry_run: bool,
-    sql: bool, rollback: bool, yes: bool, **wishes: str | None,
+    import_history: bool, sql: bool, rollback: bool, yes: bool, **wishes: str | None,
 ) -> None:  # fmt: skip
     """Use tables that are there already: read postings by a query, write results into columns of yours.
 
@@ -345,7 +346,7 @@ def adopt(
     if rollback and not sql:
         raise click.UsageError("--rollback goes with --sql: what it prints drops the log, so you run it yourself.")
     said = Wishes(columns=read_columns(pairs), **wishes)
-    asked = Asked(dry_run, yes, not no_index, as_json)
+    asked = Asked(dry_run, yes, not no_index, import_history, as_json)
     if sql:
         script = printed(settings, said, index=not no_index, rollback=rollback)
         terminal.print_json({"sql": script}) if as_json else click.echo(script, nl=False)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from enrichlog import adopt_screen
+from enrichlog import adopt_history, adopt_screen
 from enrichlog.adopt_applied import apply, is_done, is_migrated
 from enrichlog.adopt_dialogue import Question
+from enrichlog.adopt_history import import_into
 from enrichlog.adopt_prepared import Adoption, prepare
 from enrichlog.adopt_proposal import Wishes
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.exceptions import NothingAdopted
+from enrichlog.history_import import count_history
+from enrichlog.history_report import HistoryImport
 from enrichlog.place import flag_for
 from enrichlog.settings import Settings
 from enrichlog.terminal import print_json
@@ -26,6 +29,7 @@ class Asked:
     dry_run: bool = False
     yes: bool = False
     index: bool = True
+    history: bool = False
     as_json: bool = False
 
 
@@ -41,20 +45,39 @@ def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, qu
             return USAGE
         raise NothingAdopted(count=adopt_screen.wrong(adoption.findings))
     if asked.dry_run:
-        if asked.as_json:
-            print_json(_document(adoption, adopted=False))
+        _tell_history(adoption, asked)
         return DONE
     was_done = is_done(adoption)
     if not was_done and not asked.yes:
         plan = f"{where} would be adopted as shown." if not asked.as_json else f"{where} is to be adopted."
         ask(nobody if asked.as_json else confirm, plan)
     apply(adoption)
+    history = _import(adoption, asked) if asked.history else None
     if asked.as_json:
-        print_json(_document(adoption, adopted=True))
+        print_json(_document(adoption, adopted=True) | adopt_history.document(history))
     else:
+        if history is not None:
+            adopt_history.told(history)
         flag = flag_for(settings) if "database =" not in (adoption.plan.after if adoption.plan else "") else ""
         adopt_screen.done(where, f"enrichlog enrich --dry-run{flag}", was_done=was_done)
     return DONE
+
+
+def _import(adoption: Adoption, asked: Asked) -> HistoryImport:
+    settings = adoption.proposal.settings
+    return import_into(adoption.database, settings, dry_run=asked.dry_run, quiet=asked.as_json)
+
+
+def _tell_history(adoption: Adoption, asked: Asked) -> None:
+    """What is known of the history in a dry run: what it would come to, once all is there that it comes into."""
+    is_ready = not adoption.changes.adds and is_migrated(adoption.database)
+    history = _import(adoption, asked) if asked.history and is_ready else None
+    if asked.as_json:
+        print_json(_document(adoption, adopted=False) | adopt_history.document(history))
+    elif history is not None:
+        adopt_history.told(history)
+    elif asked.history:
+        adopt_history.told_before(count_history(adoption.database, adoption.proposal.settings))
 
 
 def _show(adoption: Adoption, where: str) -> None:

@@ -12,7 +12,7 @@ from enrichlog import adopt_changes
 from enrichlog.settings import configure
 from eventlog.database import Database
 from eventlog.inspection_postgresql import PostgreSQLInspection
-from tests.adopted import QUERY, add_postings, columns, make_tables
+from tests.adopted import QUERY, add_postings, columns, job_id, make_tables
 from tests.adopting import DATA, MODEL, made, made_of_theirs, rows
 from tests.builders import run
 from tests.command_line import Command
@@ -349,3 +349,18 @@ def test_tables_with_odd_names_in_another_schema_are_found_by_what_refers_to_the
     (row,) = run(database, 'SELECT * FROM "My Jobs"."Results"')
     assert (row["job"], row["enrichment_error"], row["completedAt"] is not None) == (5, None, True)
     database.close()
+
+
+def test_what_the_table_knew_is_imported_where_that_is_asked_for(user: Command, theirs: Database) -> None:
+    run(theirs, "ALTER TABLE llm_enrichment ADD COLUMN enrichment_error text")
+    failure = "enrichment_error = 'Error code: 429 - You exceeded your current quota', enrichment_completed_at = "
+    run(theirs, f"UPDATE llm_enrichment SET {failure} '2024-01-01 12:00:00+00' WHERE job_posting_id = '{job_id(1)}'")
+    words = ("adopt", *MODEL, *DATA, "--import-history")
+    assert "4 rows to be read." in user.done(*words, "--dry-run").out
+    kept = rows(theirs)
+    said = user.done(*words, "--yes")
+    assert "0 results and 1 failure imported" in said.out
+    assert rows(theirs) == kept
+    assert [row["error_type"] for row in user.json("failed")] == ["quota_exceeded"]
+    assert user.json(*words, "--dry-run")["history"]["known"] == 1
+    assert user.json("adopt", "--import-history")["history"]["events"] == 0

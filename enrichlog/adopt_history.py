@@ -1,0 +1,36 @@
+"""The history of an adopted table, imported where it is adopted: or, before, how much of it there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from enrichlog import history_import_screen
+from enrichlog.history_import import count_history, import_history
+from enrichlog.history_report import HistoryImport
+from enrichlog.settings import Settings
+from enrichlog.terminal import counted, counting, headline, paragraph
+from eventlog.database import Database
+
+
+def import_into(database: Database, settings: Settings, *, dry_run: bool, quiet: bool) -> HistoryImport:
+    """Import it, or see what that would be."""
+    with counting("Importing", count_history(database, settings), quiet=quiet) as notice:
+        return import_history(database, settings, dry_run=dry_run, progress=notice)
+
+
+def told(found: HistoryImport) -> None:
+    """What was imported, or would be."""
+    headline("History")
+    history_import_screen.show(found)
+
+
+def told_before(rows: int) -> None:
+    """How much there is, where the tables that it would come into are still to be made."""
+    headline("History")
+    them = "Their attempts would be imported, each at its time; what of them, is told once the database is adopted."
+    paragraph(f"{counted(rows, 'row')} to be read. {them}", indent=2)
+
+
+def document(found: HistoryImport | None) -> dict[str, Any]:
+    """It for scripts; nothing where none was asked for."""
+    return {} if found is None else {"history": found.document()}
