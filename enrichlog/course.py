@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enrichlog.anew import with_failures_anew
 from enrichlog.enrichment import Enrichment
 from enrichlog.orphans import close_overdue
-from enrichlog.passed_over import show_what_was_locked
+from enrichlog.passed_over import show_what_was_passed_over
 from enrichlog.patience import Patience
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
@@ -79,6 +79,6 @@ class Horizon:
         else:
             scope = Scope(self._database.now(), basis=scope.basis)
         close_overdue(self._database, self._enrichment.name)  # a claim that is always full never comes to it
-        show_what_was_locked(self._database)
+        show_what_was_passed_over(self._database)
         self._next = self._monotonic() + self._poll_seconds
         return scope

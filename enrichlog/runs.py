@@ -15,7 +15,7 @@ from enrichlog.course import for_ever, to_the_end
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import InvalidSetting, MissingApiKey
 from enrichlog.intake import EPOCH
-from enrichlog.passed_over import show_what_was_locked
+from enrichlog.passed_over import show_what_was_passed_over
 from enrichlog.progress import Notice, Run
 from enrichlog.scope import Scope
 from enrichlog.settings import Settings
@@ -98,7 +98,7 @@ async def _perform(
         if signals:
             _drain_on_signals(worker)
         run = await worker.work(scope)
-    await asyncio.to_thread(show_what_was_locked, database)
+    await asyncio.to_thread(show_what_was_passed_over, database)
     return run
 
 

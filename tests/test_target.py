@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from enrichlog.adopted import adopted_of
+from enrichlog.passed_over import show_what_was_passed_over
+from enrichlog.postings import find_deleted
 from eventlog.database import Database
 from eventlog.errors import DatabaseRefused
 from projections.adoption import Adopted
@@ -282,3 +284,13 @@ def test_what_the_log_redacts_is_no_difference_where_the_table_had_it_before(the
     assert verify(theirs).total == 0
     set_row(theirs, 1, sector="by hand")
     assert verify(theirs).counts["edited"] == 1
+
+
+def test_a_posting_that_is_deleted_while_it_is_asked_for_ends_quietly(theirs: Database) -> None:
+    tell(theirs, ONE, requested(), started())
+    run(theirs, f"DELETE FROM job_postings WHERE id = '{job_id(1)}'")
+    tell(theirs, ONE, succeeded(result=a_result()))
+    show_what_was_passed_over(theirs)
+    assert not_shown(theirs) == {}
+    found = verify(theirs, gone=find_deleted)
+    assert (found.total, found.gone) == (0, 1)
