@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,12 @@ class FilePlan:
     def changes(self) -> bool:
         """Whether there is anything to write."""
         return self.after != self.before
+
+    @property
+    def can_be_written(self) -> bool:
+        """Whether it may be, as far as that can be known before."""
+        folder = self.path.resolve().parent
+        return os.access(folder, os.W_OK) and (not self.path.exists() or os.access(self.path, os.W_OK))
 
     def diff(self) -> str:
         """What would change, as `diff -u` tells it."""

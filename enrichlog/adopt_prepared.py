@@ -131,10 +131,13 @@ def _plan(proposal: Proposal, findings: Findings, settings: Settings) -> FilePla
     if not proposal.is_new and not top:
         return None
     try:
-        return FilePlan(proposal.source, proposal.target, top)
+        plan = FilePlan(proposal.source, proposal.target, top)
     except InvalidSetting as error:
         findings.faults.append(str(error))
         return None
+    if plan.changes and not plan.can_be_written:
+        findings.faults.append(f"{plan.path.absolute()} cannot be written: give this user the right to, there.")
+    return plan
 
 
 def _top(settings: Settings) -> dict[str, str]:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from enrichlog import adopt_changes
+from enrichlog.adopt_file import FilePlan
 from enrichlog.settings import configure
 from eventlog.database import Database
 from eventlog.inspection_postgresql import PostgreSQLInspection
@@ -75,6 +76,22 @@ def test_adopting_adds_the_column_of_errors_with_its_index_and_nothing_else_of_t
     assert told["source"]["query"].strip() == QUERY.replace("posting.title_c", "title_c")
     assert told["target"] == {"table": "llm_enrichment", "id_column": "job_posting_id", "columns": columns()}
     assert told["result_model"] == "tests.adopted:DataJob"
+
+
+def test_a_condition_is_taken_as_it_is(user: Command, theirs: Database, bare: Path) -> None:
+    where = "posting.title LIKE '%engineer%' AND ':x' <> '%s'"
+    assert user.json("adopt", *MODEL, "--where", where, "--yes")["adopted"] is True
+    assert user.json("sync", "--dry-run")["new"] == 4
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_changes(
+    user: Command, theirs: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FilePlan, "can_be_written", False)
+    before = made(theirs)
+    said = user("adopt", *MODEL, *DATA, "--yes")
+    assert (said.code, "enrichlog.toml cannot be written: give this user the right" in said.out) == (2, True)
+    assert made(theirs) == before
 
 
 def test_adopting_again_is_harmless_and_says_so(user: Command, theirs: Database, bare: Path) -> None:
