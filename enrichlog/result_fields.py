@@ -21,7 +21,8 @@ class Field(NamedTuple):
     """A field: the JSON kinds of its values, all values it can have where these are known, and the longest text.
 
     Kinds are those of JSON schema; of a list it is `array of` the kind of its items, or `array` where these differ.
-    `has_form`: its texts are times, ids or the like, or one of a few.
+    `has_form`: its texts are times, ids or the like, or one of a few. `items` are all that a list can have in it, where
+    these are known.
     """
 
     kinds: frozenset[str]
@@ -29,6 +30,7 @@ class Field(NamedTuple):
     longest: int | None
     is_nullable: bool
     has_form: bool = False
+    items: tuple[Any, ...] | None = None
 
 
 def fields_of(model: type[BaseModel]) -> dict[Path, Field]:
@@ -48,14 +50,25 @@ def _fields(node: Mapping[str, Any], definitions: Mapping[str, Any], path: Path)
 
 def _field(choices: list[Mapping[str, Any]], definitions: Mapping[str, Any]) -> Field:
     told = [one for one in choices if one.get("type") != "null"]
-    lists = [tuple(one["enum"]) if "enum" in one else (one["const"],) if "const" in one else None for one in told]
-    values = None if None in lists else tuple(value for one in lists if one for value in one if value is not None)
+    values = _values(told)
+    items = [
+        inner for one in told if one.get("type") == "array" for inner in _choices(one.get("items", {}), definitions)
+    ]
     kinds = frozenset(kind for one in told for kind in _kinds(one, definitions))
     lengths = [_longest(one, values) for one in told if "string" in _kinds(one, definitions)]
     longest = None if None in lengths or not lengths else max(length for length in lengths if length is not None)
     texts = [one for one in told if "string" in _kinds(one, definitions)]
     has_form = bool(texts) and all(_FORMS & one.keys() for one in texts)
-    return Field(kinds - {"null"}, values or None, longest, len(told) < len(choices) or "null" in kinds, has_form)
+    return Field(
+        kinds - {"null"}, values or None, longest, len(told) < len(choices) or "null" in kinds, has_form, _values(items)
+    )
+
+
+def _values(nodes: list[Mapping[str, Any]]) -> tuple[Any, ...] | None:
+    """All values that these schemas allow but null; None where they are not told, or there are none."""
+    lists = [tuple(one["enum"]) if "enum" in one else (one["const"],) if "const" in one else None for one in nodes]
+    known = [one for one in lists if one is not None]
+    return tuple(value for one in known for value in one if value is not None) if len(known) == len(lists) else None
 
 
 def _choices(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -66,7 +66,7 @@ def _refused_values(look: Look) -> Iterator[str]:
         field = look.fields.get(mapped.path) if mapped.kind == "result" else None
         if column is None or mapped.kind not in ("result", "constant"):
             continue
-        values = (mapped.constant,) if field is None else field.values
+        values = (mapped.constant,) if field is None else field.values or (field.items if _is_list(column) else None)
         if values is None and field and field.kinds == {"string"} and not field.has_form:
             values = (ANY_TEXT,)
         refused = look.inspection.refused(look.connection, look.found, column, values or ())
@@ -80,6 +80,11 @@ def _refused_values(look: Look) -> Iterator[str]:
                 f"{column.name} refuses {listed(map(str, refused))}, which the result model allows: a result with it "
                 "is kept in the log and not shown. Have the constraint allow it, or the model not."
             )
+
+
+def _is_list(column: Column) -> bool:
+    """Whether each value of it is a list by itself, and none in JSON."""
+    return column.type.endswith("[]")
 
 
 def _not_filled(look: Look) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -133,15 +134,15 @@ class PostgreSQLInspection:
 
     def refused(self, connection: Connection, table: Found, column: Column, values: Sequence[Any]) -> list[Any]:
         if column.labels:
-            return [value for value in values if value not in column.labels]
+            return [value for value in values if not _each(value) <= set(column.labels)]
         checks = connection.exec_driver_sql(_CHECKS, (table.key, column.name)).scalars().all()
         if not checks:
             return []
-        given = "ARRAY[%s]" if column.type.endswith("[]") else "%s"
         passed = " AND ".join(f"({check})" for check in checks).replace("%", "%%")
-        row = f"SELECT CAST({given} AS {column.type}) AS {quoted(column.name)}"
+        row = f"SELECT CAST(%s AS {column.type}) AS {quoted(column.name)}"
         query = f"SELECT NOT coalesce({passed}, true) FROM ({row}) given"
-        return [value for value in values if _is_true(connection, query, value)]
+        is_list = column.type.endswith("[]")
+        return [value for value in values if _is_true(connection, query, _as_held(value, is_list=is_list))]
 
     def views(self, connection: Connection, table: Found) -> list[Watch]:
         return [Watch(*row) for row in connection.exec_driver_sql(_VIEWS, (table.key,))]
@@ -236,6 +237,17 @@ def _column(row: Any) -> Column:
 
 def _index(row: Any) -> TableIndex:
     return TableIndex(row.name, tuple(row.columns if row.is_btree else ()), row.text)
+
+
+def _each(value: Any) -> set[str]:
+    return {str(one) for one in (value if isinstance(value, list) else [value])}
+
+
+def _as_held(value: Any, *, is_list: bool) -> Any:
+    """A value as the driver sends it: in a list, where the column holds lists; objects as JSON."""
+    if is_list:
+        return value if isinstance(value, list) else [value]
+    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _is_true(connection: Connection, query: str, value: Any) -> bool:

@@ -272,25 +272,40 @@ def test_ids_of_two_types_are_told_with_the_cast(on_a_server: Database) -> None:
     assert has(findings(on_a_server, query).faults, "The source's id is text and llm_enrichment.job_posting_id is uuid")
 
 
+def test_constants_are_tried_as_the_column_would_hold_them(on_a_server: Database) -> None:
+    run(on_a_server, "CREATE TYPE tone AS ENUM ('warm')")
+    run(on_a_server, """ALTER TABLE llm_enrichment ADD COLUMN tones tone[],
+        ADD COLUMN tags text[] CHECK ('a' = ANY (tags)), ADD COLUMN about jsonb CHECK (about ? 'by')""")  # fmt: skip
+    values = {"tones": ["warm"], "tags": ["a", "b"], "about": {"by": "us"}}
+    told = {**columns(), **{name: {"constant": value} for name, value in values.items()}}
+    assert not has(findings(on_a_server, columns=told).warnings, "refuses")
+    wrong = {"tones": {"constant": ["cold"]}, "tags": {"constant": ["b"]}, "about": {"constant": {}}}
+    warnings = findings(on_a_server, columns={**columns(), **wrong}).warnings
+    assert sum("refuses" in one for one in warnings) == 3, warnings
+
+
 class Loose(BaseModel):
     """A result of texts of any form."""
 
     kind: str
     when: str
     at: datetime
+    levels: list[Literal["junior", "senior"]]
 
 
 def test_a_text_of_any_form_is_a_fault_for_a_column_of_times_and_a_warning_for_one_of_some_texts(
     on_a_server: Database,
 ) -> None:
     run(on_a_server, """CREATE TABLE "Results" ("Job Id" uuid UNIQUE, kind text CHECK (kind ~ '^[a-z]+%?$'),
-        "when" date, at timestamptz, failure text)""")  # fmt: skip
-    told = {"kind": "kind", "when": "when", "at": "at", "failure": "@error"}
+        "when" date, at timestamptz,
+        levels text[] CHECK (levels <@ ARRAY['junior']), failure text)""")  # fmt: skip
+    told = {"kind": "kind", "when": "when", "at": "at", "levels": "levels", "failure": "@error"}
     found = findings(
         on_a_server, model="tests.test_adoption_checks:Loose", table="Results", id_column="Job Id", columns=told
     )
     assert [one.partition(":")[0] for one in found.faults] == ["when is date, and when can be any text"]
     assert has(found.warnings, "kind takes some texts only, and the result model allows any")
+    assert has(found.warnings, "levels refuses senior, which the result model allows")
 
 
 @pytest.fixture
