@@ -1,4 +1,4 @@
-"""Rows of the users' table that were passed over because of what other programs did: shown, or forgotten, afterwards."""
+"""Rows of the users' table that were passed over because of what other programs did: shown or forgotten afterwards."""
 
 from __future__ import annotations
 
