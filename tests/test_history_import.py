@@ -296,6 +296,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "a message with a key in it": {
         "enrichment_error": "Incorrect API key provided: sk-abcdefghijklmnopqrstuvwxyz123456."
     },
+    "a long message that begins with a key": {"enrichment_error": "sk-abcdefghijklmnopqrstuvwxyz123456 " + "x" * 3_000},
     "a time without fractions": {"enrichment_error": TIMEOUT, "enrichment_completed_at": "2024-01-01 12:00:00+00:00"},
     "a time of another zone": {"enrichment_error": TIMEOUT, "enrichment_completed_at": "2024-01-01T12:00:00.5+05:30"},
     "texts with blanks, quotes and large characters": a_result(
