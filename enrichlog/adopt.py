@@ -13,7 +13,6 @@ from enrichlog.adopt_prepared import Adoption, prepare
 from enrichlog.adopt_proposal import Wishes
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.exceptions import NothingAdopted
-from enrichlog.history_import import count_history
 from enrichlog.history_report import HistoryImport
 from enrichlog.place import flag_for
 from enrichlog.settings import Settings
@@ -69,15 +68,12 @@ def _import(adoption: Adoption, asked: Asked) -> HistoryImport:
 
 
 def _tell_history(adoption: Adoption, asked: Asked) -> None:
-    """What is known of the history in a dry run: what it would come to, once all is there that it comes into."""
-    is_ready = not adoption.changes.adds and is_migrated(adoption.database)
-    history = _import(adoption, asked) if asked.history and is_ready else None
+    """What the history would come to, in a dry run."""
+    history = _import(adoption, asked) if asked.history else None
     if asked.as_json:
         print_json(_document(adoption, adopted=False) | adopt_history.document(history))
     elif history is not None:
         adopt_history.told(history)
-    elif asked.history:
-        adopt_history.told_before(count_history(adoption.database, adoption.proposal.settings))
 
 
 def _show(adoption: Adoption, where: str) -> None:

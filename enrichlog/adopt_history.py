@@ -1,4 +1,4 @@
-"""The history of an adopted table, imported where it is adopted: or, before, how much of it there is."""
+"""The history of an adopted table, imported where it is adopted: or, before, what of it would be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enrichlog import history_import_screen
 from enrichlog.history_import import count_history, import_history
 from enrichlog.history_report import HistoryImport
 from enrichlog.settings import Settings
-from enrichlog.terminal import counted, counting, headline, paragraph
+from enrichlog.terminal import counting, headline
 from eventlog.database import Database
 
 
@@ -22,13 +22,6 @@ def told(found: HistoryImport) -> None:
     """What was imported, or would be."""
     headline("History")
     history_import_screen.show(found)
-
-
-def told_before(rows: int) -> None:
-    """How much there is, where the tables that it would come into are still to be made."""
-    headline("History")
-    them = "Their attempts would be imported, each at its time; what of them, is told once the database is adopted."
-    paragraph(f"{counted(rows, 'row')} to be read. {them}", indent=2)
 
 
 def document(found: HistoryImport | None) -> dict[str, Any]:

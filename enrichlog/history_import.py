@@ -90,6 +90,9 @@ def _note(found: HistoryImport, prepared: _Prepared, recorded: _Recorded) -> Non
 def _adopted(database: Database) -> Adopted:
     if database.adopted is None:
         raise NoHistory()
+    if not database.adopted.is_looked_up:
+        with database.read() as connection:
+            database.adopted = database.adopted.looked_up(database, connection)
     adopted: Adopted = database.adopted
     return adopted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -60,11 +61,12 @@ class PastPage(NamedTuple):
 class PastRows:
     """The rows of an adopted table, read in pages by its key: nothing of theirs is locked, and memory holds a page.
 
-    `schema` is that of the result model.
+    `schema` is that of the result model. A mapped column that is still to be added tells nothing.
     """
 
     def __init__(self, database: Database, target: Target, schema: dict[str, Any]) -> None:
-        self._database, self._target = database, target
+        there = tuple(one for one in target.columns if one.column in target.types)
+        self._database, self._target = database, (target := replace(target, columns=there))
         self._times = [name for name in OTHER_TIMES if name in target.types]
         self._table = table_of(target, self._times)
         results = [one for one in target.columns if one.kind == "result"]

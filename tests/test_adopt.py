@@ -373,7 +373,7 @@ def test_what_the_table_knew_is_imported_where_that_is_asked_for(user: Command, 
     failure = "enrichment_error = 'Error code: 429 - You exceeded your current quota', enrichment_completed_at = "
     run(theirs, f"UPDATE llm_enrichment SET {failure} '2024-01-01 12:00:00+00' WHERE job_posting_id = '{job_id(1)}'")
     words = ("adopt", *MODEL, *DATA, "--import-history")
-    assert "4 rows to be read." in user.done(*words, "--dry-run").out
+    assert "0 results and 1 failure would be imported" in user.done(*words, "--dry-run").out
     kept = rows(theirs)
     said = user.done(*words, "--yes")
     assert "0 results and 1 failure imported" in said.out
