@@ -13,6 +13,7 @@ from enrichlog.adopt_prepared import Adoption, prepare
 from enrichlog.adopt_proposal import Wishes
 from enrichlog.asking import Confirm, ask, nobody
 from enrichlog.exceptions import NothingAdopted
+from enrichlog.history_import import count_unimported
 from enrichlog.history_report import HistoryImport
 from enrichlog.place import flag_for
 from enrichlog.settings import Settings
@@ -52,12 +53,15 @@ def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, qu
         ask(nobody if asked.as_json else confirm, plan)
     apply(adoption)
     history = _import(adoption, asked) if asked.history else None
+    left = 0 if history else count_unimported(adoption.database)
     if asked.as_json:
-        print_json(_document(adoption, adopted=True) | adopt_history.document(history))
+        print_json(_document(adoption, adopted=True) | adopt_history.document(history) | {"not_imported": left})
     else:
+        flag = flag_for(settings) if "database =" not in (adoption.plan.after if adoption.plan else "") else ""
         if history is not None:
             adopt_history.told(history)
-        flag = flag_for(settings) if "database =" not in (adoption.plan.after if adoption.plan else "") else ""
+        elif left:
+            adopt_history.told_left(left, flag)
         adopt_screen.done(where, f"enrichlog enrich --dry-run{flag}", was_done=was_done)
     return DONE
 

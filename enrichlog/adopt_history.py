@@ -8,7 +8,7 @@ from enrichlog import history_import_screen
 from enrichlog.history_import import count_history, import_history
 from enrichlog.history_report import HistoryImport
 from enrichlog.settings import Settings
-from enrichlog.terminal import counting, headline
+from enrichlog.terminal import counted, counting, headline, paragraph
 from eventlog.database import Database
 
 
@@ -22,6 +22,14 @@ def told(found: HistoryImport) -> None:
     """What was imported, or would be."""
     headline("History")
     history_import_screen.show(found)
+
+
+def told_left(count: int, flag: str) -> None:
+    """That so many rows are history which the log does not know: else it would be paid for again without a word."""
+    headline("History")
+    rows = f"{counted(count, 'row')} with a result or an error that the log does not know"
+    advice = "Have them imported before anything is enriched, or their postings are enriched again"
+    paragraph(f"{rows}. {advice}: enrichlog adopt --import-history{flag}", indent=2)
 
 
 def document(found: HistoryImport | None) -> dict[str, Any]:

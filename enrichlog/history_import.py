@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, exists, func, select
 
 from enrichlog.actor import actor
 from enrichlog.exceptions import NoHistory
@@ -26,6 +26,7 @@ from eventlog.streams import stream_of
 from projections import enrichment_status
 from projections.adoption import Adopted
 from projections.inline import append_all
+from projections.llm_enrichment import shown
 
 _MESSAGES_REMEMBERED = 4_096
 
@@ -53,6 +54,13 @@ class _Recorded(NamedTuple):
 def count_history(database: Database, settings: Settings) -> int:
     """How many rows there are to be looked at. Raises `NoHistory`."""
     return _rows_of(database, _adopted(database), settings).count()
+
+
+def count_unimported(database: Database) -> int:
+    """How many rows of the adopted table show what no attempt explains: their postings would be enriched again."""
+    table, status = shown(database.adopted), enrichment_status.enrichment_status.c
+    tried = exists(select(status.stream_id).where(status.stream_id == table.stream, status.attempts > 0))
+    return database.count(select(func.count()).select_from(table.table).where(table.shows, ~tried))
 
 
 def import_history(
@@ -159,9 +167,7 @@ def _record(database: Database, events: Mapping[str, list[Proposal]]) -> _Record
     if not events:
         return _Recorded(set(), 0, {})
     with database.write() as connection:
-        there = enrichment_status.lock(
-            connection, events
-        )  # first, as a sync does: the other order would deadlock with it
+        there = enrichment_status.lock(connection, events)  # before any is made, as by a sync: else these two deadlock
         enrichment_status.insert_missing(connection, database.dialect, events.keys() - there.keys())
         locked = there | enrichment_status.lock(connection, events.keys() - there.keys())
         free = {stream_id: row for stream_id, row in locked.items() if _is_free(row)}

@@ -375,8 +375,12 @@ def test_what_the_table_knew_is_imported_where_that_is_asked_for(user: Command, 
     words = ("adopt", *MODEL, *DATA, "--import-history")
     assert "0 results and 1 failure would be imported" in user.done(*words, "--dry-run").out
     kept = rows(theirs)
+    left = user.done(*words[:-1], "--yes").out
+    assert "1 row with a result or an error that the log does not know" in left
+    assert user.json("adopt", "--yes")["not_imported"] == 1
     said = user.done(*words, "--yes")
     assert "0 results and 1 failure imported" in said.out
+    assert "does not know" not in user.done("adopt", "--yes").out
     assert rows(theirs) == kept
     assert [row["error_type"] for row in user.json("failed")] == ["quota_exceeded"]
     assert user.json(*words, "--dry-run")["history"]["known"] == 1
