@@ -27,6 +27,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
+    Numeric,
     Table,
     Text,
     any_,
@@ -487,7 +488,7 @@ FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisd
 
 _KEY_FORMS = {
     "uuid": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
-    **dict.fromkeys(("smallint", "integer", "bigint"), "^(0|-?[1-9][0-9]{0,17})$"),
+    **dict.fromkeys(("smallint", "integer", "bigint"), "^(0|-?[1-9][0-9]{0,18})$"),
 }
 """How the keys are spelt that are no texts, by their type."""
 
@@ -666,7 +667,8 @@ class PostgreSQL:
         place = self._place(table)
         told = orjson.dumps([*rows], _otherwise, orjson.OPT_NON_STR_KEYS).decode()
         types = self._types.get(place, ())
-        return connection.exec_driver_sql(statement(place, table, tuple(rows[0]), types), (told,)).rowcount
+        named = place.replace("%", "%%")
+        return connection.exec_driver_sql(statement(named, table, tuple(rows[0]), types), (told,)).rowcount
 
     def _place(self, table: Table) -> str:
         if table.schema == OURS:
@@ -744,8 +746,11 @@ class PostgreSQL:
         form = _KEY_FORMS.get(kind)
         if form is None:
             return cast(text, Text).collate("default")  # ours have another, by which theirs has no index
-        native = cast(text, Spelt(kind if kind == "uuid" else "bigint"))
-        return case((text.regexp_match(form), native))  # a text that is none would be refused
+        is_one: ColumnElement[bool] = text.regexp_match(form)
+        if kind == "uuid":
+            return case((is_one, cast(text, Spelt(kind))))  # a text that is none would be refused
+        is_held = case((is_one, _is_in_range(text)), else_=False)  # whatever the order in which an AND is worked out
+        return case((is_held, cast(text, Spelt("bigint"))))
 
     def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
         given = func.unnest(bindparam(parameter, type_=postgresql.ARRAY(Text))).column_valued("given")
@@ -897,6 +902,11 @@ def _unquoted(name: str) -> str:
     return name[1:-1] if name.startswith('"') else name.lower()
 
 
+def _is_in_range(text: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a text of digits is a number that 64 bits hold."""
+    return cast(text, Numeric).between(literal_column(str(-(2**63))), literal_column(str(2**63 - 1)))
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether the driver says what nobody knows yet: each row that is refused among many it also tells as a warning."""
     return not str(record.msg).startswith("error ignored terminating")
@@ -911,33 +921,38 @@ def _insert_new(place: str, table: Table, names: tuple[str, ...]) -> str:
     return f"INSERT INTO {place} ({columns}) SELECT * FROM {given} ON CONFLICT DO NOTHING RETURNING {quoted(key.name)}"
 
 
+def _named(name: str) -> str:
+    """An identifier in a statement with parameters, which begin with a percent sign."""
+    return quoted(name).replace("%", "%%")
+
+
 @lru_cache(maxsize=64)
 def _insert_rows(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
     keys = table.primary_key.columns.keys()
-    columns, key = ", ".join(map(quoted, names)), ", ".join(map(quoted, keys))
-    assigned = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in keys)
+    columns, key = ", ".join(map(_named, names)), ", ".join(map(_named, keys))
+    assigned = ", ".join(f"{_named(name)} = excluded.{_named(name)}" for name in names if name not in keys)
     given = f"SELECT {columns} FROM {_given(table, names, types)}"
     return f"INSERT INTO {place} ({columns}) {given} ON CONFLICT ({key}) DO UPDATE SET {assigned}"
 
 
 @lru_cache(maxsize=64)
 def _insert_only(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
-    columns = ", ".join(map(quoted, names))
+    columns = ", ".join(map(_named, names))
     return f"INSERT INTO {place} ({columns}) SELECT {columns} FROM {_given(table, names, types)}"
 
 
 @lru_cache(maxsize=64)
 def _update_rows(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
     keys = table.primary_key.columns.keys()
-    found = " AND ".join(f"kept.{quoted(name)} = given.{quoted(name)}" for name in keys)
-    assigned = ", ".join(f"{quoted(name)} = given.{quoted(name)}" for name in names if name not in keys)
+    found = " AND ".join(f"kept.{_named(name)} = given.{_named(name)}" for name in keys)
+    assigned = ", ".join(f"{_named(name)} = given.{_named(name)}" for name in names if name not in keys)
     return f"UPDATE {place} kept SET {assigned} FROM {_given(table, names, types)} WHERE {found}"
 
 
 def _given(table: Table, names: Iterable[str], types: Types) -> str:
     """Rows of these columns that a text of JSON tells; of the table's other columns nothing is asked."""
     theirs = dict(types)
-    columns = ", ".join(f"{quoted(name)} {theirs.get(name) or _kind(table.c[name])}" for name in names)
+    columns = ", ".join(f"{_named(name)} {theirs.get(name) or _kind(table.c[name])}" for name in names)
     return f"json_to_recordset(%s::json) AS given ({columns})"
 
 
