@@ -49,6 +49,7 @@ from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.types import NullType, UserDefinedType
 
 from eventlog import errors
+from eventlog.deferred_keys import require_referred
 from eventlog.events import iso
 from eventlog.inspection import Inspection
 from eventlog.inspection import quoted as quoted
@@ -346,7 +347,7 @@ class SQLite:
         assigned = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in keys)
         into = f"INSERT INTO {_file_place(table)} ({columns}) VALUES ({marks})"
         conflict = f"ON CONFLICT ({', '.join(map(quoted, keys))}) DO UPDATE SET {assigned}"
-        return self._execute_many(connection, f"{into} {conflict}", _plain(table, rows))
+        return self._execute_many(connection, table, rows, f"{into} {conflict}", _plain(table, rows))
 
     def update_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
         keys = table.primary_key.columns.keys()
@@ -355,12 +356,17 @@ class SQLite:
         found = " AND ".join(f"{quoted(name)} = ?" for name in keys)
         ordered = [{name: row[name] for name in names} for row in rows]
         statement = f"UPDATE {_file_place(table)} SET {assigned} WHERE {found}"
-        return self._execute_many(connection, statement, _plain(table, ordered))
+        return self._execute_many(connection, table, rows, statement, _plain(table, ordered))
 
     @staticmethod
-    def _execute_many(connection: Connection, statement: str, values: list[tuple[Any, ...]]) -> int:
-        """Run a statement with each of these; how many rows it met in all."""
-        return connection.exec_driver_sql(statement, values, {"preserve_rowcount": True}).rowcount
+    def _execute_many(
+        connection: Connection, table: Table, rows: Sequence[Row], statement: str, values: list[tuple[Any, ...]]
+    ) -> int:
+        """Write rows, each by its values in this statement; how many rows it met in all."""
+        met = connection.exec_driver_sql(statement, values, {"preserve_rowcount": True}).rowcount
+        (key,) = table.primary_key.columns.keys()[:1]
+        require_referred(connection, table.name, key, rows)
+        return met
 
     def learns(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
         return False  # a column takes what it is given
@@ -382,7 +388,7 @@ class SQLite:
         """One writer at a time: no row of theirs can be locked."""
 
     def leave_users_table(self, connection: Connection) -> None:
-        """Constraints are checked as each statement ends."""
+        """Constraints are checked as each statement ends, and those at the commit were as rows were written."""
 
     def is_locked(self, error: DBAPIError) -> bool:
         return False  # whoever writes has the whole file
