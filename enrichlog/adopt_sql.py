@@ -20,7 +20,10 @@ from eventlog.inspection import Found
 
 
 def printed(settings: Settings, wishes: Wishes, *, index: bool, rollback: bool) -> str:
-    """The SQL that another role may run instead, or that takes it back. Raises `NothingAdopted` for faults."""
+    """The SQL that another role may run instead, or that takes it back.
+
+    Raises `NothingAdopted` for faults, which keep nobody from taking back what the settings say was adopted.
+    """
     try:
         adoption = prepare(settings, wishes, None, index=index, is_printed=True)
     except DatabaseUnavailable as error:
@@ -30,7 +33,7 @@ def printed(settings: Settings, wishes: Wishes, *, index: bool, rollback: bool) 
             settings, index=index, rollback=rollback
         )
     changes = adoption.changes
-    if adoption.findings.faults:
+    if adoption.findings.faults and not (rollback and settings.target):
         with on_standard_error():
             found_wrong(adoption.findings)
         raise NothingAdopted(count=wrong(adoption.findings))

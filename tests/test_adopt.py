@@ -232,6 +232,15 @@ def test_what_is_printed_does_the_same_as_often_as_wanted_and_can_be_taken_back(
     twin.close()
 
 
+def test_what_takes_an_adoption_back_is_printed_whatever_is_wrong_by_then(user: Command, on_a_server: Database) -> None:
+    user.done("adopt", *MODEL, *DATA, "--yes")
+    run(on_a_server, "DELETE FROM job_postings")
+    assert user("adopt", "--sql").code == 2
+    assert "DROP SCHEMA" in user.done("adopt", "--sql", "--rollback").out
+    run(on_a_server, "DROP TABLE llm_enrichment")
+    assert "DROP SCHEMA" in user.done("adopt", "--sql", "--rollback").out
+
+
 def test_a_table_that_is_in_use_is_not_waited_for_long(
     user: Command, on_a_server: Database, monkeypatch: pytest.MonkeyPatch, bare: Path
 ) -> None:
