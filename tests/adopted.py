@@ -143,6 +143,22 @@ def settings_of(database: Database, query: str = QUERY, **target: Any) -> Settin
     return configure(database=database.url, source={"query": query}, target=told, result_model="tests.adopted:DataJob")
 
 
+def settings_file(**target: Any) -> str:
+    """The same settings as the text of a file."""
+    told = {"columns": columns(), **target}
+    lines = [f"{name} = {_inline(value)}" for name, value in told.items()]
+    return "\n".join(
+        ['result_model = "tests.adopted:DataJob"', "[source]", f"query = {json.dumps(QUERY)}", "[target]", *lines]
+    )
+
+
+def _inline(value: Any) -> str:
+    """A value of TOML, which takes the texts of JSON."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_inline(one)}" for name, one in value.items()) + " }"
+    return json.dumps(value)
+
+
 def a_result(**fields: Any) -> dict[str, Any]:
     """A result that the model of results and the table take."""
     values: dict[str, Any] = {

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, settings
 
 from enrichlog import patience
 from enrichlog.place import close_databases
-from enrichlog.settings import USUAL_NAMES, Settings, configure, reset
+from enrichlog.settings import FILE, USUAL_NAMES, Settings, configure, reset
 from enrichlog.simulator import Simulator
 from eventlog import migration
 from eventlog.database import Database
 from eventlog.rights import APP_ROLE
 from projections import brake
-from tests.adopted import adopt
+from tests.adopted import adopt, settings_file
 from tests.builders import StoppedClock
 from tests.command_line import Command, Demo, forget, play_demo
 from tests.fleet import Fleet
@@ -241,6 +241,12 @@ def lend_adopted(databases: Databases) -> Iterator[Database]:
     databases.drop(url)
 
 
+@pytest.fixture
+def empty_postgresql(server_databases: ServerDatabases) -> Iterator[Database]:
+    """A database that was never migrated, for what is true of PostgreSQL alone."""
+    yield from _lent(server_databases, server_databases.empty())
+
+
 def _lent(databases: Databases, url: str) -> Iterator[Database]:
     database = Database(url)
     yield database
@@ -334,6 +340,14 @@ def user(
 def enrichlog(user: Command, database: Database, monkeypatch: pytest.MonkeyPatch) -> Command:
     """What a user types in an empty folder, with the test's database in the environment."""
     monkeypatch.setenv("DATABASE_URL", database.url)
+    return user
+
+
+@pytest.fixture
+def adopter(user: Command, adopted: Database, bare: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """What a user types in a folder whose settings say what of the test's database was adopted."""
+    (bare / FILE).write_text(settings_file())
+    monkeypatch.setenv("DATABASE_URL", adopted.url)
     return user
 
 
