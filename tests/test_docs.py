@@ -21,8 +21,7 @@ from projections.bases import MOST
 
 DOCS = Path(cli.__file__).parent / "docs"
 PAGE = (DOCS / "from-one-machine-to-many.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-SPANS = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^```.*?^```$", "", PAGE, flags=re.MULTILINE | re.DOTALL))
+PAGES = {page.name: page.read_text(encoding="utf-8").replace("\\\n", " ") for page in sorted(DOCS.glob("*.md"))}
 OURS = re.compile(r"(?:^|[\s/])enrichlog ([a-z][^;|&\n]*)", re.MULTILINE)
 
 SAYS = [
@@ -39,20 +38,34 @@ SAYS = [
 ]
 
 
+def blocks() -> Iterator[str]:
+    """What the pages show apart from their text, lines that go on in the next made one; of a terminal what is typed."""
+    for page in PAGES.values():
+        for language, block in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+            lines = block.splitlines()
+            yield "\n".join(line for line in lines if language != "console" or line.startswith("$ "))
+
+
+def spans(page: str) -> list[str]:
+    """What the text of a page has between marks of code."""
+    text = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+
+
 def typed() -> Iterator[list[str]]:
     """The commands that the blocks show, in a terminal, a unit or a list of words, without the name of the program."""
-    for block in BLOCKS:
+    for block in blocks():
         for words in OURS.findall(block):
             yield shlex.split(words, comments=True)
-        for found in re.findall(r"\[\"[^\]\n]*\]", block):
-            words = [word for word in json.loads(found) if word not in ("CMD", "enrichlog")]
-            yield from [words] if words else []
+    for found in re.findall(r"\[\"[^\]\n]*\]", PAGE):
+        words = [word for word in json.loads(found) if word not in ("CMD", "enrichlog")]
+        yield from [words] if words else []
 
 
 def mentioned() -> Iterator[list[str]]:
     """The commands and options that the text names, some of them without what an option needs."""
-    for span in SPANS:
-        words = shlex.split(span.removeprefix("enrichlog "))
+    for span in (span for page in PAGES.values() for span in spans(page)):
+        words = shlex.split(span.removeprefix("enrichlog ").replace("=", " "))
         if span.startswith(("enrichlog ", "--")) or words[0] in cli.cli.commands:
             yield words
 
@@ -101,7 +114,7 @@ def test_every_variable_and_setting_is_one() -> None:
     variables = set(re.findall(r"\b([A-Z]+_[A-Z_]+)=", PAGE))
     ours = {f"ENRICHLOG_{name.upper()}" for name in Settings.model_fields}
     assert variables - ours == {USUAL_NAMES["database"], USUAL_NAMES["api_key"]}
-    settings = {span for span in SPANS if re.fullmatch(r"[a-z]+_[a-z_]+", span)}
+    settings = {span for span in spans(PAGE) if re.fullmatch(r"[a-z]+_[a-z_]+", span)}
     assert settings - Settings.model_fields.keys() == {"job_postings", "llm_enrichment", "enrichlog_app"}
 
 
@@ -118,6 +131,6 @@ def test_whoever_stops_a_worker_is_more_patient_than_its_grace() -> None:
 
 
 def test_every_file_that_is_linked_is_there() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)", PAGE)
+    links = [link for page in PAGES.values() for link in re.findall(r"\]\((?!http)([^)#]+)", page)]
     assert links
     assert [link for link in links if not (DOCS / link).is_file()] == []

@@ -19,7 +19,7 @@ LEFT_OUT = "…"
 DEMO = "$ python3 run.py"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DIFFERS = [
-    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{64}\b"), "ID"),
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\b[0-9a-f]{64}\b|\b[0-9a-f]{8}([0-9a-f]{4})?\b"), "ID"),
     (re.compile(r"(?<![\w.:/])(~|\.{1,2})?(/[\w.+-]+)+"), "PATH"),
     (re.compile(r"\bby \S+"), "by SOMEONE"),
     (re.compile(r"━+"), "━"),
