@@ -80,12 +80,18 @@ def test_the_page_has_a_line_for_each_step_of_it() -> None:
     assert PAGE.count("- [x] ") == 8
 
 
-def test_rows_that_an_old_script_goes_on_writing_are_told_and_left(adopted: Database, adopter: Command) -> None:
-    add_postings(adopted, [1])
-    adopter.done("enrich")
+def test_what_an_old_script_goes_on_writing_is_told_and_left_or_imported(adopted: Database, adopter: Command) -> None:
+    add_postings(adopted, [1, 2, 3])
+    adopter.done("enrich", "--limit", "2")
     set_row(adopted, 1, rol_titel="as the old script has it", note="theirs")
-    assert adopter("verify").code == 3
-    assert "1 edited" in adopter("verify").out
+    run(adopted, f"UPDATE llm_enrichment SET enrichment_completed_at = NULL WHERE job_posting_id = '{job_id(2)}'")
+    set_row(adopted, 3, rol_titel="Data engineer", enrichment_completed_at="2026-01-12 03:10:00+00")
+    said = adopter("verify")
+    assert (said.code, "1 edited" in said.out, "1 extra" in said.out) == (3, True, True)
+    adopter.done("adopt", "--import-history", "--yes")
+    assert adopter.json("status")["postings"]["succeeded"] == 3
     adopter.done("rebuild")
-    row = row_of(adopted, 1)
-    assert (row["rol_titel"], row["note"]) == ("as the old script has it", "theirs")
+    rows = [row_of(adopted, number) for number in (1, 2, 3)]
+    assert [row["rol_titel"] for row in rows] == ["as the old script has it", rows[1]["rol_titel"], "Data engineer"]
+    assert rows[0]["note"] == "theirs"
+    assert rows[1]["enrichment_completed_at"] is not None
