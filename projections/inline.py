@@ -102,6 +102,7 @@ class HeldStreams:
         self._dialect, self._table, self._outage = dialect, table, trouble
         self._streams, self._before, self._folds, self._unshown = streams, statuses, folds, unshown
         self._status = dict(statuses)
+        self._moved: dict[str, None] = {}
         self._shown: dict[str, Enriched] = {}
         self._enriched = set[str]()
         self._marks: dict[str, str | None] = {}
@@ -123,21 +124,23 @@ class HeldStreams:
         stream_id = decided.stream_id
         if self._outage:
             self._outage.fold(decided)
-        was = self._shown.get(stream_id) or self._shown_before(stream_id)
-        self._shown[stream_id] = fold_shown(was, decided)
-        if has_result(decided):
-            self._enriched.add(stream_id)
+        if self._table is not None:
+            was = self._shown.get(stream_id) or self._shown_before(stream_id)
+            self._shown[stream_id] = fold_shown(was, decided)
+            if has_result(decided):
+                self._enriched.add(stream_id)
+        self._moved[stream_id] = None
         self._status[stream_id] = fold_status(self._status[stream_id], decided)
 
     def write(self, connection: Connection) -> None:
         """The users' table first, so that a status row can say what was refused there."""
         if self._table is not None:
             self._show(connection, self._table)
-        moved = status_model.moved((self._before[one], self._status[one]) for one in self._shown)
-        rows_of = [self._status_row(one) for one in self._shown]
+        moved = status_model.moved((self._before[one], self._status[one]) for one in self._moved)
+        rows_of = [self._status_row(one) for one in self._moved]
         status_model.write(connection, self._dialect, rows_of, moved)
         status_model.mark(connection, self._dialect, self._marks)
-        status_model.discard_empty(connection, self._before.keys() - self._shown.keys())
+        status_model.discard_empty(connection, self._before.keys() - self._moved.keys())
 
     def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:
         """Write the rows that span streams; raises `HeldBack` for a start that the breaker or a limit holds back."""
