@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from sqlalchemy import RowMapping, exists, func, select
+from sqlalchemy import exists, func, select
 
 from enrichlog.actor import actor
 from enrichlog.exceptions import NoHistory
@@ -14,18 +14,17 @@ from enrichlog.history_report import HistoryImport
 from enrichlog.legacy import classify_message
 from enrichlog.one_ahead import one_ahead
 from enrichlog.past_attempts import PastAttempt, proposals
+from enrichlog.past_recorder import PastRecorder, Recorded, is_free
 from enrichlog.past_rows import PastPage, PastRows, Unreadable
 from enrichlog.postings import source_of
 from enrichlog.result import load_model
 from enrichlog.settings import Settings
 from eventlog.cycles import collecting_cycles_seldom
 from eventlog.database import Database
-from eventlog.errors import DatabaseRefused, NotAppended
 from eventlog.log import Proposal
 from eventlog.streams import stream_of
 from projections import enrichment_status
 from projections.adoption import Adopted
-from projections.inline import append_all
 from projections.llm_enrichment import shown
 
 _MESSAGES_REMEMBERED = 4_096
@@ -41,14 +40,6 @@ class _Prepared(NamedTuple):
     known: int
     attempts: dict[str, PastAttempt]
     events: dict[str, list[Proposal]]
-
-
-class _Recorded(NamedTuple):
-    """Of which streams the attempts were recorded, as how many events, and why others could not be."""
-
-    streams: set[str]
-    events: int
-    refused: dict[str, str]
 
 
 def count_history(database: Database, settings: Settings) -> int:
@@ -73,16 +64,16 @@ def import_history(
     `progress` is called with the number of rows of each page. Raises `NoHistory` and `InvalidResultModel`.
     """
     adopted = _adopted(database)
-    found = HistoryImport(dry_run, adopted.target.place)
+    found, recorder = HistoryImport(dry_run, adopted.target.place), PastRecorder(database)
     with collecting_cycles_seldom():
         for one in one_ahead(_prepared(database, adopted, settings, dry_run=dry_run)):
-            recorded = _Recorded(set(one.attempts), 0, {}) if dry_run else _record_or_part(database, one.events)
+            recorded = Recorded(set(one.attempts), 0, {}) if dry_run else recorder.record(one.events)
             _note(found, one, recorded)
             progress(one.page.size)
     return found
 
 
-def _note(found: HistoryImport, prepared: _Prepared, recorded: _Recorded) -> None:
+def _note(found: HistoryImport, prepared: _Prepared, recorded: Recorded) -> None:
     page, attempts = prepared.page, prepared.attempts
     found.rows += page.size
     found.untried += page.untried
@@ -142,39 +133,7 @@ def _find_known(database: Database, streams: Collection[str]) -> set[str]:
     """Which of these streams have more to them than that they were noticed, at a glance."""
     status = enrichment_status.enrichment_status.c
     query = select(status.stream_id, status.version, status.attempts).where(status.stream_id.in_(sorted(streams)))
-    return {row.stream_id for row in database.page(query) if not _is_free(row._mapping)} if streams else set()
-
-
-def _is_free(status: RowMapping) -> bool:
-    """Whether nothing has happened to a posting but that it was noticed: what was decided of it since then stands."""
-    return bool(status["version"] <= 1 and not status["attempts"])
-
-
-def _record_or_part(database: Database, events: Mapping[str, list[Proposal]]) -> _Recorded:
-    """Record the events of these streams together or, where one of them cannot be, stream by stream."""
-    try:
-        return _record(database, events)
-    except (NotAppended, DatabaseRefused) as error:
-        if len(events) == 1:
-            return _Recorded(set(), 0, dict.fromkeys(events, str(error)))
-    alone = [_record_or_part(database, {stream_id: told}) for stream_id, told in events.items()]
-    refused = {stream_id: reason for one in alone for stream_id, reason in one.refused.items()}
-    return _Recorded(set().union(*(one.streams for one in alone)), sum(one.events for one in alone), refused)
-
-
-def _record(database: Database, events: Mapping[str, list[Proposal]]) -> _Recorded:
-    """Append the events of those streams that are free, under their locks."""
-    if not events:
-        return _Recorded(set(), 0, {})
-    with database.write() as connection:
-        there = enrichment_status.lock(connection, events)  # before any is made, as by a sync: else these two deadlock
-        enrichment_status.insert_missing(connection, database.dialect, events.keys() - there.keys())
-        locked = there | enrichment_status.lock(connection, events.keys() - there.keys())
-        free = {stream_id: row for stream_id, row in locked.items() if _is_free(row)}
-        noticed = {stream_id for stream_id, row in free.items() if row["version"]}
-        told = [one for stream_id in free for one in events[stream_id][stream_id in noticed :]]
-        append_all(connection, database, told, free, shows=False)
-    return _Recorded(set(free), len(told), {})
+    return {row.stream_id for row in database.page(query) if not is_free(row._mapping)} if streams else set()
 
 
 def _find_hashes(database: Database, job_ids: Sequence[str]) -> dict[str, str]:
