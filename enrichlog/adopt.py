@@ -37,8 +37,9 @@ def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, qu
     """Adopt the database; without a `question` nothing is asked for. Returns the exit code."""
     adoption = prepare(settings, wishes, question, index=asked.index)
     where = adoption.database.dialect.where()
+    was_done = is_done(adoption)
     if not asked.as_json:
-        _show(adoption, where)
+        _show(adoption, where, briefly=was_done and asked.history)
     if adoption.findings.faults:
         if asked.as_json:
             print_json(_document(adoption, adopted=False))
@@ -47,7 +48,6 @@ def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, qu
     if asked.dry_run:
         _tell_history(adoption, asked)
         return DONE
-    was_done = is_done(adoption)
     if not was_done and not asked.yes:
         plan = f"{where} would be adopted as shown." if not asked.as_json else f"{where} is to be adopted."
         ask(nobody if asked.as_json else confirm, plan)
@@ -62,7 +62,8 @@ def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, qu
             adopt_history.told(history)
         elif left:
             adopt_history.told_left(left, flag)
-        adopt_screen.done(where, f"enrichlog enrich --dry-run{flag}", was_done=was_done)
+        following = "adopt --import-history" if left else "enrich --dry-run"
+        adopt_screen.done(where, f"enrichlog {following}{flag}", was_done=was_done)
     return DONE
 
 
@@ -80,9 +81,13 @@ def _tell_history(adoption: Adoption, asked: Asked) -> None:
         adopt_history.told(history)
 
 
-def _show(adoption: Adoption, where: str) -> None:
-    adopt_screen.proposed(adoption.proposal, adoption.found, adoption.fields, adoption.changes.adds)
+def _show(adoption: Adoption, where: str, *, briefly: bool) -> None:
+    """What is proposed, wrong and to be changed; `briefly`: only what is wrong."""
+    if not briefly:
+        adopt_screen.proposed(adoption.proposal, adoption.found, adoption.fields, adoption.changes.adds)
     adopt_screen.found_wrong(adoption.findings)
+    if briefly:
+        return
     if not adoption.findings.faults:
         adopt_screen.changed(adoption.changes, adoption.plan, where, is_made=is_migrated(adoption.database))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from enrichlog import history_import_screen
@@ -10,12 +11,24 @@ from enrichlog.history_report import HistoryImport
 from enrichlog.settings import Settings
 from enrichlog.terminal import counted, counting, headline, paragraph
 from eventlog.database import Database
+from projections.catalogue import following
+from projections.following import catch_up
 
 
 def import_into(database: Database, settings: Settings, *, dry_run: bool, quiet: bool) -> HistoryImport:
     """Import it, or see what that would be."""
     with counting("Importing", count_history(database, settings), quiet=quiet) as notice:
-        return import_history(database, settings, dry_run=dry_run, progress=notice)
+        found = import_history(database, settings, dry_run=dry_run, progress=notice)
+    if not dry_run and found.events:
+        with counting("Following", found.events, quiet=quiet) as notice:
+            follow(database, notice)
+    return found
+
+
+def follow(database: Database, notice: Callable[[int], None]) -> None:
+    """Have what follows the log go on to its end: stats tell of an import at once."""
+    for projection in following().values():
+        catch_up(database, projection, progress=notice)
 
 
 def told(found: HistoryImport) -> None:

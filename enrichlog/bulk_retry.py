@@ -11,9 +11,9 @@ from enrichlog.enrichment import enrichment_of
 from enrichlog.errors import find_error_types
 from enrichlog.limits import require_price
 from enrichlog.patience import require_calls
+from enrichlog.ready import require_ready
 from enrichlog.retry_batch import NAMED, RetryBatch, request_plan
 from enrichlog.retry_plan import RetryPlan, plan_retry
-from enrichlog.runs import require_key
 from enrichlog.selection import Allowance, asked_maximum, selection_of
 from enrichlog.settings import Settings
 from enrichlog.targets import MOVED_ON, batch_scope
@@ -44,7 +44,7 @@ def retry(
         if as_json:
             terminal.print_json(document)
         return DONE
-    require_key(settings)
+    require_ready(settings, database, asked)
     require_calls(database, asked.called)
     require_price(database, settings, asked, None)
     if not yes:

@@ -19,11 +19,10 @@ from enrichlog.estimate import estimate
 from enrichlog.exceptions import UsageError
 from enrichlog.limits import require_price
 from enrichlog.plan_screens import estimated
+from enrichlog.ready import require_ready
 from enrichlog.replacement import replacing
-from enrichlog.runs import require_key
 from enrichlog.scope import Scope, count_due
 from enrichlog.settings import Settings
-from enrichlog.source_check import require_source
 from enrichlog.sync import count_unrequested
 from enrichlog.targets import Chosen, choose, every_posting, open_scope, scope_of
 from enrichlog.terminal import counted
@@ -94,8 +93,7 @@ def _place(database: Database, what: str, asked: int | datetime | None, *, quiet
 
 def _require_means(settings: Settings, database: Database, enrichment: Enrichment, max_cost: float | None) -> None:
     """Raises what would keep a run from asking anybody, before anything is appended for it."""
-    require_key(settings)
-    require_source(database)
+    require_ready(settings, database, enrichment)
     require_price(database, settings, enrichment, max_cost)
 
 

@@ -16,10 +16,10 @@ from enrichlog.enlisting import Enlisted, enlisted
 from enrichlog.enrichment import Enrichment, enrichment_of
 from enrichlog.limits import require_price
 from enrichlog.progress import Run
-from enrichlog.runs import require_key, serve
+from enrichlog.ready import require_ready
+from enrichlog.runs import serve
 from enrichlog.screens import SIMULATED
 from enrichlog.settings import Settings
-from enrichlog.source_check import require_source
 from enrichlog.terminal import counted
 from enrichlog.watch import Watch
 from eventlog.database import Database
@@ -40,9 +40,8 @@ def work(
     What ends it otherwise is raised, after what was done until then, if anything, is told.
     """
     _tell_unless_told_not_to(settings)
-    require_key(settings)
-    require_source(database)
     asked, began = enrichment_of(settings, enrichment), time.monotonic()
+    require_ready(settings, database, asked)
     require_price(database, settings, asked, None)
     with _ending_at_sigterm(), enlisted(settings, database, asked, name) as one:
         _tell_beginning(one, asked, settings)

@@ -42,6 +42,7 @@ def enrich_job_with_llm(job_id: str, description: str | None) -> tuple[Result | 
     """Ask the model about one posting with this description, and record the attempt: (data, None) or (None, error).
 
     The description becomes the posting's own; without one nobody is asked, and that is the recorded error. Raises
+    `PostingsOfOthers` where the posting is another program's and says something else,
     `Conflict` while another attempt of the posting is in flight, `HeldBack` while the breaker is open, and the errors
     of the settings and the database.
     """
@@ -53,8 +54,11 @@ def enrich_job_with_llm(job_id: str, description: str | None) -> tuple[Result | 
     else:
         require_key(settings)
         require_free(database, settings, NAME, job_id)
-        posting = find_posting(database, job_id)._replace(description=description)
-        store_postings(database, [posting], [NAME], actor())
+        posting = find_posting(database, job_id)
+        if posting.description != description:
+            store_postings(database, [posting._replace(description=description)], [NAME], actor())
+        else:
+            notice_posting(database, job_id, NAME, actor())
         ended = _told(job_id, attempt_now(database, settings, NAME, job_id, force=True))
     return ended.get("data"), ended.get("error")
 

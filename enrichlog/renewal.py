@@ -9,7 +9,7 @@ from enrichlog.exceptions import UsageError
 from enrichlog.limits import require_price
 from enrichlog.outdated import plan_outdated
 from enrichlog.patience import require_calls
-from enrichlog.runs import require_key
+from enrichlog.ready import require_ready
 from enrichlog.settings import Settings
 from enrichlog.targets import MOVED_ON, request
 from enrichlog.told_run import DONE, run
@@ -33,7 +33,7 @@ def renew(
         terminal.print_json({"dry_run": dry_run, **plan.document()})
     if ends_here:
         return DONE
-    require_key(settings)
+    require_ready(settings, database, asked)
     require_calls(database, asked.called)
     require_price(database, settings, asked, max_cost)
     if not yes:

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from enrichlog.adoption_checks import require_fit
 from enrichlog.course import for_ever, to_the_end
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import InvalidSetting, MissingApiKey
@@ -54,7 +53,6 @@ def perform(
     `patient`: an open breaker is waited for until a probe has failed. With `signals` the first SIGINT or SIGTERM drains
     the run, and says so; a second one exits.
     """
-    require_fit(database, settings, enrichment)
     return run_anywhere(_perform(database, settings, enrichment, scope, limit, max_cost, notice, patient, signals))
 
 
@@ -112,7 +110,6 @@ def serve(
     `watch` is given the worker before it begins. `poll_seconds`: how often it looks when there is nothing to do.
     Raises what keeps it from recording, except for a database that is away: that is waited for.
     """
-    require_fit(database, settings, enrichment)
     return run_anywhere(
         _serve(database, settings, enrichment, name, poll_seconds, grace_seconds, notice, watch, signals)
     )

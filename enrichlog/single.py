@@ -9,7 +9,8 @@ from enrichlog.actor import actor
 from enrichlog.attempt import End, Started, end_proposal, start_proposal
 from enrichlog.enrichment import enrichment_of, request_for
 from enrichlog.postings import notice_posting
-from enrichlog.runs import perform, require_key
+from enrichlog.ready import require_ready
+from enrichlog.runs import perform
 from enrichlog.settings import Settings
 from enrichlog.targets import Target, choose, scope_of
 from eventlog.database import Database
@@ -30,7 +31,7 @@ def attempt_now(database: Database, settings: Settings, name: str, job_id: str, 
     `Conflict` when the posting is another's.
     """
     enrichment = enrichment_of(settings, name)
-    require_key(settings)
+    require_ready(settings, database, enrichment)
     target = require_free(database, settings, name, job_id)
     ends: list[str] = []
     scope = scope_of(database, name, [target], force=force)
