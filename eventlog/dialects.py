@@ -501,6 +501,8 @@ _KEY_FORMS = {
 _KEY_TEXTS = ("text", "character varying")
 _TEXTS = (*_KEY_TEXTS, "character", "citext", "name")
 
+_ROW = "enrichlog_row"  # a column of the users' of the same name would be taken for it
+
 _NAMES = re.compile(r'(?:("[^"]+"|\w+)\.)?("[^"]+"|\w+)')
 _LACKING = """WITH named AS (SELECT * FROM unnest(%s::text[], %s::text[]) named (place, name)), lacking AS (
     SELECT 'USAGE ON SCHEMA ' || quote_ident(nspname) AS lacking
@@ -711,8 +713,8 @@ class PostgreSQL:
         self, connection: Connection, table: Table, where: ColumnElement[bool], asked: Row
     ) -> list[dict[str, Any]]:
         (key,) = table.primary_key
-        told = select(*(one for one in table.columns if one is not key)).correlate(table).subquery("told")
-        as_json = select(func.to_json(literal_column("told"))).select_from(told).scalar_subquery()
+        told = select(*(one for one in table.columns if one is not key)).correlate(table).subquery(_ROW)
+        as_json = select(func.to_json(literal_column(_ROW))).select_from(told).scalar_subquery()
         found = connection.execute(select(cast(key, Text), type_coerce(as_json, JSON)).where(where), asked)
         return [{key.name: name, **values} for name, values in found]
 
@@ -887,6 +889,8 @@ def _told_plainly(value: Any) -> Any:
             return iso(value)
         case list() | dict():
             return _json(value)
+        case int() if not -(2**63) <= value < 2**63:  # the log has up to 64 bits without a sign, and SQLite with one
+            return str(value)
     return value
 
 

@@ -294,3 +294,17 @@ def test_a_posting_that_is_deleted_while_it_is_asked_for_ends_quietly(theirs: Da
     assert not_shown(theirs) == {}
     found = verify(theirs, gone=find_deleted)
     assert (found.total, found.gone) == (0, 1)
+
+
+def test_a_whole_number_beyond_what_sqlite_holds_is_shown_and_no_result_is_lost(theirs: Database) -> None:
+    adopt(theirs, columns={"note": "number", "enrichment_completed_at": "@completed_at"})
+    tell(theirs, ONE, requested(), started(), succeeded(result={"number": 2**63}))
+    assert row_of(theirs, 1)["note"] == str(2**63)
+    assert (not_shown(theirs), verify(theirs).total) == ({}, 0)
+
+
+def test_a_column_may_be_named_as_a_row_is_in_our_queries(theirs: Database) -> None:
+    run(theirs, "ALTER TABLE llm_enrichment ADD COLUMN told text")
+    adopt(theirs, columns={"told": "sector", "enrichment_completed_at": "@completed_at"})
+    tell(theirs, ONE, requested(), started(), succeeded(result=a_result()))
+    assert verify(theirs).total == 0
