@@ -77,12 +77,15 @@ enrichment_status = Table(
     Column("reserved_microdollars", Number, nullable=False),
     Column("erased_attempts", Integer, nullable=False),
     Column("projection_error", Text),
+    Column("untold_result", Boolean),
     CheckConstraint(
         "state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed')", name="enrichment_status_state"
     ),
     schema=OURS,
 )
-"""`projection_error` is the one column that no fold explains: it is the database's own reason for refusing a row."""
+MARKS = ("projection_error", "untold_result")
+"""The columns that no fold explains: the database's own reason for refusing a row of the users', and whether a result
+went with it, so that what is to be done once it is shown has not been done."""
 
 _columns = enrichment_status.c
 # Spelt out, because a parameter does not match a partial index.
@@ -181,8 +184,8 @@ def discard_empty(connection: Connection, streams: Iterable[str]) -> None:
 
 
 def load(connection: Connection, dialect: Dialect, streams: Sequence[str]) -> dict[str, Row]:
-    """The rows of these streams, without the column that no fold explains."""
-    columns = [column for column in _columns if column.name != "projection_error"]
+    """The rows of these streams, without the columns that no fold explains."""
+    columns = [column for column in _columns if column.name not in MARKS]
     names = [column.name for column in columns]
     found = connection.execute(select(*columns).where(_is_among(dialect)), {"streams": list(streams)}).all()
     return {row[0]: dict(zip(names, row, strict=True)) for row in found}
@@ -208,15 +211,26 @@ def moved(statuses: Iterable[tuple[Status, Status]]) -> list[str]:
     return [Status._fields[place] for place in sorted(places)]
 
 
-def mark(connection: Connection, dialect: Dialect, reasons: Mapping[str, str | None]) -> None:
-    """Note why the users' table does not show these streams; None where it does."""
+def find_untold(connection: Connection, dialect: Dialect, streams: Iterable[str]) -> set[str]:
+    """Which of these streams have a result that the users' table has not shown yet."""
+    untold = select(_columns.stream_id).where(_is_among(dialect), _columns.untold_result.is_(True))
+    return set(connection.execute(untold, {"streams": list(streams)}).scalars())
+
+
+def mark(
+    connection: Connection, dialect: Dialect, reasons: Mapping[str, str | None], enriched: Collection[str] = ()
+) -> None:
+    """Note why the users' table does not show these streams; None where it does. `enriched` have a new result."""
     names = {"streams": [stream_id for stream_id, reason in reasons.items() if reason is None]}
     if names["streams"]:
         shown = update(enrichment_status).where(_is_among(dialect), _columns.projection_error.is_not(None))
-        connection.execute(shown.values(projection_error=None), names)
+        connection.execute(shown.values(dict.fromkeys(MARKS)), names)
     refused = [{"stream_id": one, "projection_error": reason} for one, reason in reasons.items() if reason is not None]
     if refused:
         dialect.update(connection, enrichment_status, ("projection_error",), refused)
+    untold = [{"stream_id": one["stream_id"], "untold_result": True} for one in refused if one["stream_id"] in enriched]
+    if untold:
+        dialect.update(connection, enrichment_status, ("untold_result",), untold)
 
 
 projection: Projection[Status] = Projection(

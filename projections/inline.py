@@ -139,7 +139,7 @@ class HeldStreams:
         moved = status_model.moved((self._before[one], self._status[one]) for one in self._moved)
         rows_of = [self._status_row(one) for one in self._moved]
         status_model.write(connection, self._dialect, rows_of, moved)
-        status_model.mark(connection, self._dialect, self._marks)
+        status_model.mark(connection, self._dialect, self._marks, self._enriched)
         status_model.discard_empty(connection, self._before.keys() - self._moved.keys())
 
     def settle(self, connection: Connection, recorded: Sequence[Recorded]) -> None:
@@ -160,7 +160,7 @@ class HeldStreams:
         """Write to the users' table what it shows otherwise now, and remember what it refused."""
         rows = {stream_id: row for stream_id in self._shown if (row := self._changes(table, stream_id)) is not None}
         parts = [stream_id for stream_id in rows if is_part(self._shown[stream_id])]
-        untold = {one for one in self._unshown.keys() & rows.keys() if self._status[one].state == "succeeded"}
+        untold = status_model.find_untold(connection, self._dialect, self._unshown) if self._unshown else set()
         refusals = table.store(connection, self._dialect, rows, Writing(parts, self._enriched | untold))
         self._marks = {stream_id: refusals.get(stream_id) for stream_id in rows}
 

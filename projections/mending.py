@@ -75,14 +75,8 @@ def _store(connection: Connection, dialect: Dialect, wanted: Wanted, current: _C
     rows |= {one: {name: rows[one][name] for name in rows[one] if name not in kept[one]} for one in parts}
     rows = {one: row for one, row in rows.items() if row}
     left = rows if projection.is_users else {one: row for one, row in rows.items() if one not in current.made}
-    enriched = _not_yet_told(connection, dialect, current, left) if projection.is_users else set()
+    enriched = enrichment_status.find_untold(connection, dialect, left) if projection.is_users else set()
     refused = projection.store(connection, dialect, left, Writing(parts, enriched))
     if projection.is_users:
         enrichment_status.mark(connection, dialect, {stream_id: refused.get(stream_id) for stream_id in kept})
     return len(rows) - len(refused), refused
-
-
-def _not_yet_told(connection: Connection, dialect: Dialect, current: _Current, rows: Iterable[str]) -> set[str]:
-    """The streams whose results the users' table did not take so far: nobody has done what is to be done with these."""
-    statuses = current.rows(enrichment_status.projection, enrichment_status.marked(connection, dialect, list(rows)))
-    return {stream_id for stream_id, row in statuses.items() if row["state"] == "succeeded"}

@@ -221,7 +221,7 @@ def test_the_status_after(timed: Database, clock: StoppedClock, job: str, name: 
     row = status(timed, job)
     assert {column: row[column] for column in expected} == expected
     assert f"{row['enrichment']}-{row['job_id']}" == job
-    place = {"version": len(events), "fold_version": 1, "projection_error": None}
+    place = {"version": len(events), "fold_version": 1, "projection_error": None, "untold_result": None}
     assert {column: row[column] for column in place} == place
 
 

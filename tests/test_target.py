@@ -135,6 +135,41 @@ def test_sql_of_theirs_that_is_refused_leaves_the_row_unwritten_and_is_run_with_
     assert not_shown(theirs) == {}
 
 
+def test_sql_of_theirs_is_run_with_a_result_that_is_shown_after_the_stream_has_moved_on(theirs: Database) -> None:
+    adopt(theirs, after_success="UPDATE job_postings SET needs_ranking = true WHERE id = :id")
+    for number in (1, 2):
+        one = f"job-{job_id(number)}"
+        tell(theirs, one, requested(), started(), succeeded(result=a_result(sourcing_type="nobody knows")))
+        tell(theirs, one, requested("changed"), started(attempt=2), failed(attempt=2))
+    assert len(not_shown(theirs)) == 2
+    loosen(theirs)
+    tell(theirs, ONE, requested("force"))
+    assert ranked(theirs) == [job_id(1)]
+    rebuild(theirs)
+    assert ranked(theirs) == [job_id(1), job_id(2)]
+    assert row_of(theirs, 2)["sourcing_type"] == "nobody knows"
+    run(theirs, "UPDATE job_postings SET needs_ranking = false")
+    tell(theirs, ONE, started(attempt=3), failed(attempt=3))
+    rebuild(theirs)
+    assert ranked(theirs) == []
+
+
+def ranked(database: Database) -> list[str]:
+    """The postings that SQL of theirs has been told of."""
+    return [str(row["id"]) for row in run(database, "SELECT id FROM job_postings WHERE needs_ranking ORDER BY id")]
+
+
+def loosen(database: Database) -> None:
+    """Take the table's constraints away, as people do who mend it; SQLite makes it anew without them."""
+    if database.dialect.name == "postgresql":
+        run(database, "ALTER TABLE llm_enrichment DROP CONSTRAINT sourcing_is_known")
+    else:
+        run(database, "CREATE TABLE loose AS SELECT * FROM llm_enrichment")
+        run(database, "DROP TABLE llm_enrichment")
+        run(database, "ALTER TABLE loose RENAME TO llm_enrichment")
+        run(database, "CREATE UNIQUE INDEX loose_key ON llm_enrichment (job_posting_id)")
+
+
 def test_a_value_that_their_check_refuses_is_told_with_its_name_and_others_are_written(theirs: Database) -> None:
     for number, sourcing in ((1, "nobody knows"), (2, "direct")):
         one = f"job-{job_id(number)}"

@@ -62,6 +62,7 @@ CREATE TABLE enrichment_status (
     reserved_microdollars INTEGER NOT NULL,
     erased_attempts INTEGER NOT NULL,
     projection_error TEXT,
+    untold_result BOOLEAN,
     PRIMARY KEY (stream_id),
     CONSTRAINT enrichment_status_state CHECK (state IN ('pending', 'running', 'succeeded', 'failed', 'dismissed'))
 );
