@@ -132,8 +132,12 @@ def _misleading_views(look: Look) -> Iterator[str]:
     if completed is None or error is None:
         return
     reads = re.compile(rf"(?<!\w){re.escape(completed)}\"?\)?\s+IS\s+NOT\s+NULL", re.IGNORECASE)
+    minds = re.compile(
+        rf"(?:\bWHERE\b.*)(?<!\w){re.escape(error)}(?!\w)|(?<!\w){re.escape(error)}\"?\)?\s+IS\s",
+        re.IGNORECASE | re.DOTALL,
+    )  # that it is one of the columns shown, as in SELECT *, is not enough
     for view in look.inspection.views(look.connection, look.found):
-        if reads.search(view.text) and not re.search(rf"(?<!\w){re.escape(error)}(?!\w)", view.text):
+        if reads.search(view.text) and not minds.search(view.text):
             yield (
                 f"The view {view.name} takes {completed} IS NOT NULL for enriched, which holds for failures too: "
                 f"add AND {error} IS NULL to it."
