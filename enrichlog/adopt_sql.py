@@ -48,7 +48,10 @@ def _unseen(settings: Settings, *, index: bool, rollback: bool) -> str:
     target = database.adopted.target
     found = Found(target.schema, target.table, {})
     changes = changes_of(target, found, database.dialect.inspection, quoting(database), index=index)
-    return _back(database, changes) if rollback else _forth(database, changes)
+    keeping = changes._replace(back=())  # the column may have been there, with all its messages
+    left = "-- If adopt added these, and the messages may go, this is left to do:\n"
+    left += "".join(f"-- {statement};\n" for statement in changes.back)
+    return (_back(database, keeping) if rollback else _forth(database, keeping)) + left
 
 
 def _back(database: Database, changes: Changes) -> str:
@@ -58,7 +61,8 @@ def _back(database: Database, changes: Changes) -> str:
 def _forth(database: Database, changes: Changes) -> str:
     before = [f"{statement};" for statement in (*database.dialect.inspection.patience, *changes.within)]
     text = migration.sql(database, before=before)
-    lines = ["", "-- And what this adoption did in your tables:", *(f"-- {statement};" for statement in changes.back)]
+    did = [f"-- {statement};" for statement in changes.back]
+    lines = ["", "-- And what this adoption did in your tables:", *did] if did else [""]
     if changes.aside:
         lines += ["", "-- By itself, in no transaction, and after all of the above:", f"-- {changes.aside};"]
     return text.rstrip("\n") + "\n" + "\n".join(lines) + "\n"

@@ -340,6 +340,24 @@ def test_sql_is_printed_for_a_server_that_cannot_be_reached(
     twin.close()
 
 
+def test_what_takes_back_unseen_keeps_a_column_of_errors_that_may_have_been_there(
+    user: Command, on_a_server: Database, server_databases: Any
+) -> None:
+    user.done("adopt", *MODEL, *DATA, "--yes")
+    with bound_socket(0) as nobody:
+        away = f"postgresql://me@127.0.0.1:{nobody.getsockname()[1]}/jobs"
+        forth, back = (user.done("adopt", "--database", away, "--sql", *words).out for words in ([], ["--rollback"]))
+    twin = Database(server_databases.empty())
+    make_tables(twin)  # with the column
+    add_postings(twin, [1])
+    run(twin, "UPDATE llm_enrichment SET enrichment_error = 'of last year'")
+    with psycopg.connect(twin.url.replace("+psycopg", ""), autocommit=True) as session:
+        session.execute(forth)
+        session.execute(back)
+    assert run(twin, "SELECT enrichment_error FROM llm_enrichment") == [{"enrichment_error": "of last year"}]
+    twin.close()
+
+
 def test_tables_with_odd_names_in_another_schema_are_found_by_what_refers_to_them(
     user: Command, server_databases: Any, monkeypatch: pytest.MonkeyPatch, bare: Path
 ) -> None:
