@@ -184,6 +184,14 @@ def test_a_second_import_appends_nothing(old: Database) -> None:
     assert (found.succeeded, found.failed) == (0, 0)
 
 
+def test_the_ids_of_what_is_imported_follow_from_the_posting(old: Database) -> None:
+    again(old)
+    told = [one.event_id for page in read_log(old) for one in page]
+    run(old, "DELETE FROM {ours}enrichment_status")  # who has lost it offers all of it again
+    again(old)
+    assert [one.event_id for page in read_log(old) for one in page] == told
+
+
 def test_an_import_that_ends_in_the_middle_is_gone_on_with(old: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(past_rows, "PAGE", 1)
     for page in range(1, 4):
