@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from enrichlog.adopted import adopted_of
 from enrichlog.settings import Settings, configure
+from eventlog import migration
 from eventlog.database import Database
+from projections.adoption import Adopted, Source, Target
 from tests.builders import run
 
 TEXTS = (
@@ -207,6 +209,16 @@ def adopt(url: str) -> Database:
         run(database, statement)
     make_tables(database)
     return look_up(database)
+
+
+def make_adopted(url: str) -> None:
+    """Make a database with tables of others, and ours beside them; leaves no connection to it."""
+    theirs, ours = Database(url), Database(url, adopted=Adopted(Source(QUERY), Target(None, "", "", "", ())))
+    theirs.dialect.create_place()
+    make_tables(theirs)
+    theirs.close()
+    migration.migrate(ours)
+    ours.close()
 
 
 def look_up(database: Database, query: str = QUERY, **target: Any) -> Database:

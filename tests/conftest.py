@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from eventlog import migration
 from eventlog.database import Database
 from eventlog.rights import APP_ROLE
 from projections import brake
-from tests.adopted import adopt, settings_file
+from tests.adopted import look_up, make_adopted, settings_file
 from tests.builders import StoppedClock
 from tests.command_line import Command, Demo, forget, play_demo
 from tests.fleet import Fleet
@@ -47,11 +48,15 @@ class Databases(Protocol):
 
     def empty(self) -> str: ...
     def migrated(self) -> str: ...
+    def adopted(self) -> str:
+        """One with tables of others, beside which ours are made."""
+        ...
+
     def drop(self, url: str) -> None: ...
 
 
 class Files:
-    """SQLite databases: copies of one migrated file."""
+    """SQLite databases: copies of one migrated file, or of one that was adopted."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -65,6 +70,17 @@ class Files:
         url = self.empty()
         shutil.copy(self._template, url.removeprefix("sqlite:///"))
         return url
+
+    def adopted(self) -> str:
+        url = self.empty()
+        shutil.copy(self._adopted, url.removeprefix("sqlite:///"))
+        return url
+
+    @cached_property
+    def _adopted(self) -> Path:
+        template = self._folder / "adopted.db"
+        make_adopted(str(template))
+        return template
 
     def drop(self, url: str) -> None:
         Path(url.removeprefix("sqlite:///")).unlink(missing_ok=True)
@@ -86,6 +102,16 @@ class ServerDatabases:
         url = self._next.result()
         self._next = self._aside.submit(self._server.create_database, self._template)
         return url
+
+    def adopted(self) -> str:
+        return self._server.create_database(self._adopted)
+
+    @cached_property
+    def _adopted(self) -> str:
+        template = self._server.create_database()
+        make_adopted(template)
+        self._done_with.append(template)
+        return template
 
     def drop(self, url: str) -> None:
         """Not yet: each drop makes the server write everything to disk, which took half of the suite's time."""
@@ -111,6 +137,9 @@ class PooledDatabases:
 
     def migrated(self) -> str:
         return self._pooler.url(self._behind.migrated())
+
+    def adopted(self) -> str:
+        return self._pooler.url(self._behind.adopted())
 
     def drop(self, url: str) -> None:
         self._behind.drop(url)
@@ -234,8 +263,8 @@ def postgresql(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 def lend_adopted(databases: Databases) -> Iterator[Database]:
     """A database with tables that were there before us, adopted."""
-    url = databases.migrated()
-    database = adopt(url)
+    url = databases.adopted()
+    database = look_up(Database(url))
     yield database
     database.close()
     databases.drop(url)

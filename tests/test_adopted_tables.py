@@ -4,8 +4,9 @@ Whatever they refuse, the event stays; whatever they do by themselves, they go o
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -31,6 +32,7 @@ from tests.adopted import (
 )
 from tests.builders import failed, requested, run, started, status, succeeded, tell
 from tests.command_line import Command
+from tests.conftest import Databases, lend_adopted
 from tests.forks import wait_until
 from tests.service import enrich, of_type, whole_log
 
@@ -41,11 +43,23 @@ def stream(number: int) -> str:
 
 @pytest.fixture
 def theirs(adopted: Database) -> Database:
+    """An adopted database whose postings are asked for."""
+    return begun(adopted)
+
+
+@pytest.fixture
+def theirs_on_postgresql(server_databases: Databases, bare: Path) -> Iterator[Database]:
+    """The same where several programs write at once."""
+    for database in lend_adopted(server_databases):
+        yield begun(database)
+
+
+def begun(database: Database) -> Database:
     """Three postings, each with an empty row, whose first attempts are in flight."""
-    add_postings(adopted, range(1, 4))
+    add_postings(database, range(1, 4))
     for number in range(1, 4):
-        tell(adopted, stream(number), requested(), started())
-    return adopted
+        tell(database, stream(number), requested(), started())
+    return database
 
 
 def end_well(database: Database, number: int, **fields: Any) -> None:
@@ -254,9 +268,10 @@ def test_what_others_write_into_columns_that_are_not_mapped_stays(theirs: Databa
     assert differing(theirs) == 0
 
 
-def test_a_row_that_another_program_is_writing_is_passed_over_and_written_later(theirs: Database) -> None:
-    if on_sqlite(theirs):
-        pytest.skip("SQLite has one who writes")
+def test_a_row_that_another_program_is_writing_is_passed_over_and_written_later(
+    theirs_on_postgresql: Database,
+) -> None:
+    theirs = theirs_on_postgresql  # SQLite has one who writes
     with psycopg.connect(theirs.url) as another:
         another.execute("UPDATE llm_enrichment SET note = 'theirs' WHERE job_posting_id = %s", [job_id(1)])
         end_well(theirs, 1)
@@ -346,10 +361,8 @@ def test_keys_and_names_of_any_kind(
     assert len(simulator.journal) == len(made.ids)
 
 
-def test_a_table_in_a_schema_of_its_own(empty_database: Database, service: Settings) -> None:
-    database = empty_database
-    if on_sqlite(database):
-        pytest.skip("SQLite has no schemas")
+def test_a_table_in_a_schema_of_its_own(empty_postgresql: Database, service: Settings) -> None:
+    database = empty_postgresql  # SQLite has no schemas
     shape = Shape("uuid", "crm.postings", "crm.results", PLAIN, (job_id(1),))
     settings = shape.make(database, "CREATE SCHEMA crm")
     assert enrich(database, settings).succeeded == 1
