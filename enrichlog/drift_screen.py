@@ -40,7 +40,9 @@ def _walked(found: Drift) -> str:
 
 def _counts(found: Drift) -> str:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items() if count) or "no difference"
-    return counts + (f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else "")
+    gone = f"; {counted(found.gone, 'row')} gone with the posting" if found.gone else ""
+    locked = f"; {counted(found.locked, 'row')} locked by another program, and not compared" if found.locked else ""
+    return counts + gone + locked
 
 
 def _lag(found: Drift, options: Options) -> str:

@@ -120,7 +120,7 @@ def _first_not_shown(
     for event in read_stream(database, stream_id):
         state = projection.fold(state, event)
         row = projection.row(stream_id, state)
-        if _shows(live, row):
+        if _shows(projection.seen(live, row), row):
             since = None
         elif since is None and row != before:
             since = event

@@ -136,6 +136,7 @@ def _explained(projection: Projection[Any], stream_id: str, told: list[Recorded]
 def _compared(projection: Projection[Any], stream_id: str, told: list[Recorded], live: Row | None) -> Table:
     """The same beside the row as it is; a column that no event has set is there when the row has a value for it."""
     columns = _explained(projection, stream_id, told)
+    live = projection.seen(live, {column.name: column.value for column in columns} or None)
     if live is None:
         return Table(projection.name, columns, is_there=False)
     differing = _differing(stream_id, live, {column.name: column.value for column in columns})

@@ -44,8 +44,9 @@ class Drift:
     """What comparing one projection with the log found, and what was written.
 
     `streams` counts the keys of the rows: those of postings are streams. `gone` counts the rows that were deleted
-    together with their postings, which is no difference; nor is what rows that follow the log have not followed yet,
-    which is so many events `behind`. A rebuild that `went_on_after` a stream tells of what came after it only.
+    together with their postings, which is no difference; `locked` those that another program had locked, so that the
+    table could not be asked what it makes of them. What rows that follow the log have not followed yet is so many
+    events `behind`, and no difference. A rebuild that `went_on_after` a stream tells of what came after it only.
     """
 
     projection: str
@@ -53,6 +54,7 @@ class Drift:
     streams: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(Kind), 0))
     gone: int = 0
+    locked: int = 0
     examples: list[Difference] = field(default_factory=list)
     written: int = 0
     refused: Refusals = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Drift:
         self.events += other.events
         self.streams += other.streams
         self.gone += other.gone
+        self.locked += other.locked
         self.written += other.written
         self.refused |= other.refused
         self.counts = {kind: count + other.counts[kind] for kind, count in self.counts.items()}

@@ -82,7 +82,7 @@ def has_result(event: Foldable) -> bool:
 
 
 def _with_result(facts: dict[str, Any], content: dict[str, Any]) -> Enriched:
-    model = facts.get("response_model") or facts.get("request_model")
+    model = facts["response_model"] if "response_model" in facts else facts.get("request_model")
     is_imported = facts["origin"] == "imported"
     return Enriched(content.get("result"), model, None, moment(facts["occurred_at"]), imported=is_imported)
 

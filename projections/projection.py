@@ -42,6 +42,11 @@ class Foldable(Protocol):
     def content(self) -> dict[str, Any] | None: ...
 
 
+def is_never_blank(row: Row) -> bool:
+    """A row that is there shows something."""
+    return False
+
+
 @dataclass(frozen=True)
 class Projection(Generic[S]):
     """A read model with one row per stream.
@@ -49,7 +54,8 @@ class Projection(Generic[S]):
     `fold` has no I/O, no clock and no other table in it; a change of what it gives raises `version`. `row` gives the
     columns that the fold explains, or None while there is nothing to show; other columns of the table are left alone.
     `load` and `store` read and write rows by stream; `store` is called with the streams' status rows locked, and with
-    what is known of these. `stream` is a row's stream within a query; a row that `shows` nothing is none. One that
+    what is known of these. `stream` is a row's stream within a query, and `shows` whether the row shows anything, of
+    which `is_blank` asks the opposite of a row that was read: one that was made beforehand is none. One that
     `reads_content` needs more than facts. A table that `is_users` may refuse rows, and its rows are never removed.
     `fold_story`, where it is given, is the same as to fold all events one by one, and quicker.
 
@@ -72,10 +78,17 @@ class Projection(Generic[S]):
     fold_story: Callable[[Iterable[Foldable]], S] | None = None
     former: Projection[Any] | None = None
     of: Callable[[Any], Projection[S]] | None = None
+    is_blank: Callable[[Row], bool] = is_never_blank
 
     def within(self, adopted: Any) -> Projection[S]:
         """The projection as it is in an adopted database."""
         return self if adopted is None or self.of is None else self.of(adopted)
+
+    def seen(self, live: Row | None, folded: Row | None) -> Row | None:
+        """A live row as it is compared: one that shows nothing is none, unless that is what it is to show."""
+        if live is None or not self.is_blank(live):
+            return live
+        return live if folded is not None and self.is_blank(folded) else None
 
     def fold_all(self, story: Iterable[Foldable]) -> S:
         """The state that a stream's events, all of them and in their order, add up to."""

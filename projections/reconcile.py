@@ -118,9 +118,11 @@ def _compare(
     """Note what differs; what is to be written of it, with the columns that stay as somebody has corrected them."""
     rows, live = moment.page.rows(projection), moment.live[projection.name]
     left = gone if projection.is_users else set()
-    found = [one for name, row in rows.items() if name not in left and (one := difference(name, live.get(name), row))]
+    pairs = ((name, projection.seen(live.get(name), row), row) for name, row in rows.items() if name not in left)
+    found = [one for pair in pairs if (one := difference(*pair))]
     if projection.is_users and any(one.kind == "stale" for one in found):
-        found = without_what_the_table_changes(database, projection, found)
+        found, locked = without_what_the_table_changes(database, projection, found)
+        drift.locked += len(locked)
     kept = dict.fromkeys(moment.marked, NO_COLUMNS) if projection.is_users else {}
     for place, one in enumerate(found):
         edited = _find_edited(projection, one, moment.page)

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Table
 
 from eventlog.dialects import Dialect
 from projections.enriched import INITIAL, Enriched, fold
-from projections.projection import Projection, Refusals, Row, Writing
+from projections.projection import Projection, Refusals, Row, Writing, is_never_blank
 from projections.users_table import write_rows
 
 NAME, VERSION = "llm_enrichment", 1
@@ -28,7 +28,8 @@ class Shown(NamedTuple):
 
     `key` is how a stream's row is found, None for a stream that the table does not show; `columns` gives those that
     are known, which are compared and written; `stream` is a row's stream within a query, and `shows` whether the row
-    shows anything. `after` is what else is to be done, in the same savepoint, with streams that have a new result.
+    shows anything, of which `is_blank` asks the opposite of a row that was read. `after` is what else is to be done, in
+    the same savepoint, with streams that have a new result.
     """
 
     table: Table
@@ -38,6 +39,7 @@ class Shown(NamedTuple):
     columns: Callable[[Enriched], Row]
     load: Load
     after: Callable[[Connection, Sequence[str]], None] | None = None
+    is_blank: Callable[[Row], bool] = is_never_blank
 
     def row(self, stream_id: str, enriched: Enriched) -> Row | None:
         """The row; none before the first attempt has ended."""
@@ -66,6 +68,7 @@ class Shown(NamedTuple):
             store=self.store,
             stream=self.stream,
             shows=self.shows,
+            is_blank=self.is_blank,
             reads_content=True,
             is_users=True,
             of=of,

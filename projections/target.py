@@ -49,6 +49,7 @@ def shown_in(target: Target) -> Shown:
         columns=partial(_known, target),
         load=partial(_load, target, table),
         after=_after(target),
+        is_blank=partial(_is_blank, target),
     )
 
 
@@ -114,7 +115,7 @@ def _load(
     target: Target, table: Table, connection: Connection, dialect: Dialect, streams: Sequence[str],
     lacking: Collection[str] = (),
 ) -> dict[str, Row]:  # fmt: skip
-    """The rows of these streams that show anything, each value as JSON has it."""
+    """The rows of these streams, each value as JSON has it."""
     if lacking:
         target = replace(target, columns=tuple(one for one in target.columns if one.column not in lacking))
         table = table_of(target)
@@ -123,7 +124,7 @@ def _load(
         return {}
     found = dialect.held(connection, table, dialect.among(table.c[target.id_column], "ids"), {"ids": keys})
     rows = {stream_of(target.enrichment, row[target.id_column]): as_shown(target, row) for row in found}
-    return {stream_id: row for stream_id in streams if (row := rows.get(stream_id)) and shows(target, row)}
+    return {stream_id: rows[stream_id] for stream_id in streams if stream_id in rows}
 
 
 def as_shown(target: Target, row: Row) -> Row:
@@ -132,12 +133,10 @@ def as_shown(target: Target, row: Row) -> Row:
     return row | {one.column: read[one.kind](row[one.column]) for one in target.columns if one.kind in read}
 
 
-def shows(target: Target, row: Row) -> bool:
-    """Whether a row, as it is compared, shows anything."""
-    error, completed = target.of_kind("error"), target.of_kind("completed_at")
-    if completed is None:
-        return any(row[one.column] is not None for one in target.columns if one.kind in ("result", "error"))
-    return row[completed] is not None or (error is not None and row[error] is not None)
+def _is_blank(target: Target, row: Row) -> bool:
+    """Whether a row, as it is compared, shows nothing."""
+    telling = ("error", "completed_at") if target.of_kind("completed_at") else ("error", "result")
+    return all(row.get(one.column) is None for one in target.columns if one.kind in telling)
 
 
 def is_blank(error: str) -> bool:

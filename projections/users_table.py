@@ -29,6 +29,10 @@ READ_ERRORS = (ValueError, TypeError, AttributeError, DataError)
 """What reading a row raises where a column holds what is none of its values; the last: the driver knows no infinity."""
 
 
+VALUE_ERRORS = (ValueError, TypeError, OverflowError)
+"""What sending a row raises where a value of it is none that a database could be sent."""
+
+
 class _Wanted(NamedTuple):
     """A row to be written, and whether the table has it already."""
 
@@ -144,6 +148,8 @@ def _write_or_bisect(
         return {}
     except _PassedOver:
         reason = NOT_TAKEN
+    except VALUE_ERRORS as refusal:  # the driver has no form for it
+        reason = f"{type(refusal).__name__}: {refusal}"
     except DBAPIError as refusal:
         reason = _reason(connection, dialect, refusal)
         if dialect.learns(connection, table, refusal):

@@ -16,7 +16,7 @@ from projections.adoption import Adopted
 from projections.inline import append_all
 from projections.reconcile import not_shown
 from tests import adopted
-from tests.adopted import a_result, add_postings, job_id, make_tables, row_of, set_row, settings_of
+from tests.adopted import a_result, add_postings, job_id, row_of, set_row, settings_of
 from tests.builders import failed, proposal, requested, run, started, succeeded, tell
 from tests.conftest import Databases
 from tests.drift import rebuild, verify
@@ -38,11 +38,8 @@ def theirs_on_postgresql(server_databases: Databases) -> Iterator[Database]:
 
 def made(databases: Databases) -> Iterator[Database]:
     """Make it, and drop it at the end."""
-    url = databases.migrated()
+    url = databases.adopted()
     database = Database(url)
-    for statement in ("DROP VIEW jobs_needing_retry", "DROP TABLE job_postings", "DROP TABLE llm_enrichment"):
-        run(database, statement)
-    make_tables(database)
     add_postings(database, range(1, 4))
     adopt(database)
     yield database
@@ -343,3 +340,38 @@ def test_a_column_may_be_named_as_a_row_is_in_our_queries(theirs: Database) -> N
     adopt(theirs, columns={"told": "sector", "enrichment_completed_at": "@completed_at"})
     tell(theirs, ONE, requested(), started(), succeeded(result=a_result()))
     assert verify(theirs).total == 0
+
+
+@pytest.mark.parametrize("columns", [{"enrichment_error": "@error"}, {"enrichment_error": "@error", "note": "note"}])
+def test_where_no_time_of_completion_is_kept_a_success_may_leave_nothing_to_show(
+    theirs: Database, columns: dict[str, str]
+) -> None:
+    adopt(theirs, columns=columns)
+    tell(theirs, ONE, requested(), started(), failed())
+    tell(theirs, ONE, requested("force"), started(attempt=2), succeeded(attempt=2, result=a_result()))
+    tell(theirs, f"job-{job_id(2)}", requested())
+    assert verify(theirs).total == 0
+    set_row(theirs, 1, enrichment_error="by hand")
+    assert verify(theirs).counts["edited"] == 1
+
+
+def test_a_row_that_another_program_holds_is_not_called_edited_for_what_the_table_makes_of_it(
+    theirs_on_postgresql: Database,
+) -> None:
+    theirs = theirs_on_postgresql
+    run(theirs, CHANGING["a trigger"])
+    for number in (1, 2):
+        tell(theirs, f"job-{job_id(number)}", requested(), started(), succeeded(result=a_result(rol_titel="Engineer")))
+    set_row(theirs, 2, rol_titel="by hand")
+    with theirs.write() as other:
+        other.exec_driver_sql(f"SELECT 1 FROM llm_enrichment WHERE job_posting_id = '{job_id(1)}' FOR UPDATE")
+        found = verify(theirs)
+        assert (found.total, found.counts["edited"], found.locked) == (1, 1, 1)
+    assert verify(theirs).locked == 0
+
+
+def test_a_model_that_was_left_blank_before_us_is_no_difference(theirs: Database) -> None:
+    end = succeeded(result=a_result(), response_model="", origin="imported", request_model="model-1")
+    with theirs.write() as connection:
+        append_all(connection, theirs, [proposal(ONE, one) for one in (requested(), started(origin="imported"), end)])
+    assert row_of(theirs, 1)["enrichment_model_version"] == ""
