@@ -93,6 +93,10 @@ class TablesOfOthers(EnrichlogError):
     """{where} already has a table {table} that enrichlog did not make; it is left alone. To use it as it is: enrichlog adopt"""
 
 
+class AdoptedElsewhere(EnrichlogError):
+    """{where} works on tables of your own, and the settings here do not say which. Run this in the folder of the enrichlog.toml that has [source] and [target], copy them from there, or have them proposed anew: enrichlog adopt{flag}"""
+
+
 class NotAppended(EnrichlogError):
     """An event could not be appended: {reason}. Nothing was written."""
 

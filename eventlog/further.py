@@ -11,7 +11,8 @@ from eventlog.database import Database
 from eventlog.revisions import tables_made
 
 USERS_TABLES = ("job_postings", "llm_enrichment")
-RETRY_VIEW = "jobs_needing_retry"
+RETRY_VIEW, TITLE = "jobs_needing_retry", "title"
+"""The view of what a retry would take, and the column that it has only where the postings are ours."""
 
 
 class Step(NamedTuple):

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Inspector, inspect
 from eventlog import printed, revisions
 from eventlog.database import Database
 from eventlog.dialects import quoted
-from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TableNotMade, TablesOfOthers
-from eventlog.further import USERS_TABLES, Further, owners_rows, rights
+from eventlog.errors import AdoptedElsewhere, NotInitialised, SchemaOutdated, SchemaTooNew, TableNotMade, TablesOfOthers
+from eventlog.further import RETRY_VIEW, TITLE, USERS_TABLES, Further, owners_rows, rights
 from eventlog.revisions import VERSION_TABLE, newest
 
 
@@ -51,20 +51,23 @@ def lacking_role(database: Database) -> str | None:
 def check(database: Database, flag: str = "", needed: Collection[str] = ()) -> None:
     """Raises what is wrong when the tables are not those this code needs, those `needed` that no migration makes too.
 
-    That is `NotInitialised`, `SchemaOutdated`, `SchemaTooNew` or `TableNotMade`. `flag` is what `enrichlog init` must
-    be given to reach this database.
+    That is `NotInitialised`, `SchemaOutdated`, `SchemaTooNew`, `AdoptedElsewhere` or `TableNotMade`. `flag` is what
+    `enrichlog init` must be given to reach this database.
     """
     if not database.dialect.exists():
         raise NotInitialised(where=database.dialect.where(), flag=flag)
     with database.read() as connection:
         found = _found(connection, database)
         lacking = [table for table in needed if not database.dialect.has_our_table(connection, table)]
+        is_of_others = _is_adopted(connection, database)
     if found is None:
         raise NotInitialised(where=database.dialect.where(), flag=flag)
     if found > newest():
         raise SchemaTooNew(where=database.dialect.where(), found=found)
     if found < newest():
         raise SchemaOutdated(where=database.dialect.where(), found=found, needed=newest(), flag=flag)
+    if database.adopted is None and is_of_others:
+        raise AdoptedElsewhere(where=database.dialect.where(), flag=flag)
     for table in lacking:
         raise TableNotMade(where=database.dialect.where(), table=table, flag=flag)
 
@@ -89,6 +92,8 @@ def run_online(context: Any, database: Database, further: Further) -> None:
             _refuse_tables_of_others(connection, database)
         elif found is not None and found > newest():
             raise SchemaTooNew(where=database.dialect.where(), found=found)
+        elif database.adopted is None and _is_adopted(connection, database):
+            raise AdoptedElsewhere(where=database.dialect.where(), flag="")
         for text in context.config.attributes.get("before", ()):
             _run(connection, database, text)
         if found is None:
@@ -151,6 +156,13 @@ def _found(connection: Connection, database: Database) -> str | None:
     table = database.dialect.qualified(VERSION_TABLE)
     found: str | None = connection.exec_driver_sql(f"SELECT version_num FROM {table}").scalar()
     return found
+
+
+def _is_adopted(connection: Connection, database: Database) -> bool:
+    """Whether what is ours was made beside tables of the users': then our view names none of their columns."""
+    dialect = database.dialect
+    columns = dialect.columns_of(connection, dialect.schema, RETRY_VIEW)
+    return bool(columns) and TITLE not in columns
 
 
 def _refuse_tables_of_others(connection: Connection, database: Database) -> None:

@@ -17,7 +17,7 @@ import enrichlog.workers
 import projections.checkpoints
 from eventlog import migration
 from eventlog.database import Database
-from eventlog.errors import NotInitialised, SchemaOutdated, SchemaTooNew, TablesOfOthers
+from eventlog.errors import AdoptedElsewhere, NotInitialised, SchemaOutdated, SchemaTooNew, TablesOfOthers
 from eventlog.revisions import VERSION_TABLE, newest
 from eventlog.schema import OURS, metadata
 from projections import catalogue
@@ -177,3 +177,15 @@ def test_a_new_file_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
     database.close()
     assert len(rights) >= 2  # the journal too
     assert set(rights.values()) == {0o600}
+
+
+def test_a_database_with_tables_of_others_is_not_worked_with_by_whoever_does_not_know_of_them(
+    adopted: Database,
+) -> None:
+    stranger = Database(adopted.url)
+    for command in (migration.check, migration.migrate):
+        with pytest.raises(AdoptedElsewhere, match="enrichlog adopt"):
+            command(stranger)
+    migration.check(adopted)
+    assert migration.migrate(adopted) == newest()
+    stranger.close()
