@@ -13,6 +13,7 @@ from enrichlog.posting import Posting
 from enrichlog.source import Source
 from eventlog.database import Database
 from eventlog.dialects import Dialect
+from eventlog.schema import Key
 from projections.adoption import Source as Query
 from projections.enrichment_status import enrichment_status
 
@@ -30,7 +31,7 @@ class UsersPostings(Source):
         named = [name for name in Posting._fields if name in query.types]
         self.table = query.as_table(named)
         self.key = self.table.c.id
-        self.job_id = cast(self.key, Text)
+        self.job_id = cast(self.key, Key)  # whatever their collation: it is compared with ours
         self.texts = {
             name: cast(self.table.c[name] if name in named else null(), Text)
             for name in Posting._fields

@@ -14,7 +14,6 @@ from sqlalchemy import (
     Connection,
     MetaData,
     Table,
-    Text,
     TextClause,
     bindparam,
     cast,
@@ -28,6 +27,7 @@ from sqlalchemy.types import NullType
 from eventlog.canonical import as_kept
 from eventlog.dialects import Dialect, Spelt
 from eventlog.events import moment
+from eventlog.schema import Key
 from eventlog.streams import join, split_stream, stream_of
 from projections.adoption import Mapped, Target, escaped
 from projections.enriched import KEPT, UNSET, Enriched, cut
@@ -43,7 +43,7 @@ def shown_in(target: Target) -> Shown:
     key = table.c[target.id_column]
     return Shown(
         table=table,
-        stream=join(literal(target.enrichment), cast(key, Text)),
+        stream=join(literal(target.enrichment), cast(key, Key)),  # whatever their collation: it is compared with ours
         shows=or_(*_tells(target, table)),
         key=partial(_key, target),
         columns=partial(_known, target),

@@ -14,6 +14,7 @@ from enrichlog import reports, rulings
 from enrichlog.claims import claim
 from enrichlog.enrichment import enrichment_of
 from enrichlog.exceptions import PostingsOfOthers, UnknownJobOfTheirs, UnusableSource
+from enrichlog.history_import import count_unimported, import_history
 from enrichlog.outdated import count_outdated
 from enrichlog.picking import pick
 from enrichlog.posting import Posting, Titled
@@ -84,6 +85,24 @@ def test_an_id_is_of_any_type_that_can_be_a_key(adopted: Database, kind: str) ->
     for name in ("02", "2.0", "99999999999999999999", ""):
         with pytest.raises(UnknownJobOfTheirs):
             find_posting(adopted, name)
+
+
+@pytest.mark.parametrize("kind", ['text COLLATE "en-x-icu"', 'text COLLATE "C"', "text COLLATE careless"])
+def test_an_id_may_be_ordered_by_any_rule(on_server: Database, kind: str) -> None:
+    run(on_server, "CREATE COLLATION careless (provider = icu, locale = 'und-u-ks-level2', deterministic = false)")
+    run(on_server, f"CREATE TABLE named (id {kind} PRIMARY KEY, title text)")
+    run(on_server, f"CREATE TABLE results (id {kind} PRIMARY KEY, sector text, failure text, done timestamptz)")
+    run(on_server, "INSERT INTO named VALUES ('b-1', 'one'), ('B-2', 'two'), ('é 3', 'three')")
+    run(on_server, "INSERT INTO results VALUES ('b-1', 'IT', NULL, now()), ('B-2', NULL, 'timeout', now())")
+    columns = {"sector": "sector", "failure": "@error", "done": "@completed_at"}
+    query = "SELECT id, title, title AS description FROM named"
+    look_up(on_server, query, table="results", id_column="id", columns=columns)
+    assert check_source(on_server) == []
+    assert sync(on_server, "job", "tests") == 3
+    assert (count_due(on_server, "job", Scope(FAR), 5), count_unimported(on_server)) == (3, 2)
+    assert import_history(on_server, current(), dry_run=False).rows == 2
+    tell(on_server, "job-é 3", started(), failed())
+    assert verify(on_server).total == 0
 
 
 def test_the_query_is_taken_as_it_is_written(adopted: Database) -> None:
