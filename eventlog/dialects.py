@@ -53,7 +53,7 @@ from eventlog.deferred_keys import require_referred
 from eventlog.events import iso
 from eventlog.inspection import Inspection
 from eventlog.inspection import quoted as quoted
-from eventlog.inspection_postgresql import PostgreSQLInspection
+from eventlog.inspection_postgresql import HELD_AS, PostgreSQLInspection
 from eventlog.inspection_sqlite import SQLiteInspection
 from eventlog.rights import APP_ROLE, owners_rows, rights
 from eventlog.schema import OURS, UtcDateTime, events
@@ -489,7 +489,7 @@ _TYPES_OF = """SELECT attname::text, format_type(atttypid, atttypmod)
 FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
 WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND typcategory <> 'D' ORDER BY attnum"""
 
-_COLUMNS_OF = """SELECT attname::text, format_type(atttypid, atttypmod)
+_COLUMNS_OF = f"""SELECT attname::text, {HELD_AS}
 FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 
 _KEY_FORMS = {

@@ -22,9 +22,12 @@ WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND """
 _ON_THE_PATH = """n.nspname = ANY (current_schemas(false)) AND NOT c.relispartition
     AND NOT (n.nspname = %s AND c.relname = ANY (%s)) ORDER BY n.nspname, c.relname"""
 
-_COLUMNS = """SELECT attrelid, attname::text AS name,
-    CASE WHEN kind.typtype = 'd' THEN format_type(kind.typbasetype, kind.typtypmod)
-        ELSE format_type(atttypid, atttypmod) END AS type,
+HELD_AS = """(WITH RECURSIVE held (kind, modifier) AS (SELECT atttypid, atttypmod
+        UNION ALL SELECT typbasetype, typtypmod FROM held JOIN pg_type ON oid = kind WHERE typtype = 'd')
+    SELECT format_type(kind, modifier) FROM held JOIN pg_type ON oid = kind WHERE typtype <> 'd')"""
+"""The type of a column; where that is a domain, the one that is beneath it."""
+
+_COLUMNS = f"""SELECT attrelid, attname::text AS name, {HELD_AS} AS type,
     NOT (attnotnull OR kind.typnotnull) AS is_nullable, atthasdef OR kind.typdefault IS NOT NULL AS has_default,
     attgenerated <> '' OR attidentity <> '' AS is_generated,
     ARRAY(SELECT enumlabel::text FROM pg_enum

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from enrichlog import reports, rulings
+from enrichlog.adoption_checks import check
 from enrichlog.claims import claim
 from enrichlog.enrichment import enrichment_of
 from enrichlog.exceptions import PostingsOfOthers, UnknownJobOfTheirs, UnusableSource
@@ -32,8 +33,9 @@ from eventlog.canonical import REPLACEMENT
 from eventlog.database import Database
 from projections.adoption import Source as Query
 from projections.enrichment_status import enrichment_status
-from tests.adopted import QUERY, add_postings, adopt, job_id, look_up, write_settings
-from tests.builders import NOON, failed, requested, run, started, status, tell
+from projections.reconcile import not_shown
+from tests.adopted import QUERY, add_postings, adopt, job_id, look_up, settings_of, write_settings
+from tests.builders import NOON, failed, requested, run, started, status, succeeded, tell
 from tests.command_line import Command
 from tests.conftest import ServerDatabases
 from tests.drift import verify
@@ -103,6 +105,27 @@ def test_an_id_may_be_ordered_by_any_rule(on_server: Database, kind: str) -> Non
     assert import_history(on_server, current(), dry_run=False).rows == 2
     tell(on_server, "job-é 3", started(), failed())
     assert verify(on_server).total == 0
+
+
+@pytest.mark.parametrize("kind", ["uuid", "bigint", "varchar(40)"])
+def test_an_id_may_be_of_a_domain(on_server: Database, kind: str) -> None:
+    ids = [str(number) if kind == "bigint" else job_id(number) for number in (1, 2)]
+    run(on_server, f"CREATE DOMAIN base_id AS {kind}")
+    run(on_server, "CREATE DOMAIN their_id AS base_id NOT NULL")
+    run(on_server, "CREATE TABLE named (id their_id PRIMARY KEY, title text)")
+    run(on_server, "CREATE TABLE results (id their_id PRIMARY KEY, sector text, failure text, done timestamptz)")
+    run(on_server, f"INSERT INTO named VALUES ('{ids[0]}', 'one'), ('{ids[1]}', 'two')")
+    run(on_server, f"INSERT INTO results (id, sector, done) VALUES ('{ids[0]}', 'IT', now())")
+    columns = {"sector": "sector", "failure": "@error", "done": "@completed_at"}
+    query = "SELECT id, title, title AS description FROM named"
+    look_up(on_server, query, table="results", id_column="id", columns=columns)
+    target = {"table": "results", "id_column": "id", "columns": columns}
+    assert check(on_server, settings_of(on_server, query, **target)).faults == []
+    assert (sync(on_server, "job", "tests"), find_posting(on_server, ids[1]).title) == (2, "two")
+    assert import_history(on_server, current(), dry_run=False).rows == 1
+    tell(on_server, f"job-{ids[1]}", started(), succeeded(result={"sector": "care"}))
+    assert (not_shown(on_server), verify(on_server).total) == ({}, 0)
+    assert run(on_server, "SELECT sector FROM results ORDER BY id") == [{"sector": "IT"}, {"sector": "care"}]
 
 
 def test_the_query_is_taken_as_it_is_written(adopted: Database) -> None:
