@@ -14,6 +14,7 @@ from enrichlog.field_types import as_typed, types_at
 from eventlog import canonical
 from eventlog.database import Database
 from eventlog.events import moment
+from eventlog.held import Unread
 from projections.adoption import Mapped, Target
 from projections.target import is_blank, table_of
 
@@ -109,6 +110,7 @@ class PastRows:
         job_id, told = row[self._target.id_column], partial(self._told, row)
         if not job_id:
             raise ValueError("its id is empty")
+        _require_read(row)
         error, completed_at = _text(told("error")), _time(told("completed_at"), "the time of completion")
         happened_at = completed_at or self._other_time(row)
         if error is not None and not is_blank(error):
@@ -146,6 +148,13 @@ class PastRows:
                 raise ValueError(f"{one.column}: {error}") from None
             _put(result, one, value)
         return result
+
+
+def _require_read(row: Mapping[str, Any]) -> None:
+    """Raises `ValueError` for a row of which a column cannot be read."""
+    for name, value in row.items():
+        if isinstance(value, Unread):
+            raise ValueError(f"{name}: {value}")
 
 
 def _put(result: dict[str, Any], mapped: Mapped, value: Any) -> None:

@@ -51,6 +51,7 @@ from sqlalchemy.types import NullType, UserDefinedType
 from eventlog import errors
 from eventlog.deferred_keys import require_referred
 from eventlog.events import iso
+from eventlog.held import read_row
 from eventlog.inspection import Inspection
 from eventlog.inspection import quoted as quoted
 from eventlog.inspection_postgresql import HELD_AS, PostgreSQLInspection
@@ -167,7 +168,10 @@ class Dialect(Protocol):
     def held(
         self, connection: Connection, table: Table, where: ColumnElement[bool], asked: Row
     ) -> list[dict[str, Any]]:
-        """Rows of a table of the users' as it holds them: keys as texts, values as JSON has them, moments as texts."""
+        """Rows of a table of the users' as it holds them: keys as texts, values as JSON has them, moments as texts.
+
+        A value that cannot be read is `Unread`.
+        """
         ...
 
     def wait_briefly(self, connection: Connection) -> None:
@@ -715,8 +719,9 @@ class PostgreSQL:
         (key,) = table.primary_key
         told = select(*(one for one in table.columns if one is not key)).correlate(table).subquery(_ROW)
         as_json = select(func.to_json(literal_column(_ROW))).select_from(told).scalar_subquery()
-        found = connection.execute(select(cast(key, Text), type_coerce(as_json, JSON)).where(where), asked)
-        return [{key.name: name, **values} for name, values in found]
+        found = connection.execute(select(cast(key, Text), cast(as_json, Text)).where(where), asked)
+        names = [one.name for one in table.columns if one is not key]
+        return [{key.name: name, **read_row(values, names)} for name, values in found]
 
     def wait_briefly(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BRIEF_PATIENCE}'")

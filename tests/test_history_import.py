@@ -1,5 +1,6 @@
 """History: what an adopted table knew before us becomes events once, and nothing of the table is written."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from enrichlog.history_report import HistoryImport
 from enrichlog.noticing import request_unseen
 from enrichlog.settings import Settings, current
 from enrichlog.why import why
+from eventlog.canonical import REPLACEMENT
 from eventlog.database import Database
 from eventlog.events import iso, moment
+from eventlog.held import TOO_LARGE, read_row
 from eventlog.log import Recorded, read_log, read_stream
 from projections import limits
 from projections.enrichment_stats_hourly import enrichment_stats_hourly
@@ -24,9 +27,9 @@ from projections.enrichment_stats_hourly import projection as stats_hourly
 from projections.following import catch_up
 from projections.limit import MONEY
 from tests.adopted import a_result, add_postings, job_id, look_up, make_tables, row_of, set_row
-from tests.builders import BOUND, appended, dismissed, failed, run, sessions, started, status, tell
+from tests.builders import BOUND, appended, dismissed, failed, run, sessions, started, status, succeeded, tell
 from tests.conftest import Databases, lend_adopted
-from tests.drift import drift_of, verify
+from tests.drift import drift_of, rebuild, verify
 
 AT = "2024-01-01T12:00:00.123456+00:00"
 QUOTA = "Error code: 429 - {'error': {'code': 'insufficient_quota', 'message': 'You exceeded your current quota'}}"
@@ -444,6 +447,48 @@ def test_a_row_that_cannot_be_read_is_named_and_the_others_are_imported(old: Dat
     (one,) = found.unreadable
     assert one.job_id == job_id(UNTRIED)
     assert ("rolniveau: it holds no JSON" in one.reason) or ("'infinity', which is no time" in one.reason)
+
+
+BEYOND = {
+    "a number": ("labels", "labels", "jsonb", '{"topics": [1e400]}'),
+    "a number by itself": ("note", "uren_per_week", "numeric", "1e400"),
+    "lists within lists": ("labels", "labels", "jsonb", "[" * 3_000 + "]" * 3_000),
+}
+
+
+@pytest.mark.parametrize("what", BEYOND)
+def test_a_value_that_nobody_can_read_ends_neither_an_import_nor_a_comparison(
+    on_postgresql: Database, what: str
+) -> None:
+    column, field, kind, value = BEYOND[what]
+    fill(on_postgresql)
+    run(on_postgresql, f"ALTER TABLE llm_enrichment ALTER {column} DROP DEFAULT, ALTER {column} TYPE {kind} USING NULL")
+    mapping = {"sector": "sector", "enrichment_error": "@error", "enrichment_completed_at": "@completed_at"}
+    look_up(on_postgresql, columns=mapping | {column: field})
+    found = again(on_postgresql, dry_run=True)
+    assert (found.succeeded, found.failed, found.skipped) == (1, 2, 0)  # the control
+    change = f"UPDATE llm_enrichment SET {column} = '{value}' WHERE job_posting_id = "
+    run(on_postgresql, f"{change}'{job_id(SUCCEEDED)}'")
+    found = again(on_postgresql)
+    assert (found.succeeded, found.failed, found.skipped) == (0, 2, 1)
+    (one,) = found.unreadable
+    assert one.job_id == job_id(SUCCEEDED)
+    assert re.match(r"\w+: it (holds a number that is too large|cannot)", one.reason)
+    run(on_postgresql, f"{change}'{job_id(FAILED)}'")
+    appended(tell(on_postgresql, stream(FAILED), started(attempt=2), succeeded(attempt=2, result=a_result())))
+    run(on_postgresql, f"{change}'{job_id(FAILED)}'")
+    assert verify(on_postgresql).counts == {"missing": 0, "stale": 0, "edited": 1, "extra": 1}
+    assert rebuild(on_postgresql, overwrites=True).written == 1
+    assert verify(on_postgresql).counts["edited"] == 0
+
+
+def test_large_numbers_beside_one_that_is_too_large_are_read_as_ever() -> None:
+    held = '{"whole": 18446744073709551615, "large": 18446744073709551616, "text": "1e400", "small": -1.5, "no": %s}'
+    usual = read_row(held % 0, [])
+    assert (usual["whole"], usual["large"]) == (2**64 - 1, 1.8446744073709552e19)
+    assert read_row(held % "1e400", []) == usual | {"no": TOO_LARGE}
+    assert read_row(held % f"-{'9' * 5_000}", []) == usual | {"no": TOO_LARGE}
+    assert read_row(held % r'"\ud800"', []) == usual | {"no": REPLACEMENT}
 
 
 def test_a_result_that_the_log_cannot_hold_is_named_and_the_others_are_imported(old: Database) -> None:
