@@ -50,6 +50,7 @@ def _others(found: HistoryImport) -> list[tuple[int, str]]:
         (retryable, "may be tried again: the next enrichlog enrich, or a worker, takes them."),
         (found.awaiting, "await a retry that was requested: they have an error and no time of completion."),
         (found.without_posting, "have no posting that the source brings: these are kept, and not tried."),
+        (found.at_odds, "differ in columns of one field: the log has the first, and verify tells of the other."),
         (found.untried, "have neither an error nor a time of completion: never tried."),
         (found.known, "left as they are: the log knows more of their postings than that they are there."),
         (found.skipped, "left out, and so never tried for all the log knows, because they cannot be read:"),

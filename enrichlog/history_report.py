@@ -30,7 +30,8 @@ class HistoryImport:
 
     `known` are postings of which the log knows more than that they were noticed, `untried` rows that tell of no
     attempt. `awaiting` are those failures whose retry had been requested; `without_posting` those attempts whose
-    posting the source does not have. `skipped` rows were left out, of which the first are `unreadable`.
+    posting the source does not have; `at_odds` results of whose fields columns differ. `skipped` rows were left out,
+    of which the first are `unreadable`.
     """
 
     dry_run: bool
@@ -41,6 +42,7 @@ class HistoryImport:
     untried: int = 0
     awaiting: int = 0
     without_posting: int = 0
+    at_odds: int = 0
     skipped: int = 0
     events: int = 0
     unreadable: list[Unreadable] = field(default_factory=list)
@@ -59,6 +61,7 @@ class HistoryImport:
     def note(self, past: PastAttempt) -> None:
         """Count an attempt that is imported."""
         self.without_posting += past.input_hash is None
+        self.at_odds += past.row.is_at_odds
         if past.kind is None:
             self.succeeded += 1
             return
@@ -74,8 +77,8 @@ class HistoryImport:
 
     def document(self) -> dict[str, Any]:
         """What scripts read."""
-        names = ("rows", "succeeded", "failed", "awaiting", "known", "untried", "without_posting", "skipped", "events")
-        counts = {name: getattr(self, name) for name in names}
+        names = ("rows", "succeeded", "failed", "awaiting", "known", "untried", "without_posting", "at_odds")
+        counts = {name: getattr(self, name) for name in (*names, "skipped", "events")}
         failures, unreadable = [vars(one) for one in self.failures], [one._asdict() for one in self.unreadable]
         told = {"failures": failures, "unreadable": unreadable}
         return {"dry_run": self.dry_run, "table": self.table, **counts, **told}

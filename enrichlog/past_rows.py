@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,8 +15,8 @@ from eventlog import canonical
 from eventlog.database import Database
 from eventlog.events import moment
 from eventlog.held import Unread
-from projections.adoption import Mapped, Target
-from projections.target import is_blank, table_of
+from projections.adoption import Target
+from projections.target import at_path, is_blank, table_of
 
 PAGE = 300
 """How many rows are read, and their events appended, together: whoever appends meanwhile waits for no more."""
@@ -24,11 +24,14 @@ PAGE = 300
 OTHER_TIMES = ("updated_at", "modified_at", "last_updated", "created_at", "inserted_at")
 """The columns that tell, where the time of completion does not, when a row was written last; the first that does."""
 
+Path = tuple[str, ...]
+
 
 class PastRow(NamedTuple):
     """A row that tells of an attempt: the error it ended with, or its result and who gave it.
 
     `completed_at` is the time that the table has; `happened_at` the best that is known, None where nothing is.
+    `is_at_odds` says that columns of one field differ: the result has the first of those that are not null.
     """
 
     job_id: str
@@ -37,6 +40,7 @@ class PastRow(NamedTuple):
     happened_at: datetime | None
     model_version: str | None
     result: dict[str, Any] | None
+    is_at_odds: bool = False
 
 
 class Unreadable(NamedTuple):
@@ -118,7 +122,8 @@ class PastRows:
         if completed_at is None and (self._has_completion or not self._has_result(row)):
             return None
         version = told("model_version")
-        return PastRow(job_id, None, completed_at, happened_at, _text(version), self._result(row))
+        result, is_at_odds = self._result(row)
+        return PastRow(job_id, None, completed_at, happened_at, _text(version), result, is_at_odds)
 
     def _told(self, row: Mapping[str, Any], kind: Any) -> Any:
         name = self._target.of_kind(kind)
@@ -138,16 +143,22 @@ class PastRows:
         """Whether a column of the result has what is no usual default."""
         return any(row[one.column] not in (None, "", False, 0, [], {}, "[]", "{}") for one, _ in self._results)
 
-    def _result(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The columns in the shape of the result model: what stands within something else comes after that."""
+    def _result(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """The columns in the shape of the result model, and whether one of them has something else than is there then.
+
+        What stands within something else comes after that.
+        """
         result: dict[str, Any] = {}
+        values: list[tuple[Path, Any]] = []
         for one, types in self._results:
             try:
-                value = as_typed(row[one.column], types)
+                values.append((one.path, as_typed(row[one.column], types)))
             except ValueError as error:
                 raise ValueError(f"{one.column}: {error}") from None
-            _put(result, one, value)
-        return result
+        wholes = {path for path, _ in values}
+        for path, value in values:
+            _put(result, path, value, wholes)
+        return result, any(at_path(path, result) != value for path, value in values)
 
 
 def _require_read(row: Mapping[str, Any]) -> None:
@@ -157,15 +168,21 @@ def _require_read(row: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}: {value}")
 
 
-def _put(result: dict[str, Any], mapped: Mapped, value: Any) -> None:
-    """Set a value at its path; where that leads through something which is no object, that stays as it is."""
-    *within, name = mapped.path
+def _put(result: dict[str, Any], path: Path, value: Any, wholes: Set[Path]) -> None:
+    """Set a value at its path where nothing is yet, as far as that leads through objects.
+
+    No null is put into an object of which a column has the `wholes`: it would be another one.
+    """
     place: Any = result
-    for step in within:
-        place = place.setdefault(step, {})
-        if not isinstance(place, dict):
+    for step in path[:-1]:
+        within = place.setdefault(step, {})
+        if not isinstance(within, dict):
             return
-    place[name] = value
+        place[step] = {**within}  # a column's own stays as it is
+        place = place[step]
+    is_part = any(path[:length] in wholes for length in range(1, len(path)))
+    if place.get(path[-1]) is None and not (is_part and value is None):
+        place[path[-1]] = value
 
 
 def _text(held: Any) -> str | None:

@@ -97,14 +97,14 @@ def _value(mapped: Mapped, enriched: Enriched) -> Any:
             return enriched.model_version
         case "constant":  # what an imported result had there is not known to be of it
             return UNSET if enriched.imported else _of_result(enriched.result, lambda _: mapped.constant)
-    return _of_result(enriched.result, partial(_at, mapped.path))
+    return _of_result(enriched.result, partial(at_path, mapped.path))
 
 
 def _of_result(result: Any, read: Callable[[dict[str, Any]], Any]) -> Any:
     return result if result is KEPT or result is UNSET else read(result or {})
 
 
-def _at(path: Sequence[str], result: Any) -> Any:
+def at_path(path: Sequence[str], result: Any) -> Any:
     """What stands in a result at a path; None where there is nothing."""
     for name in path:
         result = result.get(name) if isinstance(result, dict) else None

@@ -27,6 +27,7 @@ from projections.enrichment_stats_hourly import projection as stats_hourly
 from projections.following import catch_up
 from projections.limit import MONEY
 from tests.adopted import a_result, add_postings, job_id, look_up, make_tables, row_of, set_row
+from tests.adopted import columns as adopted_columns
 from tests.builders import BOUND, appended, dismissed, failed, run, sessions, started, status, succeeded, tell
 from tests.conftest import Databases, lend_adopted
 from tests.drift import drift_of, rebuild, verify
@@ -416,6 +417,23 @@ def test_fields_within_fields_are_put_together_and_constants_are_no_part_of_a_re
     result = {"title": "rol_titel of it", "deep": {"in": {"it": "sector of it"}, "other": "locatie_land of it"}}
     assert told(old, SUCCEEDED)[2].content == {"result": result}
     assert drift(old, SUCCEEDED) == {}
+
+
+def test_where_columns_of_one_field_differ_the_first_is_imported_and_that_is_told(
+    old: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look_up(old, columns={**adopted_columns(), "sector": "rol_titel", "rolniveau": "labels.topics"})
+    part, whole = {"topics": ["one"], "score": 0.5}, {"enrichment_completed_at": AT, "enrichment_error": None}
+    set_row(old, SUCCEEDED, sector="Other", rol_titel="Title", rolniveau=["lakes", "é"])
+    set_row(old, FAILED, **whole, rol_titel="Title", sector="Title", labels=part, rolniveau=["one"])
+    set_row(old, AWAITING, **whole, rol_titel=None, sector=None, labels={}, rolniveau=None)
+    set_row(old, UNTRIED, **whole, labels={"score": 0.5}, rolniveau=["one"])
+    found = again(old)
+    assert (found.succeeded, found.at_odds, found.document()["at_odds"]) == (4, 2, 2)
+    assert (drift(old, FAILED), drift(old, AWAITING)) == ({}, {})
+    assert [drift(old, UNTRIED)["labels"][1], drift(old, SUCCEEDED)] == [part, {"sector": ("Other", "Title")}]
+    history_import_screen.show(found)
+    assert "2 differ in columns of one field" in capsys.readouterr().out
 
 
 def test_where_no_column_tells_of_completion_a_result_is_one_that_has_more_than_defaults(old: Database) -> None:
