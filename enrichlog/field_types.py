@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def types_at(schema: dict[str, Any], path: Sequence[str]) -> frozenset[str]:
 def as_typed(held: Any, types: frozenset[str]) -> Any:
     """What a column holds as one of these types: a list or an object that is kept as text, and 0 or 1 for a truth.
 
-    Raises `ValueError` for a text that should be a list or an object and is none.
+    Raises `ValueError` for a text that should be a list or an object and is none, and for what no result can hold.
     """
     if isinstance(held, str) and types and "string" not in types and types & {"array", "object"}:
         return _opened(held)
@@ -31,6 +32,8 @@ def as_typed(held: Any, types: frozenset[str]) -> Any:
         return bool(held)
     if isinstance(held, bytes):
         raise ValueError("it holds bytes, which are no value of a result")
+    if isinstance(held, float) and not math.isfinite(held):
+        raise ValueError("it holds a number without end, which is no value of a result")
     return held
 
 

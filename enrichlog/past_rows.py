@@ -115,15 +115,15 @@ class PastRows:
         if not job_id:
             raise ValueError("its id is empty")
         _require_read(row)
-        error, completed_at = _text(told("error")), _time(told("completed_at"), "the time of completion")
+        error, completed_at = _text(told("error"), "the error"), _time(told("completed_at"), "the time of completion")
         happened_at = completed_at or self._other_time(row)
         if error is not None and not is_blank(error):
             return PastRow(job_id, error, completed_at, happened_at, None, None)
         if completed_at is None and (self._has_completion or not self._has_result(row)):
             return None
-        version = told("model_version")
+        version = _text(told("model_version"), "the version of the model")
         result, is_at_odds = self._result(row)
-        return PastRow(job_id, None, completed_at, happened_at, _text(version), result, is_at_odds)
+        return PastRow(job_id, None, completed_at, happened_at, version, result, is_at_odds)
 
     def _told(self, row: Mapping[str, Any], kind: Any) -> Any:
         name = self._target.of_kind(kind)
@@ -185,7 +185,10 @@ def _put(result: dict[str, Any], path: Path, value: Any, wholes: Set[Path]) -> N
         place[path[-1]] = value
 
 
-def _text(held: Any) -> str | None:
+def _text(held: Any, name: str) -> str | None:
+    """A text, whatever a column holds. Raises `ValueError` for bytes, which are none."""
+    if isinstance(held, bytes):
+        raise ValueError(f"{name} is bytes, which are no text")
     return held if held is None or isinstance(held, str) else canonical.text(held)
 
 

@@ -26,7 +26,7 @@ from projections.enrichment_stats_hourly import enrichment_stats_hourly
 from projections.enrichment_stats_hourly import projection as stats_hourly
 from projections.following import catch_up
 from projections.limit import MONEY
-from tests.adopted import a_result, add_postings, job_id, look_up, make_tables, row_of, set_row
+from tests.adopted import a_result, add_postings, adopt, job_id, look_up, make_tables, row_of, set_row
 from tests.adopted import columns as adopted_columns
 from tests.builders import BOUND, appended, dismissed, failed, run, sessions, started, status, succeeded, tell
 from tests.conftest import Databases, lend_adopted
@@ -465,6 +465,28 @@ def test_a_row_that_cannot_be_read_is_named_and_the_others_are_imported(old: Dat
     (one,) = found.unreadable
     assert one.job_id == job_id(UNTRIED)
     assert ("rolniveau: it holds no JSON" in one.reason) or ("'infinity', which is no time" in one.reason)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("note", "9e999", "note: it holds a number without end, which is no value of a result"),
+        ("enrichment_error", "x'ff'", "the error is bytes, which are no text"),
+        ("enrichment_model_version", "x'ff'", "the version of the model is bytes, which are no text"),
+    ],
+)
+def test_what_only_a_file_holds_and_no_log_is_named_and_left_out(
+    sqlite: Database, bare: Path, column: str, value: str, reason: str
+) -> None:
+    old = fill(adopt(sqlite.url))
+    run(old, "ALTER TABLE llm_enrichment DROP COLUMN note")
+    run(old, "ALTER TABLE llm_enrichment ADD COLUMN note real")
+    look_up(old, columns={**adopted_columns(), "note": "grade"})
+    run(old, f"UPDATE llm_enrichment SET {column} = {value} WHERE job_posting_id = '{job_id(SUCCEEDED)}'")
+    found = again(old)
+    assert (found.succeeded, found.failed, found.skipped) == (0, 2, 1)
+    assert [(one.job_id, one.reason) for one in found.unreadable] == [(job_id(SUCCEEDED), reason)]
+    assert verify(old).counts["edited"] == 0
 
 
 BEYOND = {
