@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ NO_ROW = (
     "It brings no row: see what its WHERE leaves out and, where a table has row-level security, whether a policy lets "
     "this role read it."
 )
+_THEN_A_COMMENT = re.compile(r";(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*\Z")
 
 Check = Callable[[Connection, Dialect, Query], Iterator[str]]
 
@@ -79,8 +81,14 @@ def _refusal(database: Database, query: Query, refused: EnrichlogError) -> str:
         with database.read() as connection:
             grants = database.dialect.lacking_grants(connection, query.query)
         return f"This role may not read all that it names ({reason}). Have their owner run: {'; '.join(grants)};"
-    single = " It is to be one statement, with no semicolon in it." if ";" in query.query else ""
-    return f"The database does not run it: {reason}.{single}"
+    return f"The database does not run it: {reason}.{_of_semicolons(query.query)}"
+
+
+def _of_semicolons(sql: str) -> str:
+    """What to do about the semicolons in a query that is not run."""
+    if _THEN_A_COMMENT.search(sql):
+        return " Take the semicolon out that stands before the comment at its end."
+    return " It is to be one statement, with no semicolon in it." if ";" in sql else ""
 
 
 def _columns(connection: Connection, dialect: Dialect, query: Query) -> Iterator[str]:
