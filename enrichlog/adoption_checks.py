@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from enrichlog.adopted import adopted_of
-from enrichlog.after_success_check import check_after_success
+from enrichlog.after_success_check import check_after_success, columns_written_after
 from enrichlog.enrichment import Enrichment
 from enrichlog.exceptions import Unadoptable
 from enrichlog.findings import Findings, listed
@@ -33,6 +33,11 @@ def check(database: Database, settings: Settings, *, adds: str | None = None, al
     findings = Findings([f"The source query: {fault}" for fault in check_source(database)])
     findings.add(_check_table(database, adopted, fields_of_target(settings), adds, alters=alters))
     findings.faults += check_after_success(database, adopted.target)
+    if written := columns_written_after(adopted.target):
+        findings.warnings.append(
+            f"after_success sets {listed(written)}, where the result is shown: verify would take each for edited by "
+            "hand. Have it set other columns, or take these out of [target.columns]."
+        )
     return findings
 
 

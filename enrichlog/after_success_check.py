@@ -1,4 +1,4 @@
-"""Whether the users' SQL that runs with each result does run."""
+"""Whether the users' SQL that runs with each result does run, and leaves alone what a result is shown in."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from projections.target import shown_in
 
 _PARAMETER = re.compile(r"(?<!:):id\b")
 _WHOLE = re.compile(r"(small|big)?int")
+_UPDATE = (
+    r"""\bUPDATE\s+(?:(?:ONLY|OR\s+\w+)\s+)*(?:"?\w+"?\.)?"?{}"?(?!\w)"""
+    r""".*?\bSET\b(.*?)(?:\b(?:WHERE|FROM)\b|;|\Z)"""
+)
+_ASSIGNED = r"""(?<![\w'])"?{}"?\s*(?:=|,[^=()]*\)\s*=|\)\s*=)"""
 
 
 def check_after_success(database: Database, target: Target) -> Iterator[str]:
@@ -38,3 +43,11 @@ def check_after_success(database: Database, target: Target) -> Iterator[str]:
             yield f"after_success does not run: {reason}. Mend it in [target], or with --after-success."
         finally:
             tried.rollback()
+
+
+def columns_written_after(target: Target) -> list[str]:
+    """The mapped columns that it sets as well, as far as its text tells."""
+    update = re.compile(_UPDATE.format(re.escape(target.table)), re.IGNORECASE | re.DOTALL)
+    written = " ".join(update.findall(target.after_success or ""))
+    names = [one.column for one in target.columns]
+    return [name for name in names if re.search(_ASSIGNED.format(re.escape(name)), written, re.IGNORECASE)]

@@ -155,6 +155,28 @@ def test_sql_after_a_success_is_tried_and_taken_back(theirs: Database) -> None:
     assert findings(theirs, after_success=told).faults == []  # that the posting is not there is no wonder
 
 
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("UPDATE llm_enrichment SET sector = upper(sector), note = 'x' WHERE job_posting_id = :id", "sector"),
+        ('update "llm_enrichment" as e set note = sector, "remote"=true where job_posting_id = :id', "remote"),
+        ("UPDATE llm_enrichment SET (note, sector, remote) = ('a', 'b', NULL) WHERE job_posting_id = :id",
+         "sector, remote"),
+        ("UPDATE llm_enrichment SET note = sector WHERE job_posting_id = :id AND sector = 'IT'", None),
+        ("UPDATE job_postings SET title = 'x' FROM llm_enrichment WHERE sector = 'IT' AND job_postings.id = :id", None),
+    ],
+)  # fmt: skip
+def test_sql_after_a_success_that_sets_a_mapped_column_is_told(theirs: Database, sql: str, told: str | None) -> None:
+    found = findings(theirs, after_success=sql)
+    assert found.faults == []
+    assert [one for one in found.warnings if one.startswith("after_success")] == (
+        [] if told is None else [
+            f"after_success sets {told}, where the result is shown: verify would take each for edited by hand. Have it "
+            "set other columns, or take these out of [target.columns]."
+        ]
+    )  # fmt: skip
+
+
 def test_a_column_that_must_be_filled_is_a_fault_unless_each_posting_has_its_row(theirs: Database) -> None:
     run(theirs, "ALTER TABLE llm_enrichment ADD COLUMN owner text NOT NULL DEFAULT 'x'")
     assert findings(theirs).faults == []
