@@ -13,7 +13,14 @@ from projections.adoption import Mapped, Target
 from projections.enriched import ERROR_CHARACTERS
 
 _KNOWN = {"error": "string", "completed_at": "moment", "model_version": "string"}
-_USUAL = {"error": "failures", "completed_at": "when a posting was enriched, or failed,"}
+_USUAL = {
+    "error": ("failures", ""),
+    "completed_at": (
+        "when a posting was enriched, or failed,",
+        " A row that was never tried passes for a result then, where a column has a default such as {}, and verify "
+        "tells of it as extra. Map a column of times to @completed_at.",
+    ),
+}
 _ARTICLES = {"any": "any value", "moment": "a time with its zone, such as timestamptz", "object": "an object"}
 _HOLDERS = {
     "string": "text", "integer": "integer", "number": "double precision", "boolean": "boolean", "object": "jsonb",
@@ -116,9 +123,9 @@ def _holder(kind: str) -> str:
 
 
 def _not_shown(target: Target, fields: Mapping[Path, Field]) -> Iterator[str]:
-    for kind, what in _USUAL.items():
+    for kind, (what, also) in _USUAL.items():
         if not any(one.kind == kind for one in target.columns):
-            yield f"No column is mapped to @{kind}: {what} will not be seen in {target.place}."
+            yield f"No column is mapped to @{kind}: {what} will not be seen in {target.place}.{also}"
     if left := unmapped(target, fields):
         yield f"{listed(left)}: no column takes it. It is kept in the log only, and exported from there."
 
