@@ -29,6 +29,7 @@ def check_target(look: Look) -> Findings:
     findings.warnings += _refused_values(look)
     findings.warnings += _misleading_views(look)
     findings.warnings += _long_index_rows(look)
+    findings.warnings += _late_keys(look)
     return findings
 
 
@@ -154,3 +155,14 @@ def _long_index_rows(look: Look) -> Iterator[str]:
                 "2,500 at the most; what else is in it, or writes there, has to stay below. Rather have: "
                 f"CREATE INDEX ON {look.sql} (left({look.quote(error)}, 200));"
             )
+
+
+def _late_keys(look: Look) -> Iterator[str]:
+    """Keys of other tables that what a result sets off may break."""
+    runs_more = look.target.after_success is not None
+    if names := look.inspection.late_keys(look.connection, look.found, runs_more=runs_more):
+        yield (
+            f"{listed(names)}: a foreign key there is looked at as a transaction ends. Where a trigger on "
+            f"{look.found.place}, or after_success, breaks it, nothing of the log is kept either, not even a result "
+            "that is paid: declare it without DEFERRABLE INITIALLY DEFERRED."
+        )

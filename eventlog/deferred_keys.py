@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from eventlog.inspection import quoted
 
-_DEFERRED = re.compile(r"(?<!NOT )\bDEFERRABLE\s+INITIALLY\s+DEFERRED\b", re.IGNORECASE)
+DEFERRED = re.compile(r"(?<!NOT )\bDEFERRABLE\s+INITIALLY\s+DEFERRED\b", re.IGNORECASE)
 
 
 def require_referred(connection: Connection, table: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -21,7 +21,7 @@ def require_referred(connection: Connection, table: str, key: str, rows: Sequenc
     Nothing is asked of a table that has no such key: SQLite has looked itself as the statement ended.
     """
     text = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = ? COLLATE NOCASE", (table,)).scalar()
-    if not rows or not text or not _DEFERRED.search(text):
+    if not rows or not text or not DEFERRED.search(text):
         return
     marks, ids = ", ".join("?" * len(rows)), tuple(row[key] for row in rows)
     for place, unmet in _unmet(connection, table, rows[0].keys()):

@@ -110,6 +110,13 @@ class Inspection(Protocol):
         """The triggers on a table that can end our transaction."""
         ...
 
+    def late_keys(self, connection: Connection, table: Found, *, runs_more: bool) -> list[str]:
+        """The other tables with foreign keys that refuse a whole commit, no row being refused for them before.
+
+        None where nothing else is written with a row: it has no trigger, and `runs_more` says nothing else does.
+        """
+        ...
+
     def missing_grants(self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str]]) -> list[str]:
         """The statements that give this role what it lacks; `needs` has the columns for each verb."""
         ...

@@ -153,6 +153,9 @@ class PostgreSQLInspection:
     def ending_triggers(self, connection: Connection, table: Found) -> list[Watch]:
         return []  # none can
 
+    def late_keys(self, connection: Connection, table: Found, *, runs_more: bool) -> list[str]:
+        return []  # all are looked at while rows are written
+
     def missing_grants(self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str]]) -> list[str]:
         def is_lacked(verb: str, columns: Sequence[str]) -> bool:
             return connection.exec_driver_sql(_LACKED, (table.key, list(columns), verb)).first() is not None

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from eventlog.deferred_keys import DEFERRED
 from eventlog.inspection import Column, Found, Hidden, Reference, TableIndex, Watch, our_names, quoted
 
 _OF_THEIRS = """SELECT name, type FROM sqlite_master
@@ -113,6 +114,13 @@ class SQLiteInspection:
         )
         rows = connection.exec_driver_sql(query, (table.name,))
         return [Watch(row.name, row.sql) for row in rows if _ENDS.search(row.sql)]
+
+    def late_keys(self, connection: Connection, table: Found, *, runs_more: bool) -> list[str]:
+        triggers = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
+        if not runs_more and connection.exec_driver_sql(triggers, (table.name,)).first() is None:
+            return []
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) <> lower(?) ORDER BY name"
+        return [row.name for row in connection.exec_driver_sql(query, (table.name,)) if DEFERRED.search(row.sql or "")]
 
     def missing_grants(self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str]]) -> list[str]:
         return []  # who may write to the file may do all

@@ -177,6 +177,22 @@ def test_sql_after_a_success_that_sets_a_mapped_column_is_told(theirs: Database,
     )  # fmt: skip
 
 
+def test_keys_of_other_tables_that_only_a_commit_looks_at_are_told_where_a_result_sets_something_off(
+    theirs: Database,
+) -> None:
+    said = "told_log: a foreign key there is looked at as a transaction ends"
+    on_a_server = theirs.dialect.name == "postgresql"  # where they are looked at before
+    kind = "uuid" if on_a_server else "text"
+    run(theirs, f"CREATE TABLE told_log (id {kind} REFERENCES job_postings DEFERRABLE INITIALLY DEFERRED)")
+    assert not has(findings(theirs).warnings, said)
+    after = "INSERT INTO told_log VALUES (:id)"
+    assert has(findings(theirs, after_success=after).warnings, said) is not on_a_server
+    if not on_a_server:
+        trigger = "AFTER UPDATE ON llm_enrichment BEGIN INSERT INTO told_log VALUES (NEW.note); END"
+        run(theirs, f"CREATE TRIGGER telling {trigger}")
+        assert has(findings(theirs).warnings, said)
+
+
 def test_a_column_that_must_be_filled_is_a_fault_unless_each_posting_has_its_row(theirs: Database) -> None:
     run(theirs, "ALTER TABLE llm_enrichment ADD COLUMN owner text NOT NULL DEFAULT 'x'")
     assert findings(theirs).faults == []
