@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError
 
-from enrichlog.adopt_changes import index_name
 from enrichlog.adopt_prepared import Adoption
 from enrichlog.exceptions import IndexNotMade, TableInUse
 from eventlog import migration
@@ -44,9 +43,9 @@ def apply(adoption: Adoption) -> None:
         database.adopted = database.adopted.looked_up(database, connection)
     if adoption.plan is not None:
         adoption.plan.write()
-    if changes.aside and adoption.found:
+    if changes.aside:
         try:
             database.dialect.inspection.run_aside(database.engine, changes.aside)
         except DBAPIError as error:
             reason = database.dialect.translate(error).facts["reason"]
-            raise IndexNotMade(name=index_name(adoption.found), reason=reason) from error
+            raise IndexNotMade(name=changes.makes, reason=reason) from error

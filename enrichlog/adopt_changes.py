@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from itertools import count
 from typing import NamedTuple
+
+from sqlalchemy import Connection
 
 from enrichlog.adopt_source import Quote
 from enrichlog.look import place_of
@@ -16,13 +20,16 @@ MANY_ROWS = 100_000
 class Changes(NamedTuple):
     """Statements within the transaction, and the one after it that runs in none; `back` has those that undo them.
 
-    `adds` is the column that is made.
+    `adds` is the column that is made, `makes` the name of the index as SQL. `doubtful` would undo what is there
+    already: it may be of an earlier adoption, or theirs.
     """
 
     within: tuple[str, ...] = ()
     aside: str | None = None
     back: tuple[str, ...] = ()
     adds: str | None = None
+    makes: str | None = None
+    doubtful: tuple[str, ...] = ()
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -30,34 +37,60 @@ class Changes(NamedTuple):
         return (*self.within, self.aside) if self.aside else self.within
 
 
-def changes_of(target: Target, found: Found, inspection: Inspection, quote: Quote, *, index: bool) -> Changes:
-    """What is missing in the table; nothing where it has all. Whoever drops the column drops its index with it."""
+def changes_of(target: Target, found: Found, inspection: Inspection, quote: Quote, *, index: str | None) -> Changes:
+    """What is missing in the table, with an index of this name, if any; nothing where it has all.
+
+    Whoever drops the column drops its index with it.
+    """
     error = target.of_kind("error")
     if error is None or not found.is_table:
         return Changes()
     place = place_of(found, quote)
     is_lacking = error not in found.columns
+    name = _placed(found, index, quote) if index is not None and not _is_indexed(found, error) else None
     column = inspection.add_text(place, quote(error)) if is_lacking else None
-    making = _making(target, found, error, place, quote) if index and not _is_indexed(found, error) else None
+    making = _making(target, quote(index), error, place, quote) if index is not None and name else None
     aside = inspection.aside(making) if making and found.rows >= MANY_ROWS else None
-    within = [statement for statement in (column, None if aside else making) if statement]
-    schema = f"{quote(found.schema)}." if found.schema else ""
-    back = [f"DROP INDEX IF EXISTS {schema}{quote(index_name(found))}"]
-    back += [inspection.drop_column(place, quote(error))] if is_lacking else []
-    return Changes(tuple(within), aside, tuple(back), error if is_lacking else None)
+    within = tuple(statement for statement in (column, None if aside else making) if statement)
+    dropping = inspection.drop_column(place, quote(error))
+    back = (*([_dropping(name)] if name else []), *([dropping] if is_lacking else []))
+    there = [_dropping(_placed(found, one, quote)) for one in _like_ours(found, error)]
+    doubtful = (*there, *([] if is_lacking else [dropping]))
+    return Changes(within, aside, back, error if is_lacking else None, name, doubtful)
 
 
 def index_name(found: Found) -> str:
-    """How the index is called."""
-    return f"{found.name[:50]}_failed"
+    """How the index is called, unless another thing has that name."""
+    return f"{found.name.encode()[:50].decode(errors='ignore')}_failed"
 
 
-def _making(target: Target, found: Found, error: str, place: str, quote: Quote) -> str:
+def free_index_name(connection: Connection, inspection: Inspection, found: Found) -> str:
+    """How the index is called where that name may be taken."""
+    first = index_name(found)
+    names = (first if number == 1 else f"{first}_{number}" for number in count(1))
+    return next(name for name in names if not inspection.is_taken(connection, found.schema, name))
+
+
+def _making(target: Target, name: str, error: str, place: str, quote: Quote) -> str:
     """Failed rows only, by when they failed: both usual queries read it, and no message is too long for it."""
     by = target.of_kind("completed_at") or target.id_column
-    name = quote(index_name(found))
     return f"CREATE INDEX IF NOT EXISTS {name} ON {place} ({quote(by)}) WHERE {quote(error)} IS NOT NULL"
 
 
+def _dropping(name: str) -> str:
+    return f"DROP INDEX IF EXISTS {name}"
+
+
+def _placed(found: Found, index: str, quote: Quote) -> str:
+    """An index of the table as SQL: it lies in the schema of its table."""
+    return f"{quote(found.schema)}.{quote(index)}" if found.schema else quote(index)
+
+
 def _is_indexed(found: Found, error: str) -> bool:
-    return any(error in one.columns or error in one.text or one.name == index_name(found) for one in found.indexes)
+    return any(error in one.columns or error in one.text for one in found.indexes)
+
+
+def _like_ours(found: Found, error: str) -> list[str]:
+    """The indexes of the column that are called as ours would be."""
+    ours = re.compile(rf"{re.escape(index_name(found))}(_\d+)?")
+    return [one.name for one in found.indexes if ours.fullmatch(one.name) and error in one.text]

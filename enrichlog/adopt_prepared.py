@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
-from enrichlog.adopt_changes import Changes, changes_of
+from enrichlog.adopt_changes import Changes, changes_of, free_index_name
 from enrichlog.adopt_dialogue import Dialogue, Question
 from enrichlog.adopt_file import FilePlan
 from enrichlog.adopt_proposal import Proposal, Wishes, propose
@@ -106,7 +106,10 @@ def _database_of(settings: Settings) -> Database:
 def _changes(database: Database, connection: Connection, quote: Quote, *, index: bool) -> tuple[Found | None, Changes]:
     target, inspection = database.adopted.target, database.dialect.inspection
     found = inspection.table(connection, target.schema, target.table)
-    return found, changes_of(target, found, inspection, quote, index=index) if found else Changes()
+    if found is None:
+        return None, Changes()
+    name = free_index_name(connection, inspection, found) if index else None
+    return found, changes_of(target, found, inspection, quote, index=name)
 
 
 def _not_proposed(proposal: Proposal) -> Sequence[str]:

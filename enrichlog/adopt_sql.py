@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from enrichlog.adopt_changes import Changes, changes_of
-from enrichlog.adopt_prepared import Adoption, prepare
+from enrichlog.adopt_changes import Changes, changes_of, index_name
+from enrichlog.adopt_prepared import prepare
 from enrichlog.adopt_proposal import Wishes
 from enrichlog.adopt_screen import found_wrong, wrong
 from enrichlog.exceptions import NothingAdopted
@@ -38,7 +38,7 @@ def printed(settings: Settings, wishes: Wishes, *, index: bool, rollback: bool) 
             found_wrong(adoption.findings)
         raise NothingAdopted(count=wrong(adoption.findings))
     if rollback:
-        return _back(adoption.database, changes) + "".join(f"{line}\n" for line in _of_the_column(adoption))
+        return _back(adoption.database, changes) + _left(changes.doubtful)
     return _forth(adoption.database, changes)
 
 
@@ -47,11 +47,10 @@ def _unseen(settings: Settings, *, index: bool, rollback: bool) -> str:
     database = database_of(settings)
     target = database.adopted.target
     found = Found(target.schema, target.table, {})
-    changes = changes_of(target, found, database.dialect.inspection, quoting(database), index=index)
+    name = index_name(found) if index else None
+    changes = changes_of(target, found, database.dialect.inspection, quoting(database), index=name)
     keeping = changes._replace(back=())  # the column may have been there, with all its messages
-    left = "-- If adopt added these, and the messages may go, this is left to do:\n"
-    left += "".join(f"-- {statement};\n" for statement in changes.back)
-    return (_back(database, keeping) if rollback else _forth(database, keeping)) + left
+    return (_back(database, keeping) if rollback else _forth(database, keeping)) + _left(changes.back)
 
 
 def _back(database: Database, changes: Changes) -> str:
@@ -68,10 +67,7 @@ def _forth(database: Database, changes: Changes) -> str:
     return text.rstrip("\n") + "\n" + "\n".join(lines) + "\n"
 
 
-def _of_the_column(adoption: Adoption) -> Iterator[str]:
-    """What becomes of a column that is there: nobody knows any more who added it."""
-    error = adoption.database.adopted.target.of_kind("error")
-    if error is not None and adoption.changes.adds is None:
-        statement = adoption.database.dialect.inspection.drop_column(adoption.database.adopted.target.place, error)
-        yield "-- If adopt added the column of errors, and its messages may go, this is left to do:"
-        yield f"-- {statement};"
+def _left(statements: Iterable[str]) -> str:
+    """What becomes of a column and an index that are there, as a comment: nobody knows any more who added them."""
+    told = "".join(f"-- {statement};\n" for statement in statements)
+    return f"-- If adopt added these, and the messages may go, this is left to do:\n{told}" if told else ""

@@ -83,6 +83,10 @@ class Inspection(Protocol):
         """One table or view."""
         ...
 
+    def is_taken(self, connection: Connection, schema: str | None, name: str) -> bool:
+        """Whether a table, a view, an index or the like has this name."""
+        ...
+
     def fits(self, kind: str, column: Column) -> bool:
         """Whether a column holds values of a kind as they are.
 

@@ -98,9 +98,12 @@ class PostgreSQLInspection:
         return self._found(connection, connection.exec_driver_sql(_RELATIONS + _ON_THE_PATH, asked).all())
 
     def table(self, connection: Connection, schema: str | None, name: str) -> Found | None:
-        place = quoted(name) if schema is None else f"{quoted(schema)}.{quoted(name)}"
-        rows = connection.exec_driver_sql(f"{_RELATIONS} c.oid = to_regclass(%s)", (place,)).all()
+        rows = connection.exec_driver_sql(f"{_RELATIONS} c.oid = to_regclass(%s)", (_spelt(schema, name),)).all()
         return next(iter(self._found(connection, rows)), None)
+
+    def is_taken(self, connection: Connection, schema: str | None, name: str) -> bool:
+        found = connection.exec_driver_sql("SELECT to_regclass(%s)", (_spelt(schema, name),))
+        return found.scalar() is not None
 
     def _found(self, connection: Connection, relations: Sequence[Any]) -> list[Found]:
         keys = ([row.oid for row in relations],)
@@ -219,6 +222,10 @@ class PostgreSQLInspection:
             raise DBAPIError(statement, None, error) from error
         finally:
             connection.close()
+
+
+def _spelt(schema: str | None, name: str) -> str:
+    return quoted(name) if schema is None else f"{quoted(schema)}.{quoted(name)}"
 
 
 def _family(spelt: str) -> str:

@@ -55,6 +55,10 @@ class SQLiteInspection:
             kind == "table",
         )  # fmt: skip
 
+    def is_taken(self, connection: Connection, schema: str | None, name: str) -> bool:
+        found = connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE lower(name) = lower(?)", (name,))
+        return found.first() is not None
+
     def _indexes(self, connection: Connection, name: str) -> Iterator[tuple[TableIndex, bool]]:
         """Each index, and whether it makes what it holds unique in all rows."""
         for row in connection.exec_driver_sql(f"PRAGMA index_list({quoted(name)})").all():

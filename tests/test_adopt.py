@@ -267,6 +267,51 @@ def test_on_a_large_table_the_index_is_made_beside_those_who_write(
     assert "CONCURRENTLY" not in printed  # it is there
 
 
+@pytest.mark.parametrize(
+    "taken", ["TABLE llm_enrichment_failed (id int)", "INDEX llm_enrichment_failed ON llm_enrichment (note)"]
+)
+def test_where_the_name_of_the_index_is_taken_it_has_another(user: Command, theirs: Database, taken: str) -> None:
+    run(theirs, f"CREATE {taken}")
+    user.done("adopt", *MODEL, *DATA, "--yes")
+    there = {one[1].rpartition(".")[2]: one[-1] for one in made(theirs) if one[0] == "index"}
+    assert "(enrichment_completed_at) WHERE" in there["llm_enrichment_failed_2"]
+    assert "was adopted already, and nothing was left to do." in user.done("adopt").out
+
+
+@pytest.mark.parametrize(
+    ("taken", "words"),
+    [
+        ("TABLE llm_enrichment_failed (id int)", ()),
+        ("INDEX llm_enrichment_failed ON llm_enrichment (note)", ()),
+        ("INDEX llm_enrichment_failed ON llm_enrichment (note)", ("--no-index",)),
+    ],
+)
+def test_what_takes_back_leaves_what_has_the_name_of_the_index(
+    user: Command, on_a_server: Database, taken: str, words: tuple[str, ...]
+) -> None:
+    run(on_a_server, f"CREATE {taken}")
+    before = made(on_a_server)
+    back = user.done("adopt", *MODEL, *DATA, "--sql", "--rollback", *words).out
+    user.done("adopt", *MODEL, *DATA, "--yes", *words)
+    with psycopg.connect(on_a_server.url.replace("+psycopg", ""), autocommit=True) as session:
+        session.execute(back)
+    assert made(on_a_server) == before
+
+
+def test_of_an_index_that_is_there_what_takes_back_tells_only_how_to_drop_it(
+    user: Command, on_a_server: Database
+) -> None:
+    run(on_a_server, "ALTER TABLE llm_enrichment ADD COLUMN enrichment_error text")
+    run(on_a_server, "CREATE INDEX llm_enrichment_failed ON llm_enrichment (id) WHERE enrichment_error IS NOT NULL")
+    before = made(on_a_server)
+    user.done("adopt", *MODEL, *DATA, "--yes")
+    back = user.done("adopt", "--sql", "--rollback").out
+    assert "-- DROP INDEX IF EXISTS llm_enrichment_failed;\n-- ALTER TABLE llm_enrichment DROP COLUMN" in back
+    with psycopg.connect(on_a_server.url.replace("+psycopg", ""), autocommit=True) as session:
+        session.execute(back)
+    assert made(on_a_server) == before
+
+
 def test_no_index_is_made_where_none_is_wanted(user: Command, theirs: Database) -> None:
     assert len(user.json("adopt", *MODEL, *DATA, "--no-index", "--dry-run")["sql"]) == 1
 
