@@ -87,10 +87,10 @@ def _placed(found: Found, index: str, quote: Quote) -> str:
 
 
 def _is_indexed(found: Found, error: str) -> bool:
-    return any(error in one.columns or error in one.text for one in found.indexes)
+    return any(error in one.mentions for one in found.indexes)
 
 
 def _like_ours(found: Found, error: str) -> list[str]:
     """The indexes of the column that are called as ours would be."""
     ours = re.compile(rf"{re.escape(index_name(found))}(_\d+)?")
-    return [one.name for one in found.indexes if ours.fullmatch(one.name) and error in one.text]
+    return [one.name for one in found.indexes if ours.fullmatch(one.name) and error in one.mentions]

@@ -35,11 +35,11 @@ class Reference(NamedTuple):
 
 
 class TableIndex(NamedTuple):
-    """An index that can be searched in order: the columns it holds as they are, and its definition."""
+    """An index: the columns that it holds as they are, if it can be searched in order, and all that it mentions."""
 
     name: str
     columns: tuple[str, ...]
-    text: str
+    mentions: frozenset[str]
 
 
 class Watch(NamedTuple):

@@ -35,11 +35,15 @@ _COLUMNS = f"""SELECT attrelid, attname::text AS name, {HELD_AS} AS type,
 FROM pg_attribute JOIN pg_type kind ON kind.oid = atttypid
 WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum"""
 
-_INDEXES = """SELECT i.indrelid, c.relname::text AS name, pg_get_indexdef(i.indexrelid) AS text,
+_INDEXES = """SELECT i.indrelid, c.relname::text AS name,
     am.amname = 'btree' AS is_btree,
     i.indisunique AND i.indpred IS NULL AND i.indisvalid AND i.indnkeyatts = 1 AS is_unique,
     ARRAY(SELECT a.attname::text FROM pg_attribute a
         WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])) AS columns,
+    ARRAY(SELECT a.attname::text FROM pg_depend d
+        JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+            AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid) AS computed,
     ARRAY(SELECT a.attname::text FROM pg_attribute a
         WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[0]) AS first
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam
@@ -249,7 +253,8 @@ def _column(row: Any) -> Column:
 
 
 def _index(row: Any) -> TableIndex:
-    return TableIndex(row.name, tuple(row.columns if row.is_btree else ()), row.text)
+    mentions = frozenset((*row.columns, *row.computed))  # what an index of a constraint holds is not among the latter
+    return TableIndex(row.name, tuple(row.columns if row.is_btree else ()), mentions)
 
 
 def _each(value: Any) -> set[str]:

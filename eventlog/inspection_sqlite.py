@@ -26,6 +26,7 @@ _TAKEN = {
     "boolean": ("integer", "numeric", "blob"),
     "any": ("blob",),
 }
+_NAMED = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)"|`([^`]*)`|\[([^]]*)\]|(\w+)""")
 _BY_NAME = {"string": "date|time|uuid|string|enum", "moment": "date|time", "json": "json"}
 
 
@@ -65,7 +66,8 @@ class SQLiteInspection:
             told = connection.exec_driver_sql(f"PRAGMA index_info({quoted(row.name)})").all()
             text = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = ?", (row.name,)).scalar()
             columns = tuple(one.name for one in told if one.name is not None)
-            yield TableIndex(row.name, columns, text or ""), bool(row.unique and not row.partial)
+            mentions = frozenset(columns) | _named((text or "").partition("(")[2])
+            yield TableIndex(row.name, columns, mentions), bool(row.unique and not row.partial)
 
     def _references(self, connection: Connection, name: str) -> Iterator[Reference]:
         told = connection.exec_driver_sql(f"PRAGMA foreign_key_list({quoted(name)})").all()
@@ -164,6 +166,11 @@ def _column(row: Any, keys: Sequence[str]) -> Column:
     is_row_number = keys == [row.name] and row.type.upper() == "INTEGER"
     has_default = row.dflt_value is not None or is_row_number
     return Column(row.name, row.type.lower(), not row.notnull, has_default, row.hidden in (2, 3))
+
+
+def _named(text: str) -> set[str]:
+    """The words and quoted names of an expression, which are not those within its texts."""
+    return {"".join(found.groups("")).replace('""', '"') for found in _NAMED.finditer(text)}
 
 
 def _affinity(spelt: str) -> str:

@@ -312,6 +312,24 @@ def test_of_an_index_that_is_there_what_takes_back_tells_only_how_to_drop_it(
     assert made(on_a_server) == before
 
 
+@pytest.mark.parametrize(
+    ("index", "is_enough"),
+    [
+        ("enrichment_error_of_last_year ON llm_enrichment (note)", False),
+        ("theirs ON llm_enrichment (note) WHERE note = 'enrichment_error'", False),
+        ('theirs ON llm_enrichment (id) WHERE "enrichment_error" IS NOT NULL', True),
+        ("theirs ON llm_enrichment (id, enrichment_error)", True),
+        ("theirs ON llm_enrichment ((lower(enrichment_error)))", True),
+    ],
+)
+def test_an_index_is_enough_if_it_is_of_the_column_and_not_of_one_that_is_called_alike(
+    user: Command, theirs: Database, index: str, is_enough: bool
+) -> None:
+    run(theirs, "ALTER TABLE llm_enrichment ADD COLUMN enrichment_error text")
+    run(theirs, f"CREATE INDEX {index}")
+    assert len(user.json("adopt", *MODEL, *DATA, "--dry-run")["sql"]) == (0 if is_enough else 1)
+
+
 def test_no_index_is_made_where_none_is_wanted(user: Command, theirs: Database) -> None:
     assert len(user.json("adopt", *MODEL, *DATA, "--no-index", "--dry-run")["sql"]) == 1
 
