@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from enrichlog.anew import with_failures_anew
 from enrichlog.enrichment import Enrichment
+from enrichlog.exceptions import UnusableSource
 from enrichlog.orphans import close_overdue
 from enrichlog.passed_over import show_what_was_passed_over
 from enrichlog.patience import Patience
@@ -67,18 +68,30 @@ class Horizon:
         self._next = self._next_sync = -math.inf
 
     def __call__(self, scope: Scope) -> Scope:
-        """The scope as of now, or as it was when that is not long ago. Raises what the database raises."""
+        """The scope as of now, or as it was when that is not long ago. Raises what the database raises.
+
+        `UnusableSource` is raised once for each look at all postings: what is known already has its turn meanwhile.
+        """
         began = self._monotonic()
         if began < self._next:
             return scope
-        if began >= self._next_sync:
-            scope = open_scope(self._database, self._enrichment.name)
-            scope = with_failures_anew(self._database, scope, self._enrichment, self._settings.max_attempts)
-            took, live = self._monotonic() - began, count_live(self._database)
-            self._next_sync = self._monotonic() + SYNC_SHARE * took * max(1, live)
-        else:
-            scope = Scope(self._database.now(), basis=scope.basis)
+        scope = self._sync(began) if began >= self._next_sync else Scope(self._database.now(), basis=scope.basis)
         close_overdue(self._database, self._enrichment.name)  # a claim that is always full never comes to it
         show_what_was_passed_over(self._database)
         self._next = self._monotonic() + self._poll_seconds
         return scope
+
+    def _sync(self, began: float) -> Scope:
+        """What is new and changed is requested, and the next look put off."""
+        try:
+            scope = open_scope(self._database, self._enrichment.name)
+            scope = with_failures_anew(self._database, scope, self._enrichment, self._settings.max_attempts)
+        except UnusableSource:
+            self._put_off(began)
+            raise
+        self._put_off(began)
+        return scope
+
+    def _put_off(self, began: float) -> None:
+        took, live = self._monotonic() - began, count_live(self._database)
+        self._next_sync = self._monotonic() + SYNC_SHARE * took * max(1, live)

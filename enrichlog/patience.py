@@ -8,7 +8,7 @@ import random
 from datetime import datetime
 
 from enrichlog.breakers import why_held
-from enrichlog.exceptions import NothingRequested
+from enrichlog.exceptions import NothingRequested, UnusableSource
 from enrichlog.limits import Limited
 from enrichlog.moments import told_moment
 from eventlog.database import Database
@@ -73,6 +73,12 @@ class Patience:
         mark = limit.why if is_money else limit.amount
         seconds = self._told_once(limit.unit, mark, seconds, f"Waiting: {limit.why}")
         return min(seconds, TOKENS_LOOK_SECONDS) if limit.unit == "tokens" else seconds
+
+    def seconds_unusable(self, unusable: UnusableSource) -> float:
+        """How long to wait before the users' postings are looked at again. Raises it where that is left to others."""
+        if not self._is_endless:
+            raise unusable
+        return self._told_once("source", str(unusable), LOOK_SECONDS, f"{unusable} Waiting until it is mended.")
 
     @property
     def is_away(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, exists, func, literal, literal_column, select
 
-from enrichlog.exceptions import UnknownJob
+from enrichlog.exceptions import UnknownJob, UnusableSource
 from enrichlog.posting import Posting, Titled
 from eventlog.canonical import storable
 from eventlog.database import Database
@@ -18,6 +18,8 @@ from projections.enrichment_status import enrichment_status
 
 IDS_PAGE = 50_000
 """Ids are read so many at a time, a few megabytes: the fewer pages, the less often a query is run that has no index."""
+
+TWICE = "It brings the posting {job_id} more than once: a posting is to be one row, so see what it is joined with."
 
 
 class Source(ABC):
@@ -76,8 +78,14 @@ class Source(ABC):
         return enrichment_status.c.stream_id == join(literal(enrichment), self.job_id)
 
     def load(self, connection: Connection, job_ids: Sequence[str]) -> dict[str, Posting]:
-        """The postings of these ids, as far as they are there."""
-        return {row.id: posting_of(row) for row in connection.execute(self._by_ids(*self.texts), {"ids": [*job_ids]})}
+        """The postings of these ids, as far as they are there.
+
+        Raises `UnusableSource` for one that is there twice: which of its texts would be paid for is anybody's guess.
+        """
+        rows = connection.execute(self._by_ids(*self.texts), {"ids": [*job_ids]}).all()
+        if twice := [job_id for job_id, count in Counter(row.id for row in rows).items() if count > 1]:
+            raise UnusableSource(faults=TWICE.format(job_id=twice[0]))
+        return {row.id: posting_of(row) for row in rows}
 
     def load_titles(self, connection: Connection, job_ids: Sequence[str]) -> dict[str, Titled]:
         """Title and company of these postings, as far as they are there."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from enrichlog.breakers import why_held
 from enrichlog.calls import Calls
+from enrichlog.exceptions import UnusableSource
 from enrichlog.limits import Limited
 from enrichlog.patience import LOOK_SECONDS, Patience
 from eventlog.database import Database
@@ -59,6 +60,11 @@ class Waiting:
         """Wait a little for a database that is away. Raises that error when it has been away for too long."""
         self.why = str(away)
         await self._calls.pause(self._patience.seconds_away(away, self._monotonic()))
+
+    async def for_source(self, unusable: UnusableSource) -> None:
+        """Wait until it is worth to look again whether somebody has mended the postings. Raises it where it is not."""
+        self.why = str(unusable)
+        await self._calls.pause(self._patience.seconds_unusable(unusable))
 
     async def sleep(self, seconds: float | None) -> None:
         """Wait so long, and no longer than until something ends or the worker is to stop."""

@@ -14,6 +14,7 @@ from enrichlog.calls import Asks, Calls, steady_seconds
 from enrichlog.claims import Claims
 from enrichlog.course import Course, to_the_end
 from enrichlog.enrichment import Enrichment
+from enrichlog.exceptions import UnusableSource
 from enrichlog.intake import Intake
 from enrichlog.progress import Notice, Run
 from enrichlog.scope import Scope
@@ -150,6 +151,9 @@ class Worker:
                 self._course.patience.is_back()
                 return await self._goes_on(claims, before, idle=idle)
             away = claims.away
+        except UnusableSource as unusable:
+            await self._waiting.for_source(unusable)
+            return True
         except (DatabaseBusy, DatabaseUnavailable) as error:
             away = error
         await self._waiting.bear(away)
