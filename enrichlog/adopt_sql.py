@@ -18,6 +18,11 @@ from eventlog.database import Database
 from eventlog.errors import DatabaseUnavailable
 from eventlog.inspection import Found
 
+ASIDE = (
+    "The table is large, so nothing above makes the index that finds failures: it is made beside those who write,",
+    "which no transaction may do. Run this by itself, in none, after all of the above:",
+)
+
 
 def printed(settings: Settings, wishes: Wishes, *, index: bool, rollback: bool) -> str:
     """The SQL that another role may run instead, or that takes it back.
@@ -63,7 +68,7 @@ def _forth(database: Database, changes: Changes) -> str:
     did = [f"-- {statement};" for statement in changes.back]
     lines = ["", "-- And what this adoption did in your tables:", *did] if did else [""]
     if changes.aside:
-        lines += ["", "-- By itself, in no transaction, and after all of the above:", f"-- {changes.aside};"]
+        lines += ["", *(f"-- {line}" for line in ASIDE), f"-- {changes.aside};"]
     return text.rstrip("\n") + "\n" + "\n".join(lines) + "\n"
 
 

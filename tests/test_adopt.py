@@ -267,6 +267,20 @@ def test_on_a_large_table_the_index_is_made_beside_those_who_write(
     assert "CONCURRENTLY" not in printed  # it is there
 
 
+def test_on_a_large_table_what_is_printed_makes_no_index_and_says_how_to(
+    user: Command, on_a_server: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adopt_changes, "MANY_ROWS", 1)
+    run(on_a_server, "ANALYZE llm_enrichment")
+    script = user.done("adopt", *MODEL, *DATA, "--sql").out
+    with psycopg.connect(on_a_server.url.replace("+psycopg", ""), autocommit=True) as session:
+        session.execute(script)
+        assert session.execute("SELECT to_regclass('llm_enrichment_failed')").fetchone() == (None,)
+        assert "-- The table is large, so nothing above makes the index that finds failures" in script
+        session.execute(script.strip().rpartition("\n-- ")[2])
+    assert user.json("adopt", *MODEL, *DATA, "--dry-run")["sql"] == []  # nothing is lacking
+
+
 @pytest.mark.parametrize(
     "taken", ["TABLE llm_enrichment_failed (id int)", "INDEX llm_enrichment_failed ON llm_enrichment (note)"]
 )
