@@ -23,6 +23,10 @@ _MADE = {
             WHERE connamespace::regnamespace::text !~ '^pg_|information_schema'
         UNION ALL SELECT 'rights', nspname || '.' || relname, relname, coalesce(relacl::text, '') || relrowsecurity
             FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname !~ '^pg_|information_schema'
+        UNION ALL SELECT 'trigger', tgrelid::regclass || '.' || tgname, tgrelid::regclass::text, pg_get_triggerdef(oid)
+            FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT 'policy', schemaname || '.' || policyname, tablename, roles::text || cmd || qual
+            FROM pg_policies
         UNION ALL SELECT 'schema', nspname, '', coalesce(nspacl::text, '') FROM pg_namespace WHERE nspname !~ '^pg_'""",
 }
 

@@ -17,7 +17,8 @@ from tests.adopted import QUERY, add_postings, columns, job_id, make_tables
 from tests.adopting import DATA, MODEL, made, made_of_theirs, rows
 from tests.builders import run
 from tests.command_line import Command
-from tests.postgres import bound_socket
+from tests.dumps import dump
+from tests.postgres import GivenServer, bound_socket
 
 KEYS = {
     "source", "target", "result_model", "is_new", "faults", "warnings", "sql", "file", "diff", "database", "adopted",
@@ -210,22 +211,22 @@ def on_a_server(user: Command, server_databases: Any, monkeypatch: pytest.Monkey
 
 
 def test_what_is_printed_does_the_same_as_often_as_wanted_and_can_be_taken_back(
-    user: Command, on_a_server: Database, server_databases: Any
+    user: Command, on_a_server: Database, server_databases: Any, server: GivenServer
 ) -> None:
     twin = Database(server_databases.empty())
     make_tables(twin, error_column=False)
-    before = made(twin)
+    before = dump(twin, server)
     script = user.done("adopt", *MODEL, *DATA, "--sql").out
     back = user.done("adopt", *MODEL, *DATA, "--sql", "--rollback").out
-    assert made(on_a_server) == before
+    assert dump(on_a_server, server) == before
     user.done("adopt", *MODEL, *DATA, "--yes")
     with psycopg.connect(twin.url.replace("+psycopg", ""), autocommit=True) as session:
         for _ in range(3):
             session.execute(script)  # as a SQL editor sends it
-        assert made(twin) == made(on_a_server)
+        assert dump(twin, server) == dump(on_a_server, server) != before
         for _ in range(2):
             session.execute(back)
-        assert made(twin) == before
+        assert dump(twin, server) == before
     assert user.done("adopt", "--sql", "--rollback").out.endswith(
         "-- ALTER TABLE llm_enrichment DROP COLUMN IF EXISTS enrichment_error;\n"
     )
@@ -402,7 +403,7 @@ def test_what_was_adopted_is_enriched_into_its_columns(user: Command, theirs: Da
 
 
 def test_sql_is_printed_for_a_server_that_cannot_be_reached(
-    user: Command, on_a_server: Database, server_databases: Any
+    user: Command, on_a_server: Database, server_databases: Any, server: GivenServer
 ) -> None:
     user.done("adopt", *MODEL, *DATA, "--yes")
     with bound_socket(0) as nobody:
@@ -413,7 +414,7 @@ def test_sql_is_printed_for_a_server_that_cannot_be_reached(
     make_tables(twin, error_column=False)
     with psycopg.connect(twin.url.replace("+psycopg", ""), autocommit=True) as session:
         session.execute(said.out)
-    assert made(twin) == made(on_a_server)
+    assert dump(twin, server) == dump(on_a_server, server)
     twin.close()
 
 
