@@ -1,6 +1,7 @@
 """Who may do what with our tables: their owner all, the application role what its work takes, nobody else anything."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,7 +15,9 @@ from eventlog.revisions import tables_made
 from eventlog.rights import APP_ROLE
 from projections import catalogue
 from tests.builders import failed, run, started, tell
+from tests.command_line import Command
 from tests.conftest import ServerDatabases
+from tests.example_projection import CODE, EXAMPLE, added
 from tests.postgres import GivenServer
 from tests.roles import forget_role, made_roles
 from tests.service import import_postings, posting, worker
@@ -260,3 +263,30 @@ def as_stranger(database: Database, name: str) -> None:
         connection.exec_driver_sql("SELECT to_regclass('enrichlog.alembic_version')")
         connection.exec_driver_sql("SELECT * FROM enrichlog.alembic_version")
         connection.exec_driver_sql("SELECT * FROM enrichlog.events")
+
+
+def test_what_the_application_role_was_given_beyond_that_is_taken_back_by_the_next_init(postgresql: Database) -> None:
+    run(postgresql, f"GRANT UPDATE ON enrichlog.events TO {APP_ROLE}; GRANT DELETE ON job_postings TO {APP_ROLE}")
+    found = rights(postgresql, APP_ROLE, "enrichlog.events", "job_postings")
+    assert found == {"enrichlog.events": VERBS[:3], "job_postings": VERBS[:4]}  # the control
+    migration.migrate(postgresql)
+    assert rights(postgresql, APP_ROLE, *MAY) == {name: verbs.split() for name, verbs in MAY.items()}
+
+
+def test_the_numbers_of_a_further_projection_are_for_the_application_role_alone(
+    user: Command, postgresql: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgresql.url)
+    run(postgresql, "ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO PUBLIC; CREATE SEQUENCE enrichlog.theirs")
+    numbered = CODE.replace('Column("worker", Key, primary_key=True)', 'Column("number", Integer, primary_key=True)')
+    with added(tmp_path, numbered.replace('event.facts["worker"]', 'event.facts["number"]')):
+        user.done("init")
+    sequence = f"enrichlog.{EXAMPLE}_number_seq"
+    may = [
+        f"has_sequence_privilege('{role}', '{name}', '{verb}')"
+        for role, name, verb in (
+            (APP_ROLE, sequence, "USAGE"), (APP_ROLE, sequence, "UPDATE"), ("public", sequence, "USAGE"),
+            ("public", "enrichlog.theirs", "USAGE"),  # the control
+        )
+    ]  # fmt: skip
+    assert run(postgresql, f"SELECT ARRAY[{', '.join(may)}] AS may") == [{"may": [True, False, False, True]}]
