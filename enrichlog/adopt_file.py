@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from enrichlog.exceptions import InvalidSetting
+from enrichlog.masking import masked_lines
 from enrichlog.replacement import replacing
 from enrichlog.settings import FILE, SourceSettings, TargetSettings
 
@@ -49,8 +50,8 @@ class FilePlan:
         return os.access(folder, os.W_OK) and (not self.path.exists() or os.access(self.path, os.W_OK))
 
     def diff(self) -> str:
-        """What would change, as `diff -u` tells it."""
-        lines = (self.before.splitlines(), self.after.splitlines())
+        """What would change, as `diff -u` tells it, without secrets: lines around a change are shown too."""
+        lines = (masked_lines(self.before), masked_lines(self.after))
         return "\n".join(difflib.unified_diff(*lines, FILE, FILE, lineterm=""))
 
     def write(self) -> None:

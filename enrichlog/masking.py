@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import SecretStr
@@ -15,6 +18,13 @@ MASKED_FROM = 20
 """Characters a secret must have before its last four are shown."""
 
 _SECRET_NAME = re.compile(r"key|token|secret|passw|auth|credential|cookie", re.IGNORECASE)
+_NAMED_SECRET = re.compile(
+    r"([\w-]*(?:key|token|secret|passw|auth|credential|cookie)[\w-]*[\"']?\s*=\s*)"
+    r"(?:\"(?:[^\"\\]|\\.)*\"?|'[^']*'?)",
+    re.IGNORECASE,
+)
+"""A name that says secret, and the text that follows: alone, within braces or in a comment."""
+_USER = re.compile(r"(?<=://)[^\s/?#\"']*@")
 _URL = re.compile(r"([\w+.-]*://)([^/?#@]*@)?([^?#@]*)([?#][^@]*)?", re.DOTALL)
 
 
@@ -23,6 +33,38 @@ def masked(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return _masked_key(value.get_secret_value().strip())
     return _masked(to_jsonable_python(value))
+
+
+def masked_lines(text: str) -> list[str]:
+    """The lines of a TOML text without its secrets, those in comments too; what has none stays as it is."""
+    inner = {line.strip() for value in _texts(_read(text)) for line in value.splitlines()[1:]} - {""}
+    return [REDACTED if line.strip(" \t'\"") in inner else _masked_line(line) for line in text.splitlines()]
+
+
+def _masked_line(line: str) -> str:
+    start = re.match(r"[\s#]*", line)[0]  # type: ignore[index] # it matches anything
+    told = _read(line[len(start) :])
+    if told != (shown := _masked(told)):
+        line = start + ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in shown.items())
+    named = _NAMED_SECRET.sub(rf'\1"{REDACTED}"', redact(line))
+    return _USER.sub(f"{REDACTED}@", named)
+
+
+def _read(text: str) -> dict[str, Any]:
+    """What a TOML text says; nothing where it is none, such as a line in the midst of a value."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def _texts(told: Any, name: str = "") -> Iterator[str]:
+    """The texts of several lines that are secret."""
+    if isinstance(told, dict):
+        for inner, value in told.items():
+            yield from _texts(value, inner)
+    elif isinstance(told, str) and "\n" in told and _SECRET_NAME.search(name):
+        yield "\n" + told
 
 
 def _masked_key(key: str) -> str | None:

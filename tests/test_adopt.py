@@ -170,6 +170,15 @@ def test_a_password_is_never_written(
         assert "secret" not in said.out + said.err + (bare / "enrichlog.toml").read_text()
 
 
+def test_a_password_in_the_file_is_not_shown_with_what_changes(user: Command, theirs: Database, bare: Path) -> None:
+    (bare / "enrichlog.toml").write_text('database = "postgresql://u:hush@h/db"\n')
+    for words in ((), ("--database", theirs.url)):  # it stays; it is replaced
+        said = user.done("adopt", *MODEL, *DATA, "--dry-run", *words)
+        document = user.json("adopt", *MODEL, *DATA, "--dry-run", *words)
+        for told in (said.out + said.err, document["diff"]):
+            assert ("database = " in told, "hush" in told) == (True, False)
+
+
 def test_tables_that_are_ours_need_no_adopting(enrichlog: Command) -> None:
     said = enrichlog("adopt", "--dry-run")
     assert (said.code, said.error.partition(".")[0]) == (

@@ -75,3 +75,18 @@ def test_a_file_of_several_lines_of_text_is_understood(file: Path) -> None:
     file.write_text('[parameters]\ntext = """\n[source]\nquery = 1\n"""\nother = \'\'\'[target]\'\'\' # "\n')
     write()
     assert tomllib.loads(file.read_text())["parameters"] == {"text": "[source]\nquery = 1\n", "other": "[target]"}
+
+
+def test_no_secret_is_shown_around_a_change(file: Path) -> None:
+    file.write_text(
+        'database = "postgresql://u:hush1@h/db?sslpassword=hush2" # mine\napi_key = "hush3"\n'
+        "# database = 'postgresql://u:hush4@h/db'\n#api_key = 'hush5'\n"
+        'parameters = { extra_headers = { Authorization = "Bearer hush6" }, seed = 1 }\n'
+        'urls = [\n  "https://u:hush7@h/",\n]\nmy_token = """\nhush8\nhush9"""\nmodel = "x" # kept\n[target]\n'
+    )
+    told = FilePlan(SOURCE, TARGET, {"result_model": "a:B"}).diff()
+    assert "hush" not in told
+    assert ' model = "x" # kept' in told
+    removed = FilePlan(SOURCE, TARGET, {"database": "jobs.db"}).diff()
+    assert '-database = "postgresql://[redacted]@h/db?[redacted]"\n' in removed
+    assert "hush" not in removed
