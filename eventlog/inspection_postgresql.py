@@ -71,6 +71,14 @@ ORDER BY 1"""
 _LACKED = """SELECT attname::text FROM pg_attribute
 WHERE attrelid = %s AND attname = ANY (%s) AND NOT has_column_privilege(attrelid, attnum, %s)"""
 
+_LACKED_SEQUENCES = """SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
+JOIN pg_class c ON c.oid = p.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE d.adrelid = %s AND a.attname <> ALL (%s)
+    AND CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(c.oid, 'USAGE, UPDATE') END ORDER BY 1"""
+"""What the defaults of other columns count with; a column that is an identity counts without a right."""
+
 _HIDDEN = """SELECT row_security_active(%s::oid), EXISTS (SELECT 1 FROM pg_policy, unnest(polroles) role
     WHERE polrelid = %s AND (role = 0 OR pg_has_role(role, 'USAGE')))"""
 
@@ -169,7 +177,11 @@ class PostgreSQLInspection:
 
         lacked = [verb for verb, columns in needs.items() if is_lacked(verb, columns)]
         place, role = self._place(connection, table), self.role(connection)
-        return [f"GRANT {', '.join(lacked)} ON {place} TO {role};"] if lacked else []
+        rights = [f"{', '.join(lacked)} ON {place}"] if lacked else []
+        if inserted := needs.get("INSERT"):
+            counts = connection.exec_driver_sql(_LACKED_SEQUENCES, (table.key, list(inserted))).scalars()
+            rights += [f"USAGE ON SEQUENCE {name}" for name in counts]
+        return [f"GRANT {right} TO {role};" for right in rights]
 
     def missing_to_make(self, connection: Connection) -> list[str]:
         there, may_make, database = connection.exec_driver_sql(
