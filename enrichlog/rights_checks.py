@@ -21,7 +21,8 @@ def check_rights(look: Look, tables: Sequence[Found]) -> Findings:
 def check_rights_to_change(look: Look, *, alters: bool) -> Iterator[str]:
     """What keeps the role from making what is ours, and from altering the table where that `alters` it."""
     for grant in look.inspection.missing_to_make(look.connection):
-        yield f"The role {look.role} may not make a schema here. Have the database's owner run: {grant}"
+        may_not = "may not make a schema here" if "CREATE" in grant else "may not use what enrichlog has made here"
+        yield f"The role {look.role} {may_not}. Have the database's owner run: {grant}"
     if alters and (owner := look.inspection.owner(look.connection, look.found)):
         yield (
             f"{look.found.place} is {owner}'s, and only its owner can add a column or an index. Have {owner} run what "

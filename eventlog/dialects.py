@@ -805,8 +805,8 @@ class PostgreSQL:
         yield script
 
     def has_our_table(self, connection: Connection, table: str) -> bool:
-        found = connection.exec_driver_sql("SELECT to_regclass(%s)", (self.qualified(table),))
-        return found.scalar_one() is not None
+        query = "SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relname = %s"
+        return connection.exec_driver_sql(query, (self._ours, table)).first() is not None
 
     def translate(self, error: DBAPIError) -> errors.EnrichlogError:
         state, where = getattr(error.orig, "sqlstate", None) or "", self.where()

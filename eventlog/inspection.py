@@ -126,7 +126,7 @@ class Inspection(Protocol):
         ...
 
     def missing_to_make(self, connection: Connection) -> list[str]:
-        """The statements that let this role make what is ours."""
+        """The statements that let this role make what is ours, or use it where it is made."""
         ...
 
     def owner(self, connection: Connection, table: Found) -> str | None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.inspection import Column, Found, Hidden, Reference, TableIndex, Watch, our_names, quoted
+from eventlog.rights import APP_ROLE
 
 _RELATIONS = """SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text IN ('r', 'p', 'f') AS is_table,
     pg_table_is_visible(c.oid) AS is_visible,
@@ -71,6 +72,9 @@ ORDER BY 1"""
 _LACKED = """SELECT attname::text FROM pg_attribute
 WHERE attrelid = %s AND attname = ANY (%s) AND NOT has_column_privilege(attrelid, attnum, %s)"""
 
+_LACKED_SCHEMA = """SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+WHERE c.oid = %s AND NOT has_schema_privilege(n.oid, 'USAGE')"""
+
 _LACKED_SEQUENCES = """SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
 FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
 JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
@@ -110,7 +114,9 @@ class PostgreSQLInspection:
         return self._found(connection, connection.exec_driver_sql(_RELATIONS + _ON_THE_PATH, asked).all())
 
     def table(self, connection: Connection, schema: str | None, name: str) -> Found | None:
-        rows = connection.exec_driver_sql(f"{_RELATIONS} c.oid = to_regclass(%s)", (_spelt(schema, name),)).all()
+        condition = "c.relname = %s AND " + ("pg_table_is_visible(c.oid)" if schema is None else "n.nspname = %s")
+        place = (name,) if schema is None else (name, schema)
+        rows = connection.exec_driver_sql(_RELATIONS + condition, place).all()  # to_regclass raises without rights
         return next(iter(self._found(connection, rows)), None)
 
     def is_taken(self, connection: Connection, schema: str | None, name: str) -> bool:
@@ -177,21 +183,24 @@ class PostgreSQLInspection:
 
         lacked = [verb for verb, columns in needs.items() if is_lacked(verb, columns)]
         place, role = self._place(connection, table), self.role(connection)
-        rights = [f"{', '.join(lacked)} ON {place}"] if lacked else []
+        schema = connection.exec_driver_sql(_LACKED_SCHEMA, (table.key,)).scalar()
+        rights = [f"USAGE ON SCHEMA {schema}"] if schema else []
+        rights += [f"{', '.join(lacked)} ON {place}"] if lacked else []
         if inserted := needs.get("INSERT"):
             counts = connection.exec_driver_sql(_LACKED_SEQUENCES, (table.key, list(inserted))).scalars()
             rights += [f"USAGE ON SEQUENCE {name}" for name in counts]
         return [f"GRANT {right} TO {role};" for right in rights]
 
     def missing_to_make(self, connection: Connection) -> list[str]:
-        there, may_make, database = connection.exec_driver_sql(
-            "SELECT to_regnamespace(%s) IS NOT NULL, has_database_privilege(current_database(), 'CREATE'),"
-            " quote_ident(current_database())",
+        may_use, may_make, database = connection.exec_driver_sql(
+            "SELECT has_schema_privilege(to_regnamespace(%s), 'USAGE'),"
+            " has_database_privilege(current_database(), 'CREATE'), quote_ident(current_database())",
             (quoted(self._schema),),
         ).one()
-        if there or may_make:
+        if may_use or (may_use is None and may_make):
             return []
-        return [f"GRANT CREATE ON DATABASE {database} TO {self.role(connection)};"]
+        given = f"CREATE ON DATABASE {database}" if may_use is None else APP_ROLE
+        return [f"GRANT {given} TO {self.role(connection)};"]
 
     def owner(self, connection: Connection, table: Found) -> str | None:
         query = "SELECT CASE WHEN NOT pg_has_role(relowner, 'USAGE') THEN relowner::regrole::text END FROM pg_class"

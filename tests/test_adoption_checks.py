@@ -408,3 +408,23 @@ def test_a_sequence_that_numbers_the_rows_is_to_be_used_too_unless_it_is_of_an_i
     run(on_a_server, grant)
     assert findings(limited, table="numbered", **told).faults == []
     run(limited, f"INSERT INTO numbered (job_posting_id) VALUES ('{uuid.UUID(int=1)}')")
+
+
+def test_a_schema_that_a_role_may_not_use_is_one_fault_among_the_others(
+    user: Command, on_a_server: Database, limited: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = make_url(limited.url).username
+    monkeypatch.setenv("DATABASE_URL", on_a_server.url)
+    user.done("adopt", *MODEL, *DATA, "--yes")  # so that our schema is there, which the role may not use either
+    run(on_a_server, "CREATE SCHEMA other")
+    for table in ("job_postings", "llm_enrichment"):
+        run(on_a_server, f"ALTER TABLE {table} SET SCHEMA other")
+    query = QUERY.replace("FROM job_postings", "FROM other.job_postings")
+    monkeypatch.setenv("DATABASE_URL", limited.url)
+    words = ("--query", query, "--table", "other.llm_enrichment", "--id-column", "job_posting_id", "--yes")
+    said = user("adopt", *MODEL, *words, "--json")
+    assert said.code == 2
+    for grant in (
+        "USAGE ON SCHEMA other", "SELECT, INSERT, UPDATE ON other.llm_enrichment", "enrichlog_app"
+    ):  # fmt: skip
+        assert has(said.document["faults"], f"GRANT {grant} TO {name};"), said.document["faults"]
