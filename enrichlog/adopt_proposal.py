@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from enrichlog.adopt_names import find
@@ -13,6 +13,7 @@ from enrichlog.adopt_target import columns_of, id_column_of, target_of
 from enrichlog.adoption_checks import fields_of_target
 from enrichlog.exceptions import NothingToAdopt, UsageError
 from enrichlog.findings import listed
+from enrichlog.read_columns import reads
 from enrichlog.result_fields import Field, Path
 from enrichlog.settings import Constant, Settings, SourceSettings, TargetSettings
 from eventlog.inspection import Found
@@ -91,7 +92,7 @@ def propose(settings: Settings, tables: Sequence[Found], wishes: Wishes, quote: 
     if query is None and postings is not None:
         query, lacking = query_of(tables, postings, wishes.where, quote)
     source = SourceSettings(query=query or "")
-    told = _target_settings(settings, wishes, target, postings, fields)
+    told = _target_settings(settings, wishes, target, postings, fields, source)
     new = settings.model_copy(update={"source": source, "target": told})
     return Proposal(new, source, told, postings, lacking)
 
@@ -123,18 +124,26 @@ def _postings(tables: Sequence[Found], wishes: Wishes, target: Found) -> Found |
 
 
 def _target_settings(
-    settings: Settings, wishes: Wishes, found: Found, postings: Found | None, fields: Mapping[Path, Field]
-) -> TargetSettings:
+    settings: Settings, wishes: Wishes, found: Found, postings: Found | None, fields: Mapping[Path, Field],
+    source: SourceSettings,
+) -> TargetSettings:  # fmt: skip
     there = settings.target if settings.target and wishes.table in (None, settings.target.table) else None
     id_column = wishes.id_column or (there.id_column if there else id_column_of(found, postings))
     if id_column is None:
         raise NothingToAdopt(reason=_NO_ID_COLUMN.format(table=found.place, columns=listed(found.columns, 20)))
-    columns = dict(there.columns if there else columns_of(found, id_column, fields)) | wishes.columns
+    free = {} if there else columns_of(_not_read(found, source), id_column, fields)
+    columns = dict(there.columns if there else free) | wishes.columns
     after = wishes.after_success if wishes.after_success is not None else there.after_success if there else None
     return TargetSettings(
         table=found.place, id_column=id_column, enrichment=there.enrichment if there else "job",
         columns={name: told for name, told in columns.items() if told}, after_success=after or None,
     )  # fmt: skip
+
+
+def _not_read(found: Found, source: SourceSettings) -> Found:
+    """The table without the columns that postings are read from: a result there would be asked about the next time."""
+    read = frozenset().union(*reads(source.query, found.name, found.columns))
+    return replace(found, columns={name: column for name, column in found.columns.items() if name not in read})
 
 
 def _names(tables: Sequence[Found]) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from enrichlog.findings import Findings, listed
 from enrichlog.look import Look
+from enrichlog.read_columns import reads
 from eventlog.inspection import Column, Watch
 from projections.adoption import escaped
 
@@ -25,6 +26,7 @@ def check_target(look: Look) -> Findings:
         return findings
     findings.faults += [_ends(look, one) for one in look.inspection.ending_triggers(look.connection, look.found)]
     findings.faults += _not_filled(look)
+    findings.add(_read_by_the_source(look))
     findings.warnings += _never_null(look)
     findings.warnings += _refused_values(look)
     findings.warnings += _misleading_views(look)
@@ -51,6 +53,25 @@ def _key_faults(look: Look) -> Iterator[str]:
     if told and not look.inspection.is_same_type(told, column.type):
         cast = f"CAST(… AS {column.type}) AS id"
         yield f"The source's id is {told} and {place}.{name} is {column.type}: have the query give {cast}."
+
+
+def _read_by_the_source(look: Look) -> Findings:
+    """Columns that results go to and postings come from: each result would change what is asked about."""
+    found, findings = reads(look.adopted.source.query, look.found.name, look.found.columns), Findings()
+    for mapped in look.target.columns:
+        name, is_result = mapped.column, mapped.kind in ("result", "constant")
+        remedy = f"map the result to another column, or to none with --map {name}="
+        if name in found.surely and is_result:
+            findings.faults.append(
+                f"The source query reads {name} of {look.found.place}, and each result would be "
+                f"written over it: {remedy}."
+            )
+        elif name in found.surely | found.perhaps:
+            findings.warnings.append(
+                f"The source query names {name}, which is written in {look.found.place}: see that "
+                f"it is not what it reads there, as each write would change the postings; or {remedy}."
+            )
+    return findings
 
 
 def _ends(look: Look, trigger: Watch) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import BaseModel
 
 from enrichlog import adopt_changes
 from enrichlog.adopt_file import FilePlan
@@ -23,6 +24,14 @@ from tests.postgres import GivenServer, bound_socket
 KEYS = {
     "source", "target", "result_model", "is_new", "faults", "warnings", "sql", "file", "diff", "database", "adopted",
 }  # fmt: skip
+
+
+class Titled(BaseModel):
+    """What is asked of the model about postings that are in one table with the results."""
+
+    title: str
+    sector: str
+    summary: str
 
 
 @pytest.fixture
@@ -499,3 +508,27 @@ def test_what_the_table_knew_is_imported_where_that_is_asked_for(user: Command, 
     assert [row["error_type"] for row in user.json("failed")] == ["quota_exceeded"]
     assert user.json(*words, "--dry-run")["history"]["known"] == 1
     assert user.json("adopt", "--import-history")["history"]["events"] == 0
+
+
+def test_what_the_source_reads_of_the_same_table_is_not_proposed_for_results_and_refused_when_mapped(
+    user: Command, empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = "id integer PRIMARY KEY, title text, description text, sector text, enrichment_completed_at"
+    kind = "timestamptz" if empty_database.dialect.name == "postgresql" else "text"
+    run(empty_database, f"CREATE TABLE postings ({made} {kind}, enrichment_error text, summary text)")
+    run(empty_database, "INSERT INTO postings (id, title, description) VALUES (1, 'Engineer', 'We look for one')")
+    monkeypatch.setenv("DATABASE_URL", empty_database.url)
+    words = (
+        "adopt", "--result-model", "tests.test_adopt:Titled", "--table", "postings", "--postings", "postings",
+        "--id-column", "id", "--where", "sector IS NULL",
+    )  # fmt: skip
+    found = user.json(*words, "--dry-run")
+    assert found["faults"] == []
+    assert found["target"]["columns"] == {
+        "summary": "summary", "enrichment_completed_at": "@completed_at", "enrichment_error": "@error",
+    }  # fmt: skip
+    mapped = ("--map", "title=title", "--map", "sector=sector")
+    faults = user(*words, *mapped, "--dry-run", "--json").document["faults"]
+    assert [one.partition(",")[0] for one in faults] == [
+        "The source query reads title of postings", "The source query reads sector of postings",
+    ]  # fmt: skip
