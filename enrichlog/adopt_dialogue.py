@@ -52,7 +52,7 @@ class Dialogue:
         return self._propose(wishes)
 
     def _propose(self, wishes: Wishes) -> Proposal:
-        return propose(self._settings, self._tables, wishes, self._quote)
+        return propose(self._settings, self._tables, wishes, self._database)
 
     def _proposed(self, wishes: Wishes) -> Proposal | None:
         """What would be proposed by now, if that can be told."""

@@ -57,7 +57,7 @@ def prepare(
         tables = _tables(looking, connection, [wishes.table, wishes.postings, of_file])
         _refuse_ours(looking, connection, settings)
     if question is None or (settings.source and settings.target and not wishes.are_any):
-        proposal = propose(settings, tables, wishes, quote)
+        proposal = propose(settings, tables, wishes, looking)
     else:
         proposal = Dialogue(settings, looking, tables, quote, question).hold(wishes)
     database = _database_of(proposal.settings)

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from enrichlog.adopt_names import find
-from enrichlog.adopt_source import Quote, postings_of, query_of
+from enrichlog.adopt_source import postings_of, query_of
 from enrichlog.adopt_target import columns_of, id_column_of, target_of
 from enrichlog.adoption_checks import fields_of_target
 from enrichlog.exceptions import NothingToAdopt, UsageError
 from enrichlog.findings import listed
+from enrichlog.look import quoting
 from enrichlog.read_columns import reads
 from enrichlog.result_fields import Field, Path
 from enrichlog.settings import Constant, Settings, SourceSettings, TargetSettings
-from eventlog.inspection import Found
+from eventlog.database import Database
+from eventlog.inspection import Found, Inspection
 
 _CONSTANT = "constant:"
 
@@ -73,14 +75,14 @@ def _constant(told: str) -> Constant:
         return Constant(constant=told)
 
 
-def propose(settings: Settings, tables: Sequence[Found], wishes: Wishes, quote: Quote) -> Proposal:
+def propose(settings: Settings, tables: Sequence[Found], wishes: Wishes, database: Database) -> Proposal:
     """The settings; those that are there already stay as they are, unless something else was said.
 
     Raises `NothingToAdopt` where no table can be found that has postings or results, and `InvalidResultModel`.
     """
     if settings.source and settings.target and not wishes.are_any:
         return Proposal(settings, settings.source, settings.target, None, is_new=False)
-    fields = fields_of_target(settings)
+    fields, quote, inspection = fields_of_target(settings), quoting(database), database.dialect.inspection
     target = _target(settings, tables, wishes, fields)
     postings = _postings(tables, wishes, target)
     lacking: list[str] = []
@@ -92,7 +94,7 @@ def propose(settings: Settings, tables: Sequence[Found], wishes: Wishes, quote: 
     if query is None and postings is not None:
         query, lacking = query_of(tables, postings, wishes.where, quote)
     source = SourceSettings(query=query or "")
-    told = _target_settings(settings, wishes, target, postings, fields, source)
+    told = _target_settings(settings, wishes, target, postings, fields, source, inspection)
     new = settings.model_copy(update={"source": source, "target": told})
     return Proposal(new, source, told, postings, lacking)
 
@@ -125,13 +127,13 @@ def _postings(tables: Sequence[Found], wishes: Wishes, target: Found) -> Found |
 
 def _target_settings(
     settings: Settings, wishes: Wishes, found: Found, postings: Found | None, fields: Mapping[Path, Field],
-    source: SourceSettings,
+    source: SourceSettings, inspection: Inspection,
 ) -> TargetSettings:  # fmt: skip
     there = settings.target if settings.target and wishes.table in (None, settings.target.table) else None
     id_column = wishes.id_column or (there.id_column if there else id_column_of(found, postings))
     if id_column is None:
         raise NothingToAdopt(reason=_NO_ID_COLUMN.format(table=found.place, columns=listed(found.columns, 20)))
-    free = {} if there else columns_of(_not_read(found, source), id_column, fields)
+    free = {} if there else columns_of(_not_read(found, source), id_column, fields, inspection)
     columns = dict(there.columns if there else free) | wishes.columns
     after = wishes.after_success if wishes.after_success is not None else there.after_success if there else None
     return TargetSettings(

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from enrichlog.adopt_names import COMPLETIONS, ERRORS, ID_COLUMNS, MODEL_VERSIONS, RESULTS, first_of, plain
+from enrichlog.adopted import KINDS
+from enrichlog.mapping_checks import fits
 from enrichlog.result_fields import Field, Path
-from eventlog.inspection import Found
+from eventlog.inspection import Found, Inspection
+from projections.adoption import Kind, Mapped
 
 _LEAST_FIELDS = 2  # that a table of another name must have a column for
 
@@ -31,14 +34,22 @@ def id_column_of(target: Found, postings: Found | None) -> str | None:
     return first_of(ID_COLUMNS, target.unique) or first_of(ID_COLUMNS, target.columns)
 
 
-def columns_of(target: Found, id_column: str, fields: Mapping[Path, Field]) -> dict[str, Any]:
-    """What goes to which column; the column of errors is there also where it has to be made."""
+def columns_of(target: Found, id_column: str, fields: Mapping[Path, Field], inspection: Inspection) -> dict[str, Any]:
+    """What goes to which column that takes it; the column of errors is there also where it has to be made."""
+
+    def takes(name: str, kind: Kind, path: Path = ()) -> bool:
+        return fits(Mapped(name, kind, path), fields, target.columns[name], inspection)
+
     left = {name for name, column in target.columns.items() if name != id_column and not column.is_generated}
     known = {"@error": ERRORS, "@completed_at": COMPLETIONS, "@model_version": MODEL_VERSIONS}
     found = {told: name for told, names in known.items() if (name := names[0]) in left}
-    of_fields = {name: path for name, path in _of_fields(target, fields) if name in left - set(found.values())}
+    of_fields = {
+        name: path
+        for name, path in _of_fields(target, fields)
+        if name in left - set(found.values()) and takes(name, "result", path)
+    }
     for told, names in known.items():
-        free = left - set(found.values()) - set(of_fields)
+        free = {name for name in left - set(found.values()) - set(of_fields) if takes(name, KINDS[told])}
         if told not in found and (other := first_of(names, free)) is not None:
             found[told] = other
     mapped = {name: ".".join(path) for name, path in of_fields.items()} | {name: told for told, name in found.items()}

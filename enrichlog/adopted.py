@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from enrichlog.exceptions import InvalidSetting
 from enrichlog.settings import FILE, Constant, Settings, TargetSettings
-from projections.adoption import Adopted, Mapped, Source, Target
+from projections.adoption import Adopted, Kind, Mapped, Source, Target
 
-KINDS = {"@error": "error", "@completed_at": "completed_at", "@model_version": "model_version"}
+KINDS: Mapping[str, Kind] = {"@error": "error", "@completed_at": "completed_at", "@model_version": "model_version"}
 
 
 def adopted_of(settings: Settings) -> Adopted | None:
@@ -35,5 +37,5 @@ def _mapped(column: str, told: str | Constant) -> Mapped:
         if told not in KINDS:
             known = ", ".join(KINDS)
             raise InvalidSetting(name=f"target.columns.{column}", source=FILE, reason=f"{told} is none of {known}")
-        return Mapped(column, KINDS[told])  # type: ignore[arg-type] # a kind each
+        return Mapped(column, KINDS[told])
     return Mapped(column, "result", tuple(told.split(".")))

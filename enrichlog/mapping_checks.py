@@ -44,9 +44,14 @@ def check_mapping(
             findings.faults.append(_no_such_field(mapped, fields))
         if column is not None:
             findings.faults += _misfits(mapped, field, column, inspection)
-    findings.warnings += _not_shown(target, fields)
+    findings.warnings += _not_shown(target, fields, found, inspection)
     findings.warnings += _too_long(target, fields, found, inspection)
     return findings
+
+
+def fits(mapped: Mapped, fields: Mapping[Path, Field], column: Column, inspection: Inspection) -> bool:
+    """Whether a column takes whatever is mapped to it."""
+    return not any(_misfits(mapped, _field(mapped, fields), column, inspection))
 
 
 def unmapped(target: Target, fields: Mapping[Path, Field]) -> list[str]:
@@ -106,10 +111,13 @@ def _misfits(mapped: Mapped, field: Field | None, column: Column, inspection: In
         told = " or ".join(_ARTICLES.get(kind, _article(kind)) for kind in wrong)
         remedy = "map it to another column" if len(wrong) > 1 else f"map it to a column of type {_holder(wrong[0])}"
         also = ", or change the result model" if mapped.kind == "result" else ""
-        yield f"{column.name} is {column.type or 'of no type'}, and {of} is {told}: {remedy}{also}."
+        what = f"the field {of}" if mapped.kind == "result" else of
+        own = f"The column {column.name} is {column.type or 'of no type'}"
+        yield f"{own}, and {what} is {told}: {remedy}{also}, or leave the column alone: --map {column.name}=."
     elif field and "string" in field.kinds and not field.has_form and not inspection.takes_any_text(column):
-        what = "@error" if mapped.kind == "error" else ".".join(mapped.path) or f"@{mapped.kind}"
-        yield f"{column.name} is {column.type}, and {what} can be any text: map it elsewhere, or give the field a type."
+        what = f"the field {'.'.join(mapped.path)}" if mapped.path else f"@{mapped.kind}"
+        own = f"The column {column.name} is {column.type}"
+        yield f"{own}, and {what} can be any text: map it elsewhere, or give the field a type; or --map {column.name}=."
 
 
 def _article(kind: str) -> str:
@@ -122,12 +130,19 @@ def _holder(kind: str) -> str:
     return f"{_HOLDERS[item]}[] or jsonb" if item != kind else _HOLDERS.get(kind, "jsonb")
 
 
-def _not_shown(target: Target, fields: Mapping[Path, Field]) -> Iterator[str]:
+def _not_shown(
+    target: Target, fields: Mapping[Path, Field], found: Found, inspection: Inspection
+) -> Iterator[str]:  # fmt: skip
+    def told(name: str) -> str:
+        column, mapped = found.columns.get(name), Mapped(name, "result", tuple(name.split(".")))
+        is_other = column is not None and not fits(mapped, fields, column, inspection)
+        return f"{name} (the column {name} is {column.type})" if column and is_other else name
+
     for kind, (what, also) in _USUAL.items():
         if not any(one.kind == kind for one in target.columns):
             yield f"No column is mapped to @{kind}: {what} will not be seen in {target.place}.{also}"
     if left := unmapped(target, fields):
-        yield f"{listed(left)}: no column takes it. It is kept in the log only, and exported from there."
+        yield f"{listed(map(told, left))}: no column takes it. It is kept in the log only, and exported from there."
 
 
 def _too_long(target: Target, fields: Mapping[Path, Field], found: Found, inspection: Inspection) -> Iterator[str]:

@@ -532,3 +532,17 @@ def test_what_the_source_reads_of_the_same_table_is_not_proposed_for_results_and
     assert [one.partition(",")[0] for one in faults] == [
         "The source query reads title of postings", "The source query reads sector of postings",
     ]  # fmt: skip
+
+
+def test_a_field_is_proposed_for_a_column_that_takes_it_only(user: Command, on_a_server: Database) -> None:
+    run(on_a_server, "ALTER TABLE llm_enrichment DROP COLUMN sector, ADD COLUMN sector text[]")
+    run(on_a_server, "ALTER TABLE llm_enrichment DROP COLUMN enrichment_model_version, ADD COLUMN model date")
+    found = user.json("adopt", *MODEL, *DATA, "--dry-run")
+    lacking = ("sector", "enrichment_model_version")
+    assert found["target"]["columns"] == {name: told for name, told in columns().items() if name not in lacking}
+    assert any(one.startswith("sector (the column sector is text[]): no column takes it.") for one in found["warnings"])
+    said = user("adopt", *MODEL, *DATA, "--map", "sector=sector", "--dry-run", "--json")
+    assert said.document["faults"] == [
+        "The column sector is text[], and the field sector is text: map it to a column of type text, or change the "
+        "result model, or leave the column alone: --map sector=."
+    ]

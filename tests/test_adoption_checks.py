@@ -99,15 +99,15 @@ def test_all_that_is_wrong_with_a_mapping_is_told_at_once(theirs: Database) -> N
     everywhere = (
         ("llm_enrichment has no column rol_titell",),
         ("note is to have rol_titell, which is no field of the result model",),
-        ("uren_per_week is integer, and sector is text: map it to a column of type text",),
+        ("The column uren_per_week is integer, and the field sector is text: map it to a column of type text",),
         ("remote is to have remote.x, which is no field",),
         ("job_posting_id is the id of the row",),
         ("perk_auto is ", "a constant is an integer"),
-        ("vakantiedagen is integer, and labels.score is a number",),
+        ("vakantiedagen is integer, and the field labels.score is a number",),
     )
     on_a_server = (
         ("enrichment_error is text, and @completed_at is a time with its zone",),
-        ("sector is text, and rolniveau is a list of texts: map it to a column of type text[] or jsonb",),
+        ("sector is text, and the field rolniveau is a list of texts: map it to a column of type text[] or jsonb",),
     )
     for parts in everywhere:
         assert (parts, has(found.faults, *parts)) == (parts, True), found.faults
@@ -287,10 +287,10 @@ def test_types_of_a_server_are_looked_at(on_a_server: Database) -> None:
     )  # fmt: skip
     found = check(database_of(settings), settings)
     assert sorted(one.partition(":")[0] for one in found.faults) == [
-        "anything is jsonb[], and anything is a list",
-        "done is date, and @completed_at is a time with its zone, such as timestamptz",
+        "The column anything is jsonb[], and the field anything is a list",
+        "The column done is date, and @completed_at is a time with its zone, such as timestamptz",
+        "The column score is integer, and the field score is a number",
         "note is filled by the database itself and cannot be written",
-        "score is integer, and score is a number",
     ]
     for parts in (
         ("title: at most 5 characters fit, and the result model allows more", "max_length=5"),
@@ -343,7 +343,9 @@ def test_a_text_of_any_form_is_a_fault_for_a_column_of_times_and_a_warning_for_o
     found = findings(
         on_a_server, model="tests.test_adoption_checks:Loose", table="Results", id_column="Job Id", columns=told
     )
-    assert [one.partition(":")[0] for one in found.faults] == ["when is date, and when can be any text"]
+    assert [one.partition(":")[0] for one in found.faults] == [
+        "The column when is date, and the field when can be any text"
+    ]
     assert has(found.warnings, "kind takes some texts only, and the result model allows any")
     assert has(found.warnings, "levels refuses senior, which the result model allows")
 
