@@ -114,14 +114,14 @@ class PostgreSQLInspection:
         return self._found(connection, connection.exec_driver_sql(_RELATIONS + _ON_THE_PATH, asked).all())
 
     def table(self, connection: Connection, schema: str | None, name: str) -> Found | None:
-        condition = "c.relname = %s AND " + ("pg_table_is_visible(c.oid)" if schema is None else "n.nspname = %s")
-        place = (name,) if schema is None else (name, schema)
-        rows = connection.exec_driver_sql(_RELATIONS + condition, place).all()  # to_regclass raises without rights
+        condition, asked = _named(schema, name)
+        rows = connection.exec_driver_sql(_RELATIONS + condition, asked).all()
         return next(iter(self._found(connection, rows)), None)
 
     def is_taken(self, connection: Connection, schema: str | None, name: str) -> bool:
-        found = connection.exec_driver_sql("SELECT to_regclass(%s)", (_spelt(schema, name),))
-        return found.scalar() is not None
+        condition, asked = _named(schema, name)
+        query = f"SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {condition}"
+        return connection.exec_driver_sql(query, asked).first() is not None
 
     def _found(self, connection: Connection, relations: Sequence[Any]) -> list[Found]:
         keys = ([row.oid for row in relations],)
@@ -249,8 +249,11 @@ class PostgreSQLInspection:
             connection.close()
 
 
-def _spelt(schema: str | None, name: str) -> str:
-    return quoted(name) if schema is None else f"{quoted(schema)}.{quoted(name)}"
+def _named(schema: str | None, name: str) -> tuple[str, tuple[str, ...]]:
+    """The condition of what has this name, and what it asks for: to_regclass raises where a schema may not be used."""
+    if schema is None:
+        return "c.relname = %s AND pg_table_is_visible(c.oid)", (name,)
+    return "c.relname = %s AND n.nspname = %s", (name, schema)
 
 
 def _family(spelt: str) -> str:
