@@ -147,6 +147,16 @@ def test_what_is_wrong_with_the_table_is_told(
         assert has(told, fault), told
 
 
+def test_what_is_wrong_with_query_mapping_and_sql_after_a_success_is_told_at_once(theirs: Database) -> None:
+    told = findings(
+        theirs, "SELECT id, title FROM job_postings", columns={**columns(), "note": "no_field"},
+        after_success="UPDATE job_postings SET needs_ranked = true WHERE id = :id",
+    ).faults  # fmt: skip
+    assert len(told) == 3
+    for part in ("The source query: It has no column desc", "note is to have no_field", "after_success does not run: "):
+        assert has(told, part), told
+
+
 def test_sql_after_a_success_is_tried_and_taken_back(theirs: Database) -> None:
     after = "INSERT INTO companies SELECT id, 'x' FROM job_postings WHERE CAST(:id AS text) <> ''"
     assert findings(theirs, after_success=after).faults == []

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from enrichlog import history_import_screen, history_screen, past_rows, reports,
 from enrichlog.exceptions import NoHistory
 from enrichlog.history_import import count_history, import_history
 from enrichlog.history_report import HistoryImport
+from enrichlog.legacy import classify_message
 from enrichlog.noticing import request_unseen
 from enrichlog.settings import Settings, current
 from enrichlog.why import why
@@ -28,7 +30,19 @@ from projections.following import catch_up
 from projections.limit import MONEY
 from tests.adopted import a_result, add_postings, adopt, job_id, look_up, make_tables, row_of, set_row
 from tests.adopted import columns as adopted_columns
-from tests.builders import BOUND, appended, dismissed, failed, run, sessions, started, status, succeeded, tell
+from tests.builders import (
+    BOUND,
+    appended,
+    dismissed,
+    failed,
+    run,
+    sessions,
+    started,
+    status,
+    succeeded,
+    tell,
+    wait_for_a_waiter,
+)
 from tests.conftest import Databases, lend_adopted
 from tests.drift import drift_of, rebuild, verify
 
@@ -108,6 +122,15 @@ def test_an_error_becomes_a_failure_that_is_classified_and_due_at_once(old: Data
     assert [failure.facts[name] for name in names] == ["imported", "quota_exceeded", True, False, "setup", 0]
     found = status(old, stream(FAILED))
     assert (found["state"], found["due_at"]) == ("failed", moment(AT))
+
+
+def test_an_error_with_a_code_of_the_settings_is_of_the_type_that_these_say(old: Database) -> None:
+    set_row(old, AWAITING, enrichment_error="The gateway says acme_overload. Come back.")
+    codes = current().model_copy(update={"error_codes": {"acme_overload": "rate_limited"}})
+    import_history(old, codes, dry_run=False)
+    found = [one.facts["error_type"] for one in told(old, AWAITING) if one.type == "EnrichmentFailed"]
+    assert found == ["rate_limited"]
+    assert classify_message("The gateway says acme_overload. Come back.").name != "rate_limited"  # the control
 
 
 def test_an_error_without_a_time_of_completion_awaits_its_retry_as_it_did_before(old: Database) -> None:
@@ -264,6 +287,36 @@ def test_what_is_noticed_afterwards_is_not_requested_again(old: Database) -> Non
     with old.write() as connection:
         hashes = {job_id(SUCCEEDED): requested.facts["input_hash"]}
         assert request_unseen(connection, old, ["job"], hashes, "tests") == {}
+
+
+def test_a_stream_that_never_said_what_it_has_seen_is_neither_new_nor_changed(old: Database) -> None:
+    run(old, f"UPDATE job_postings SET title_classification = 'Other' WHERE id = '{job_id(FAILED)}'")
+    again(old)
+    before = told(old, FAILED)
+    assert "input_hash" not in before[0].facts
+    with old.write() as connection:
+        assert request_unseen(connection, old, ["job"], {job_id(FAILED): "h"}, "tests") == {}
+        assert request_unseen(connection, old, ["job"], {job_id(SUCCEEDED): "h"}, "tests") == {"changed": 1}  # control
+    assert told(old, FAILED) == before
+
+
+def test_an_import_waits_for_a_stream_before_it_makes_the_row_of_another(on_postgresql: Database) -> None:
+    """As a sync does: in another order they could wait for each other."""
+    old = fill(on_postgresql)
+    notice(old, FAILED)
+    ours = "SELECT * FROM enrichlog.enrichment_status WHERE stream_id = %s FOR UPDATE"
+    with sessions(old, 1) as (other,), ThreadPoolExecutor(1) as aside:
+        other.execute("SET lock_timeout = '1s'")
+        other.execute(ours, (stream(FAILED),))
+        importing = aside.submit(again, old)
+        wait_for_a_waiter(old)
+        other.execute(MAKING, (stream(SUCCEEDED),))  # nobody is about to make it
+        other.rollback()
+        assert importing.result(BOUND).failed == 2
+
+
+MAKING = """INSERT INTO enrichlog.enrichment_status
+SELECT (jsonb_populate_record(one, jsonb_build_object('stream_id', %s::text))).* FROM enrichlog.enrichment_status one"""
 
 
 # -- nothing is set off -----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Sync: what is new, what has changed and whose postings are gone, on an adopted database and on our own table."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from enrichlog.postings import find_posting
 from enrichlog.sync import Synced, count_unrequested, refresh, sync, synced
 from eventlog.database import Database
 from tests.adopted import QUERY, add_postings, adopt, job_id, look_up, write_settings
-from tests.builders import requested, run, sessions, started, status, tell
+from tests.builders import BOUND, requested, run, sessions, started, status, tell, wait_for_a_waiter
 from tests.command_line import Command
 from tests.service import import_postings, of_type, posting, whole_log
 
@@ -118,6 +119,19 @@ def test_a_posting_that_is_there_twice_is_refused_when_texts_are_read(adopted: D
     assert synced(adopted, "job", "tests").new == 0
     with pytest.raises(UnusableSource, match=f"1 of its rows have the id of another, such as {job_id(1)}"):
         synced(adopted, "job", "tests", reads=True)
+
+
+def test_a_sync_waits_for_streams_before_it_locks_the_postings_of_ours(postgresql: Database) -> None:
+    """A trigger of theirs on llm_enrichment may write to job_postings: the other order would deadlock with it."""
+    import_postings(postgresql, posting("1"))
+    run(postgresql, "UPDATE job_postings SET description = 'Edited.', input_hash = 'of another text'")
+    with sessions(postgresql, 1) as (other,), ThreadPoolExecutor(1) as aside:
+        other.execute("SELECT * FROM enrichlog.enrichment_status FOR UPDATE")
+        syncing = aside.submit(sync, postgresql, "job", "tests")
+        wait_for_a_waiter(postgresql)
+        other.execute("SELECT * FROM job_postings FOR UPDATE NOWAIT")  # nobody has it locked
+        other.rollback()
+        assert syncing.result(BOUND) == 1
 
 
 LOCKS = "SELECT relname, mode FROM pg_locks JOIN pg_class ON pg_class.oid = relation WHERE relkind = 'r'"
