@@ -90,10 +90,12 @@ def _show(adoption: Adoption, where: str, *, briefly: bool) -> None:
         return
     if not adoption.findings.faults:
         adopt_screen.changed(adoption.changes, adoption.plan, where, is_made=is_migrated(adoption.database))
+        adopt_screen.for_workers(adoption.for_workers)
 
 
 def _document(adoption: Adoption, *, adopted: bool) -> dict[str, Any]:
     where = adoption.database.dialect.where()
     return adopt_screen.document(
-        adoption.proposal, adoption.findings, adoption.changes, adoption.plan, database=where, adopted=adopted
-    )
+        adoption.proposal, adoption.findings, adoption.changes, adoption.plan, for_workers=adoption.for_workers,
+        database=where, adopted=adopted,
+    )  # fmt: skip

@@ -22,6 +22,7 @@ from enrichlog.place import database_of, flag_for
 from enrichlog.result import DEFAULT as DEFAULT_MODEL
 from enrichlog.result_fields import Field, Path
 from enrichlog.settings import Settings
+from enrichlog.worker_rights import grants_for_workers
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError, NotInitialised
 from eventlog.inspection import Found
@@ -39,6 +40,8 @@ class Adoption:
     changes: Changes
     findings: Findings
     plan: FilePlan | None
+    for_workers: list[str]
+    """The statements with which a login may work that is a member of the application role only."""
 
 
 def prepare(
@@ -63,13 +66,15 @@ def prepare(
     database = _database_of(proposal.settings)
     with database.read() as connection:
         found, changes = _changes(database, connection, quote, index=index)
+        for_workers = grants_for_workers(database, connection, tables)
     alters = None if is_printed else bool(changes.statements)
     findings = check(database, proposal.settings, adds=changes.adds, alters=alters)
     findings.faults += _not_proposed(proposal)
     if settings.sources["database"] == "flag" and _has_secret(settings.database):
         findings.warnings.append("The URL is not written into the file, as it may have a password: set DATABASE_URL.")
     fields = fields_of_target(proposal.settings)
-    return Adoption(database, proposal, found, fields, changes, findings, _plan(proposal, findings, settings))
+    plan = _plan(proposal, findings, settings)
+    return Adoption(database, proposal, found, fields, changes, findings, plan, for_workers)
 
 
 def _tables(database: Database, connection: Connection, named: Iterable[str | None]) -> list[Found]:

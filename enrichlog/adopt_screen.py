@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from enrichlog.adopt_changes import Changes
@@ -13,6 +13,7 @@ from enrichlog.result_fields import Field, Path
 from enrichlog.settings import FILE, Constant
 from enrichlog.terminal import counted, headline, one_line, paragraph, say, table
 from eventlog.inspection import Found
+from eventlog.rights import APP_ROLE
 
 
 def proposed(proposal: Proposal, found: Found | None, fields: Mapping[Path, Field], adds: str | None) -> None:
@@ -74,6 +75,15 @@ def changed(changes: Changes, plan: FilePlan | None, where: str, *, is_made: boo
         headline(f"Changes in {FILE}")
         for line in plan.diff().splitlines():
             say(f"  {line}")
+
+
+def for_workers(grants: Sequence[str]) -> None:
+    """What somebody has to run before another login can work than the one that adopts."""
+    if grants:
+        headline("For workers")
+        paragraph(f"A login that is a member of {APP_ROLE} only needs these too, on your tables:", indent=2)
+        for grant in grants:
+            paragraph(grant, indent=2)
 
 
 def done(where: str, following: str, *, was_done: bool) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from enrichlog.adopt_changes import Changes, changes_of, index_name
-from enrichlog.adopt_prepared import prepare
+from enrichlog.adopt_prepared import Adoption, prepare
 from enrichlog.adopt_proposal import Wishes
 from enrichlog.adopt_screen import found_wrong, wrong
 from enrichlog.exceptions import NothingAdopted
@@ -17,6 +17,7 @@ from eventlog import migration
 from eventlog.database import Database
 from eventlog.errors import DatabaseUnavailable
 from eventlog.inspection import Found
+from eventlog.rights import APP_ROLE
 
 ASIDE = (
     "The table is large, so nothing above makes the index that finds failures: it is made beside those who write,",
@@ -44,7 +45,7 @@ def printed(settings: Settings, wishes: Wishes, *, index: bool, rollback: bool) 
         raise NothingAdopted(count=wrong(adoption.findings))
     if rollback:
         return _back(adoption.database, changes) + _left(changes.doubtful)
-    return _forth(adoption.database, changes)
+    return _forth(adoption.database, changes) + "".join(f"{line}\n" for line in _for_workers(adoption))
 
 
 def _unseen(settings: Settings, *, index: bool, rollback: bool) -> str:
@@ -76,3 +77,10 @@ def _left(statements: Iterable[str]) -> str:
     """What becomes of a column and an index that are there, as a comment: nobody knows any more who added them."""
     told = "".join(f"-- {statement};\n" for statement in statements)
     return f"-- If adopt added these, and the messages may go, this is left to do:\n{told}" if told else ""
+
+
+def _for_workers(adoption: Adoption) -> Iterator[str]:
+    """What another role needs than the one that owns the tables."""
+    if adoption.for_workers:
+        yield f"\n-- A login that is a member of {APP_ROLE} only needs this too, on your tables, after all of the above:"
+        yield from (f"-- {grant}" for grant in adoption.for_workers)

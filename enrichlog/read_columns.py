@@ -25,7 +25,7 @@ class Reads(NamedTuple):
 
 def reads(query: str, table: str, columns: Iterable[str]) -> Reads:
     """What a query reads of a table."""
-    sql = _NO_SQL.sub("''", query)
+    sql = without_texts(query)
     named = re.compile(
         rf'(?:\bFROM\b|\bJOIN\b|,)\s*(?:(?:"[^"]+"|\w+)\s*\.\s*)?(?:"{re.escape(table)}"|{re.escape(table)}\b)'
         r'(?:\s+(?:AS\s+)?("[^"]+"|\w+))?',
@@ -43,6 +43,11 @@ def reads(query: str, table: str, columns: Iterable[str]) -> Reads:
         qualified |= {name for name in names if name.casefold() in Posting._fields}
     bare = {name for name in names if _is_named(sql, r'(?<![\w."])(?<!\bAS )', name)} - qualified
     return Reads(frozenset(qualified | bare), frozenset()) if is_alone else Reads(frozenset(qualified), frozenset(bare))
+
+
+def without_texts(sql: str) -> str:
+    """SQL without comments and what stands in texts."""
+    return _NO_SQL.sub("''", sql)
 
 
 def _spelt(name: str) -> str:

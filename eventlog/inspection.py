@@ -121,8 +121,17 @@ class Inspection(Protocol):
         """
         ...
 
-    def missing_grants(self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str]]) -> list[str]:
-        """The statements that give this role what it lacks; `needs` has the columns for each verb."""
+    def missing_grants(
+        self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str] | None], role: str | None = None
+    ) -> list[str]:
+        """The statements that give a role what it lacks; `needs` has the columns for each verb, None for all.
+
+        It is the role that is connected, where none is named; one that is not there lacks what not everybody has.
+        """
+        ...
+
+    def missing_policies(self, connection: Connection, table: Found, role: str, *, writes: bool) -> list[str]:
+        """The statements that let a role see, and write, rows that row-level security hides from it altogether."""
         ...
 
     def missing_to_make(self, connection: Connection) -> list[str]:

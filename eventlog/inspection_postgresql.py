@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 from sqlalchemy.exc import DBAPIError
 
 from eventlog.inspection import Column, Found, Hidden, Reference, TableIndex, Watch, our_names, quoted
@@ -69,19 +70,27 @@ JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamesp
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %s AND c.oid <> d.refobjid AND c.relkind IN ('v', 'm')
 ORDER BY 1"""
 
-_LACKED = """SELECT attname::text FROM pg_attribute
-WHERE attrelid = %s AND attname = ANY (%s) AND NOT has_column_privilege(attrelid, attnum, %s)"""
+_LACKED = """SELECT CASE WHEN %(columns)s::text[] IS NULL THEN NOT has_table_privilege(role, %(table)s::oid, %(verb)s)
+    ELSE cardinality(%(columns)s) > (SELECT count(*) FROM pg_attribute
+        WHERE attrelid = %(table)s AND attname = ANY (%(columns)s)
+            AND has_column_privilege(role, attrelid, attnum, %(verb)s)) END
+FROM coalesce(to_regrole(%(role)s)::oid, 0) role"""
+"""The right of a role, or of everybody where there is no such role; a column that is not there yet lacks it."""
 
 _LACKED_SCHEMA = """SELECT quote_ident(nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-WHERE c.oid = %s AND NOT has_schema_privilege(n.oid, 'USAGE')"""
+WHERE c.oid = %s AND NOT has_schema_privilege(coalesce(to_regrole(%s)::oid, 0), n.oid, 'USAGE')"""
 
 _LACKED_SEQUENCES = """SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
 FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
 JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
 JOIN pg_class c ON c.oid = p.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE d.adrelid = %s AND a.attname <> ALL (%s)
-    AND CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(c.oid, 'USAGE, UPDATE') END ORDER BY 1"""
+WHERE d.adrelid = %s AND a.attname <> ALL (%s) AND CASE WHEN c.relkind = 'S'
+    THEN NOT has_sequence_privilege(coalesce(to_regrole(%s)::oid, 0), c.oid, 'USAGE, UPDATE') END ORDER BY 1"""
 """What the defaults of other columns count with; a column that is an identity counts without a right."""
+
+_WITHOUT_POLICY = """SELECT 1 FROM pg_class c WHERE oid = %s AND relrowsecurity AND NOT EXISTS (
+    SELECT 1 FROM pg_policy, unnest(polroles) one
+    WHERE polrelid = c.oid AND (one = 0 OR pg_has_role(coalesce(to_regrole(%s)::oid, 0), one, 'USAGE')))"""
 
 _HIDDEN = """SELECT row_security_active(%s::oid), EXISTS (SELECT 1 FROM pg_policy, unnest(polroles) role
     WHERE polrelid = %s AND (role = 0 OR pg_has_role(role, 'USAGE')))"""
@@ -177,19 +186,35 @@ class PostgreSQLInspection:
     def late_keys(self, connection: Connection, table: Found, *, runs_more: bool) -> list[str]:
         return []  # all are looked at while rows are written
 
-    def missing_grants(self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str]]) -> list[str]:
-        def is_lacked(verb: str, columns: Sequence[str]) -> bool:
-            return connection.exec_driver_sql(_LACKED, (table.key, list(columns), verb)).first() is not None
+    def missing_grants(
+        self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str] | None], role: str | None = None
+    ) -> list[str]:
+        lacking, place = role or self.role(connection), self._place(connection, table)
 
-        lacked = [verb for verb, columns in needs.items() if is_lacked(verb, columns)]
-        place, role = self._place(connection, table), self.role(connection)
-        schema = connection.exec_driver_sql(_LACKED_SCHEMA, (table.key,)).scalar()
+        def is_lacked(verb: str, columns: Sequence[str] | None) -> bool:
+            asked = {"table": table.key, "columns": columns and list(columns), "verb": verb, "role": lacking}
+            return bool(connection.exec_driver_sql(_LACKED, asked).scalar_one())
+
+        def spelt(verb: str, columns: Sequence[str] | None) -> str:
+            named = role is not None and verb == "UPDATE" and columns  # to others no more is given than they need
+            return f"UPDATE ({', '.join(map(_quoted_where_needed, columns or ()))})" if named else verb
+
+        lacked = [spelt(verb, columns) for verb, columns in needs.items() if columns != [] and is_lacked(verb, columns)]
+        schema = connection.exec_driver_sql(_LACKED_SCHEMA, (table.key, lacking)).scalar()
         rights = [f"USAGE ON SCHEMA {schema}"] if schema else []
         rights += [f"{', '.join(lacked)} ON {place}"] if lacked else []
-        if inserted := needs.get("INSERT"):
-            counts = connection.exec_driver_sql(_LACKED_SEQUENCES, (table.key, list(inserted))).scalars()
+        if "INSERT" in needs:
+            inserted = (table.key, list(needs["INSERT"] or ()), lacking)
+            counts = connection.exec_driver_sql(_LACKED_SEQUENCES, inserted).scalars()
             rights += [f"USAGE ON SEQUENCE {name}" for name in counts]
-        return [f"GRANT {right} TO {role};" for right in rights]
+        return [f"GRANT {right} TO {lacking};" for right in rights]
+
+    def missing_policies(self, connection: Connection, table: Found, role: str, *, writes: bool) -> list[str]:
+        if connection.exec_driver_sql(_WITHOUT_POLICY, (table.key, role)).first() is None:
+            return []
+        place, check = self._place(connection, table), " WITH CHECK (true)" if writes else ""
+        of = "" if writes else " FOR SELECT"
+        return [f"CREATE POLICY {role} ON {place}{of} TO {role} USING (true){check};"]
 
     def missing_to_make(self, connection: Connection) -> list[str]:
         may_use, may_make, database = connection.exec_driver_sql(
@@ -254,6 +279,10 @@ def _named(schema: str | None, name: str) -> tuple[str, tuple[str, ...]]:
     if schema is None:
         return "c.relname = %s AND pg_table_is_visible(c.oid)", (name,)
     return "c.relname = %s AND n.nspname = %s", (name, schema)
+
+
+def _quoted_where_needed(name: str) -> str:
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in RESERVED_WORDS else quoted(name)
 
 
 def _family(spelt: str) -> str:

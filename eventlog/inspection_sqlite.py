@@ -128,8 +128,13 @@ class SQLiteInspection:
         query = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) <> lower(?) ORDER BY name"
         return [row.name for row in connection.exec_driver_sql(query, (table.name,)) if DEFERRED.search(row.sql or "")]
 
-    def missing_grants(self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str]]) -> list[str]:
+    def missing_grants(
+        self, connection: Connection, table: Found, needs: Mapping[str, Sequence[str] | None], role: str | None = None
+    ) -> list[str]:
         return []  # who may write to the file may do all
+
+    def missing_policies(self, connection: Connection, table: Found, role: str, *, writes: bool) -> list[str]:
+        return []
 
     def missing_to_make(self, connection: Connection) -> list[str]:
         return []

@@ -2,12 +2,14 @@
 
 import json
 import tomllib
+import uuid
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from pydantic import BaseModel
+from sqlalchemy import make_url
 
 from enrichlog import adopt_changes
 from enrichlog.adopt_file import FilePlan
@@ -22,7 +24,8 @@ from tests.dumps import dump
 from tests.postgres import GivenServer, bound_socket
 
 KEYS = {
-    "source", "target", "result_model", "is_new", "faults", "warnings", "sql", "file", "diff", "database", "adopted",
+    "source", "target", "result_model", "is_new", "faults", "warnings", "sql", "file", "diff", "for_workers",
+    "database", "adopted",
 }  # fmt: skip
 
 
@@ -546,3 +549,45 @@ def test_a_field_is_proposed_for_a_column_that_takes_it_only(user: Command, on_a
         "The column sector is text[], and the field sector is text: map it to a column of type text, or change the "
         "result model, or leave the column alone: --map sector=."
     ]
+
+
+def test_what_a_worker_that_owns_nothing_needs_on_their_tables_is_printed_and_is_enough(
+    user: Command, on_a_server: Database, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(on_a_server, "CREATE SCHEMA other")
+    run(on_a_server, "ALTER TABLE companies SET SCHEMA other")
+    run(on_a_server, "ALTER TABLE llm_enrichment ADD COLUMN nr bigserial, ENABLE ROW LEVEL SECURITY")
+    run(on_a_server, "ALTER TABLE job_postings ENABLE ROW LEVEL SECURITY")
+    run(on_a_server, f"DELETE FROM llm_enrichment WHERE job_posting_id = '{job_id(0)}'")
+    after = "UPDATE job_postings SET needs_ranking = true WHERE id = :id"
+    words = ("adopt", *MODEL, "--query", QUERY.replace("companies", "other.companies"), "--after-success", after)
+    grants = user.json(*words, "--dry-run")["for_workers"]
+    (written,) = [one for one in grants if "llm_enrichment TO" in one and one.startswith("GRANT")]
+    assert written.startswith("GRANT SELECT, INSERT, UPDATE (rol_titel, ")
+    assert "enrichment_error" in written
+    assert {one for one in grants if one != written} == {
+        "GRANT SELECT, UPDATE (needs_ranking) ON public.job_postings TO enrichlog_app;",
+        "GRANT USAGE ON SEQUENCE public.llm_enrichment_nr_seq TO enrichlog_app;",
+        "GRANT SELECT ON public.job_descriptions TO enrichlog_app;",
+        "GRANT USAGE ON SCHEMA other TO enrichlog_app;",
+        "GRANT SELECT ON other.companies TO enrichlog_app;",
+        "CREATE POLICY enrichlog_app ON public.job_postings TO enrichlog_app USING (true) WITH CHECK (true);",
+        "CREATE POLICY enrichlog_app ON public.llm_enrichment TO enrichlog_app USING (true) WITH CHECK (true);",
+    }
+    said = user.done(*words, "--yes").out
+    printed = user.done("adopt", "--sql").out
+    for grant in grants:
+        assert (f"  {grant}\n" in said, f"-- {grant}\n" in printed) == (True, True), grant
+    name = f"worker_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.url, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE {name} LOGIN IN ROLE enrichlog_app")
+        monkeypatch.setenv("DATABASE_URL", make_url(on_a_server.url).set(username=name).render_as_string(False))
+        assert user("enrich").code != 0  # the control
+        for grant in grants:
+            run(on_a_server, grant)
+        assert "3 succeeded" in user.done("enrich").out
+        owner.execute(f"DROP ROLE {name}")
+    assert len(run(on_a_server, "SELECT 1 FROM job_postings WHERE needs_ranking")) == 3
+    monkeypatch.setenv("DATABASE_URL", on_a_server.url)
+    assert user.json("adopt", "--dry-run")["for_workers"] == []
+    run(on_a_server, "DROP OWNED BY enrichlog_app")
