@@ -87,7 +87,7 @@ def _placed(found: Found, index: str, quote: Quote) -> str:
 
 
 def _is_indexed(found: Found, error: str) -> bool:
-    return any(error in one.mentions for one in found.indexes)
+    return any(one.is_valid and error in one.mentions for one in found.indexes)
 
 
 def _like_ours(found: Found, error: str) -> list[str]:

@@ -82,5 +82,5 @@ def _left(statements: Iterable[str]) -> str:
 def _for_workers(adoption: Adoption) -> Iterator[str]:
     """What another role needs than the one that owns the tables."""
     if adoption.for_workers:
-        yield f"\n-- A login that is a member of {APP_ROLE} only needs this too, on your tables, after all of the above:"
+        yield f"\n-- A login that is a member of {APP_ROLE} only needs these too, on your tables, after all of this:"
         yield from (f"-- {grant}" for grant in adoption.for_workers)

@@ -31,8 +31,19 @@ def check_target(look: Look) -> Findings:
     findings.warnings += _refused_values(look)
     findings.warnings += _misleading_views(look)
     findings.warnings += _long_index_rows(look)
+    findings.warnings += _half_made(look)
     findings.warnings += _late_keys(look)
     return findings
+
+
+def _half_made(look: Look) -> Iterator[str]:
+    """Indexes that an end too soon has left behind."""
+    error = look.target.of_kind("error")
+    for one in look.found.indexes:
+        if error in one.mentions and not one.is_valid:
+            place = f"{look.quote(look.found.schema)}." if look.found.schema else ""
+            drop = f"DROP INDEX CONCURRENTLY {place}{look.quote(one.name)};"
+            yield f"The index {one.name} was left half made, costs each write and serves nobody: {drop}"
 
 
 def _key_faults(look: Look) -> Iterator[str]:

@@ -35,11 +35,15 @@ class Reference(NamedTuple):
 
 
 class TableIndex(NamedTuple):
-    """An index: the columns that it holds as they are, if it can be searched in order, and all that it mentions."""
+    """An index: the columns that it holds as they are, if it can be searched in order, and all that it mentions.
+
+    One that was left half made is not valid: it is kept up, and serves nobody.
+    """
 
     name: str
     columns: tuple[str, ...]
     mentions: frozenset[str]
+    is_valid: bool = True
 
 
 class Watch(NamedTuple):

@@ -38,7 +38,7 @@ FROM pg_attribute JOIN pg_type kind ON kind.oid = atttypid
 WHERE attrelid = ANY (%s::oid[]) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum"""
 
 _INDEXES = """SELECT i.indrelid, c.relname::text AS name,
-    am.amname = 'btree' AS is_btree,
+    am.amname = 'btree' AS is_btree, i.indisvalid AS is_valid,
     i.indisunique AND i.indpred IS NULL AND i.indisvalid AND i.indnkeyatts = 1 AS is_unique,
     ARRAY(SELECT a.attname::text FROM pg_attribute a
         WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])) AS columns,
@@ -307,7 +307,7 @@ def _column(row: Any) -> Column:
 
 def _index(row: Any) -> TableIndex:
     mentions = frozenset((*row.columns, *row.computed))  # what an index of a constraint holds is not among the latter
-    return TableIndex(row.name, tuple(row.columns if row.is_btree else ()), mentions)
+    return TableIndex(row.name, tuple(row.columns if row.is_btree else ()), mentions, row.is_valid)
 
 
 def _each(value: Any) -> set[str]:
