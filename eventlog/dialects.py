@@ -758,7 +758,7 @@ class PostgreSQL:
     def as_key(self, text: ColumnElement[str], kind: str) -> ColumnElement[Any]:
         form = _KEY_FORMS.get(kind)
         if form is None:
-            return cast(text, Text).collate("default")  # ours have another, by which theirs has no index
+            return func.to_json(text).op("#>>")(literal_column("'{}'"))  # without our collation: theirs has the index
         is_one: ColumnElement[bool] = text.regexp_match(form)
         if kind == "uuid":
             return case((is_one, cast(text, Spelt(kind))))  # a text that is none would be refused

@@ -20,7 +20,7 @@ from enrichlog.outdated import count_outdated
 from enrichlog.picking import pick
 from enrichlog.posting import Posting, Titled
 from enrichlog.posting_files import import_file
-from enrichlog.postings import find_deleted, find_posting, find_titles, load_postings, store_postings
+from enrichlog.postings import find_deleted, find_posting, find_titles, load_postings, source_of, store_postings
 from enrichlog.retry_plan import plan_retry, targets_of
 from enrichlog.scope import Scope, count_due
 from enrichlog.selection import Allowance, Selection
@@ -105,6 +105,20 @@ def test_an_id_may_be_ordered_by_any_rule(on_server: Database, kind: str) -> Non
     assert import_history(on_server, current(), dry_run=False).rows == 2
     tell(on_server, "job-é 3", started(), failed())
     assert verify(on_server).total == 0
+
+
+@pytest.mark.parametrize("kind", ["uuid", "bigint", "text", 'varchar(40) COLLATE "C"', 'text COLLATE "en-x-icu"'])
+def test_a_posting_is_found_by_the_index_of_its_key(on_server: Database, kind: str) -> None:
+    run(on_server, f"CREATE TABLE named (id {kind} PRIMARY KEY, title text)")
+    look_up(on_server, "SELECT id, title, title AS description FROM named")
+    source = source_of(on_server)
+    query = on_server.dialect.spelt(select(enrichment_status.c.job_id).where(source.has_posting))
+    with on_server.read() as connection:
+        for way in ("hashjoin", "mergejoin", "seqscan", "bitmapscan"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+        connection = connection.execution_options(no_parameters=True)
+        plan = "".join(connection.exec_driver_sql(f"EXPLAIN {query}").scalars())
+    assert re.search(r"Index Only Scan using named_pkey on named *\(.*?\)\s*Index Cond", plan), plan
 
 
 @pytest.mark.parametrize("kind", ["uuid", "bigint", "varchar(40)"])
