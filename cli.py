@@ -312,7 +312,7 @@ def init(settings: Settings, as_json: bool, sql: bool, rollback: bool) -> None:
     terminal.say(f"Ready: {where}, migration {revision}. Next: enrichlog {following}{flag_for(settings)}")
 
 
-@command("adopt", "enrichlog adopt --where \"title_classification = 'Data'\" --dry-run", needs_database=False)
+@command("adopt", "enrichlog adopt --database URL --where \"kind = 'Data'\" --dry-run", needs_database=False)
 @click.option("--postings", metavar="TABLE", help="The table that has the postings.")
 @click.option("--where", metavar="SQL", help="Which of them are wanted.")
 @click.option("--query", metavar="SQL", help="Instead of both: a SELECT of id, title, description, company, …")

@@ -15,16 +15,16 @@ from enrichlog.adopt_proposal import Proposal, Wishes, propose
 from enrichlog.adopt_source import Quote
 from enrichlog.adopted import adopted_of
 from enrichlog.adoption_checks import check, fields_of_target
-from enrichlog.exceptions import InvalidSetting, NothingToAdopt
+from enrichlog.exceptions import InvalidSetting, NothingToAdopt, NowhereToAdopt
 from enrichlog.findings import Findings
 from enrichlog.look import quoting
-from enrichlog.place import database_of, flag_for
+from enrichlog.place import database_of
 from enrichlog.result import DEFAULT as DEFAULT_MODEL
 from enrichlog.result_fields import Field, Path
 from enrichlog.settings import Settings
 from enrichlog.worker_rights import grants_for_workers
 from eventlog.database import Database
-from eventlog.errors import EnrichlogError, NotInitialised
+from eventlog.errors import EnrichlogError
 from eventlog.inspection import Found
 from eventlog.revisions import VERSION_TABLE
 
@@ -55,7 +55,7 @@ def prepare(
     of_file = settings.target.table if settings.target else None
     quote = quoting(looking)
     if not looking.dialect.exists():
-        raise NotInitialised(where=looking.dialect.where(), flag=flag_for(settings))
+        raise NowhereToAdopt(where=looking.dialect.where())
     with looking.read() as connection:
         tables = _tables(looking, connection, [wishes.table, wishes.postings, of_file])
         _refuse_ours(looking, connection, settings)

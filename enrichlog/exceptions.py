@@ -195,6 +195,10 @@ class NothingAdopted(UsageError):
     """Nothing was adopted: {count} above. Mend what is wrong, and run it again."""
 
 
+class NowhereToAdopt(UsageError):
+    """There is no database to adopt: {where} is not there. Name yours with --database URL, or in DATABASE_URL."""
+
+
 class NothingToAdopt(UsageError):
     """{reason}"""
 
