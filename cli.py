@@ -345,6 +345,10 @@ def adopt(
 
     if rollback and not sql:
         raise click.UsageError("--rollback goes with --sql: what it prints drops the log, so you run it yourself.")
+    if sql and (import_history or dry_run or yes):
+        raise click.UsageError(
+            "--sql changes nothing: leave out --dry-run, --yes and --import-history (for afterwards)."
+        )
     said = Wishes(columns=read_columns(pairs), **wishes)
     asked = Asked(dry_run, yes, not no_index, import_history, as_json)
     if sql:
@@ -352,7 +356,11 @@ def adopt(
         terminal.print_json({"sql": script}) if as_json else click.echo(script, nl=False)
         return
     is_asked = sys.stdin.isatty() and not (dry_run or yes or as_json)
-    sys.exit(run(settings, said, asked, _confirm, _question if is_asked else None))
+    try:
+        sys.exit(run(settings, said, asked, _confirm, _question if is_asked else None))
+    except click.Abort:  # at a question: what comes after the last of them ends with KeyboardInterrupt
+        click.echo("\nNothing was done.", err=True)
+        raise
 
 
 @command("import", "enrichlog import jobs.csv --map title=job_title --map description=text")

@@ -17,7 +17,7 @@ from enrichlog.history_import import count_unimported
 from enrichlog.history_report import HistoryImport
 from enrichlog.place import flag_for
 from enrichlog.settings import Settings
-from enrichlog.terminal import print_json
+from enrichlog.terminal import print_json, remember_flags
 
 DONE, USAGE = 0, 2
 
@@ -58,6 +58,7 @@ def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, qu
         print_json(_document(adoption, adopted=True) | adopt_history.document(history) | {"not_imported": left})
     else:
         flag = flag_for(settings) if "database =" not in (adoption.plan.after if adoption.plan else "") else ""
+        remember_flags(flag, adoption.database.adopted.target.enrichment)
         if history is not None:
             adopt_history.told(history)
         elif left:

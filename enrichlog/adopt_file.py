@@ -27,7 +27,7 @@ class FilePlan:
     def __init__(self, source: SourceSettings, target: TargetSettings, top: Mapping[str, str]) -> None:
         """`top` has settings to be kept that stand above all sections. Raises `InvalidSetting` when it cannot be so."""
         self.path = Path(FILE)
-        held = self.path.read_bytes().decode() if self.path.exists() else ""
+        held = _held(self.path)
         self._ends = "\r\n" if "\r\n" in held else "\n"
         self.before = held.replace("\r\n", "\n")
         told = tomllib.loads(self.before)
@@ -59,6 +59,14 @@ class FilePlan:
         if self.changes:
             with replacing(self.path) as out:
                 out.write(self.after.replace("\n", self._ends))
+
+
+def _held(path: Path) -> str:
+    """What a file holds, nothing where there is none. Raises `InvalidSetting` where it cannot be read."""
+    try:
+        return path.read_bytes().decode() if path.exists() else ""
+    except OSError as error:
+        raise InvalidSetting(name=FILE, source=str(path.absolute()), reason=str(error.strerror)) from error
 
 
 def _source(settings: SourceSettings) -> dict[str, Any]:

@@ -604,3 +604,10 @@ def test_what_a_worker_that_owns_nothing_needs_on_their_tables_is_printed_and_is
     monkeypatch.setenv("DATABASE_URL", on_a_server.url)
     assert user.json("adopt", "--dry-run")["for_workers"] == []
     run(on_a_server, "DROP OWNED BY enrichlog_app")
+
+
+@pytest.mark.parametrize("further", ["--dry-run", "--yes", "--import-history"])
+def test_what_goes_with_no_printed_sql_is_refused_with_it(user: Command, theirs: Database, further: str) -> None:
+    said = user("adopt", *MODEL, *DATA, "--sql", further)
+    assert (said.code, said.out) == (2, "")
+    assert "leave out --dry-run, --yes and --import-history" in said.err

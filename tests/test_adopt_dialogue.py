@@ -159,4 +159,5 @@ def test_ctrl_c_leaves_everything_as_it_was(
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     said = user("adopt", "--result-model", "tests.adopted:DataJob", "--database", theirs.url)
     assert (said.code, [what for what, _ in answers.asked]) == (130, ["The table that takes the results"])
+    assert said.err.endswith("\nNothing was done.\n")
     assert (made(theirs), (bare / "enrichlog.toml").exists()) == (before, False)

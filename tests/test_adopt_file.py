@@ -90,3 +90,9 @@ def test_no_secret_is_shown_around_a_change(file: Path) -> None:
     removed = FilePlan(SOURCE, TARGET, {"database": "jobs.db"}).diff()
     assert '-database = "postgresql://[redacted]@h/db?[redacted]"\n' in removed
     assert "hush" not in removed
+
+
+def test_a_folder_of_that_name_is_told_of(file: Path) -> None:
+    file.mkdir()
+    with pytest.raises(InvalidSetting, match="directory"):
+        FilePlan(SOURCE, TARGET, {})
