@@ -96,8 +96,8 @@ SQLITE = (
 )  # fmt: skip
 
 
-def make_tables(database: Database, *, error_column: bool = True, indexed: bool = False) -> None:
-    """Make the tables; with `indexed` the column of errors has the btree index that takes no long text."""
+def make_tables(database: Database, *, error_column: bool = True) -> None:
+    """Make the tables, with or without the column of errors."""
     script = POSTGRESQL if database.dialect.name == "postgresql" else SQLITE
     with database.write() as connection:
         for statement in script.split(";"):
@@ -105,8 +105,6 @@ def make_tables(database: Database, *, error_column: bool = True, indexed: bool 
                 connection.exec_driver_sql(statement)
         if error_column:
             connection.exec_driver_sql("ALTER TABLE llm_enrichment ADD COLUMN enrichment_error text")
-        if indexed:
-            connection.exec_driver_sql("CREATE INDEX llm_enrichment_error ON llm_enrichment (enrichment_error)")
 
 
 def job_id(number: int) -> str:

@@ -125,3 +125,23 @@ def test_what_is_recorded_while_the_server_behind_it_crashes_is_kept_until_it_is
         migration.migrate(database)
         acknowledged, _ = record_while_away(database, lambda: server.stop("immediate"), server.start)
         check_that_all_is_there_once(database, len(acknowledged))
+
+
+def test_a_database_is_adopted_and_enriched_through_it(
+    server_databases: ServerDatabases, pooler: PgBouncer, user: Command, simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    direct = server_databases.empty()
+    with closing(Database(pooler.url(direct))) as database:
+        make_tables(database, error_column=False)
+        add_postings(database, range(1, 6))
+        monkeypatch.setenv("DATABASE_URL", database.url)
+        simulator.play(Script(rules=[Rule("number 1", ["refusal", "ok"])]))
+        user.done("adopt", *MODEL, *DATA, "--after-success", NEEDS_RANKING, "--yes")
+        assert user.json("adopt")["faults"] == []
+        assert user.json("sync")["new"] == 5
+        user("enrich", "--concurrency", "3")
+        found = run(database, "SELECT enrichment_error, needs_ranking FROM llm_enrichment JOIN job_postings ON TRUE")
+        ...
+        user.done("verify")
+    server_databases.drop(direct)
