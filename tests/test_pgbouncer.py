@@ -12,11 +12,15 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
+from enrichlog.simulator import Fault, Rule, Script, Simulator
 from eventlog import migration
 from eventlog.database import Database
 from eventlog.errors import NoSessionFree
 from eventlog.schema import events
-from tests.builders import follow, requested, tell
+from tests.adopted import add_postings, make_tables, row_of
+from tests.adopting import DATA, MODEL
+from tests.builders import follow, requested, run, tell
+from tests.command_line import Command
 from tests.conftest import ServerDatabases
 from tests.pgbouncer import PgBouncer
 from tests.postgres import GivenServer, Server
@@ -132,16 +136,19 @@ def test_a_database_is_adopted_and_enriched_through_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     direct = server_databases.empty()
+    simulator.play(Script(rules=[Rule("number 1", (Fault.REFUSAL,))]))
     with closing(Database(pooler.url(direct))) as database:
         make_tables(database, error_column=False)
         add_postings(database, range(1, 6))
         monkeypatch.setenv("DATABASE_URL", database.url)
-        simulator.play(Script(rules=[Rule("number 1", ["refusal", "ok"])]))
-        user.done("adopt", *MODEL, *DATA, "--after-success", NEEDS_RANKING, "--yes")
-        assert user.json("adopt")["faults"] == []
+        ranked = "UPDATE job_postings SET needs_ranking = true WHERE id = :id"
+        user.done("adopt", *MODEL, *DATA, "--after-success", ranked, "--yes")
+        assert "nothing was left to do" in user.done("adopt").out
         assert user.json("sync")["new"] == 5
-        user("enrich", "--concurrency", "3")
-        found = run(database, "SELECT enrichment_error, needs_ranking FROM llm_enrichment JOIN job_postings ON TRUE")
-        ...
+        assert user.json("enrich", "--concurrency", "2")["succeeded"] == 4
+        rows = [row_of(database, number) for number in range(1, 6)]
+        assert [row["enrichment_error"] is None for row in rows] == [False, True, True, True, True]
+        assert [row["type_datarol"] is None for row in rows] == [True, False, False, False, False]
+        assert run(database, "SELECT count(*) AS n FROM job_postings WHERE needs_ranking") == [{"n": 4}]
         user.done("verify")
     server_databases.drop(direct)
