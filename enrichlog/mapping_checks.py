@@ -126,8 +126,8 @@ def _article(kind: str) -> str:
 
 
 def _holder(kind: str) -> str:
-    item = kind.removeprefix("array of ")
-    return f"{_HOLDERS[item]}[] or jsonb" if item != kind else _HOLDERS.get(kind, "jsonb")
+    member = kind.removeprefix("array of ")
+    return f"{_HOLDERS[member]}[] or jsonb" if member != kind else _HOLDERS.get(kind, "jsonb")
 
 
 def _not_shown(

@@ -85,9 +85,9 @@ def _choices(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterato
 def _kinds(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> set[str]:
     told = node.get("type")
     if told == "array":
-        items = {kind for one in _choices(node.get("items", {}), definitions) for kind in _kinds(one, definitions)}
-        (item,) = items - {"null"} if len(items - {"null"}) == 1 else ("",)
-        return {f"array of {item}" if item in ("string", "integer", "number", "boolean") else "array"}
+        members = {kind for one in _choices(node.get("items", {}), definitions) for kind in _kinds(one, definitions)}
+        (member,) = members - {"null"} if len(members - {"null"}) == 1 else ("",)
+        return {f"array of {member}" if member in ("string", "integer", "number", "boolean") else "array"}
     if told is None:
         values = node.get("enum", [node["const"]] if "const" in node else [])
         return {kind_of(value) for value in values} or {"any"}

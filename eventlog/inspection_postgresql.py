@@ -153,8 +153,8 @@ class PostgreSQLInspection:
     def fits(self, kind: str, column: Column) -> bool:
         spelt = re.sub(r"\(.*?\)", "", column.type)
         if kind == "any" or kind.startswith("array") or kind == "object":
-            item = kind.removeprefix("array of ")
-            is_list = spelt.endswith("[]") and item in _TAKEN and self.fits(item, column._replace(type=spelt[:-2]))
+            member = kind.removeprefix("array of ")
+            is_list = spelt.endswith("[]") and member in _TAKEN and self.fits(member, column._replace(type=spelt[:-2]))
             return spelt in _JSON or (kind.startswith("array of ") and is_list)
         return spelt in _TAKEN[kind] or (kind == "string" and bool(column.labels) and not spelt.endswith("[]"))
 
