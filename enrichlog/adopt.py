@@ -36,15 +36,11 @@ class Asked:
 def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, question: Question | None) -> int:
     """Adopt the database; without a `question` nothing is asked for. Returns the exit code."""
     adoption = prepare(settings, wishes, question, index=asked.index)
-    where = adoption.database.dialect.where()
-    was_done = is_done(adoption)
+    where, was_done = adoption.database.dialect.where(), is_done(adoption)
     if not asked.as_json:
         _show(adoption, where, briefly=was_done and asked.history)
     if adoption.findings.faults:
-        if asked.as_json:
-            print_json(_document(adoption, adopted=False))
-            return USAGE
-        raise NothingAdopted(count=adopt_screen.wrong(adoption.findings))
+        return _refuse(adoption, asked)
     if asked.dry_run:
         _tell_history(adoption, asked)
         return DONE
@@ -57,15 +53,30 @@ def adopt(settings: Settings, wishes: Wishes, asked: Asked, confirm: Confirm, qu
     if asked.as_json:
         print_json(_document(adoption, adopted=True) | adopt_history.document(history) | {"not_imported": left})
     else:
-        flag = flag_for(settings) if "database =" not in (adoption.plan.after if adoption.plan else "") else ""
-        remember_flags(flag, adoption.database.adopted.target.enrichment)
-        if history is not None:
-            adopt_history.told(history)
-        elif left:
-            adopt_history.told_left(left, flag)
-        following = "adopt --import-history" if left else "enrich --dry-run"
-        adopt_screen.done(where, f"enrichlog {following}{flag}", was_done=was_done)
+        _tell_done(adoption, settings, history, left, was_done=was_done)
     return DONE
+
+
+def _refuse(adoption: Adoption, asked: Asked) -> int:
+    """Tell the faults in the document, and return the exit code; for people raises `NothingAdopted`."""
+    if not asked.as_json:
+        raise NothingAdopted(count=adopt_screen.wrong(adoption.findings))
+    print_json(_document(adoption, adopted=False))
+    return USAGE
+
+
+def _tell_done(
+    adoption: Adoption, settings: Settings, history: HistoryImport | None, left: int, *, was_done: bool
+) -> None:
+    """What was imported or is left of the history, and what comes next."""
+    flag = flag_for(settings) if "database =" not in (adoption.plan.after if adoption.plan else "") else ""
+    remember_flags(flag, adoption.database.adopted.target.enrichment)
+    if history is not None:
+        adopt_history.told(history)
+    elif left:
+        adopt_history.told_left(left, flag)
+    following = "adopt --import-history" if left else "enrich --dry-run"
+    adopt_screen.done(adoption.database.dialect.where(), f"enrichlog {following}{flag}", was_done=was_done)
 
 
 def _import(adoption: Adoption, asked: Asked) -> HistoryImport:

@@ -36,10 +36,7 @@ def enrich(
     confirm: Confirm,
 ) -> int:  # fmt: skip
     """Enrich what is due, the postings that are named, or with force and `everything` all of them."""
-    if force and not job_ids and not everything:
-        raise UsageError(reason="--force needs the ids of postings, or --all for every one of them.")
-    if everything and not force:
-        raise UsageError(reason="--all goes with --force; without it what is due is taken anyway.")
+    _require_meaning(job_ids, force=force, everything=everything)
     asked = enrichment_of(settings, enrichment)
     if dry_run:
         count, others = _count(settings, database, asked, job_ids, force=force, everything=everything)
@@ -50,9 +47,7 @@ def enrich(
         chosen = _chosen(settings, database, asked.name, job_ids, force=force)
         count = min(len(chosen.targets), limit or len(chosen.targets))
         if everything and count and not yes:
-            if as_json:  # a script is never asked: the plan is its document
-                _tell_count(database, asked, count, chosen.left, as_json=True)
-            ask(nobody if as_json else confirm, _price_tag(database, asked, count))
+            _ask(database, asked, count, chosen, confirm, as_json=as_json)
         left = chosen.left
         scope = scope_of(database, asked.name, chosen.targets, force=force)
     else:
@@ -89,6 +84,21 @@ def export(
 def _place(database: Database, what: str, asked: int | datetime | None, *, quiet: bool) -> AsOf:
     """The position asked for, or the head; the log is proved up to there for results, which are folded."""
     return find_as_of(database, asked) if what == "events" else proved(database, asked, quiet=quiet)
+
+
+def _require_meaning(job_ids: tuple[str, ...], *, force: bool, everything: bool) -> None:
+    """Raises `UsageError` for flags that mean nothing together."""
+    if force and not job_ids and not everything:
+        raise UsageError(reason="--force needs the ids of postings, or --all for every one of them.")
+    if everything and not force:
+        raise UsageError(reason="--all goes with --force; without it what is due is taken anyway.")
+
+
+def _ask(database: Database, asked: Enrichment, count: int, chosen: Chosen, confirm: Confirm, *, as_json: bool) -> None:
+    """Ask whether to take them; a script is never asked: the plan is its document."""
+    if as_json:
+        _tell_count(database, asked, count, chosen.left, as_json=True)
+    ask(nobody if as_json else confirm, _price_tag(database, asked, count))
 
 
 def _require_means(settings: Settings, database: Database, enrichment: Enrichment, max_cost: float | None) -> None:
