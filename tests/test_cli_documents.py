@@ -30,6 +30,7 @@ DRIFT = {
     "examples",
     "written",
     "refused",
+    "locked",
     "went_on_after",
     "behind",
     "total",
