@@ -67,7 +67,7 @@ def fill(database: Database, rows: int) -> None:
         with database.write() as connection:
             for kind in range(10):
                 told = [{"job_posting_id": ids[one], **_told(kind, one)} for one in numbers if one % 10 == kind]
-                database.dialect.insert_rows(connection, table, told)
+                database.dialect.theirs.insert_rows(connection, table, told)
 
 
 def _told(kind: int, number: int) -> dict[str, Any]:

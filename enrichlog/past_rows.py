@@ -95,7 +95,7 @@ class PastRows:
     def _page(self, job_ids: Sequence[str]) -> PastPage:
         dialect, key = self._database.dialect, self._table.c[self._target.id_column]
         with self._database.read() as connection:
-            held = dialect.held(connection, self._table, dialect.among(key, "ids"), {"ids": list(job_ids)})
+            held = dialect.theirs.held(connection, self._table, dialect.among(key, "ids"), {"ids": list(job_ids)})
         page = PastPage([], [], len(job_ids) - len(held))  # what was deleted meanwhile tells of nothing
         for row in held:
             try:

@@ -66,7 +66,7 @@ def _found(database: Database, check: Check) -> list[str]:
     try:
         with database.read() as connection:
             dialect.see_one_moment(connection)
-            with dialect.reading_only(connection):
+            with dialect.theirs.reading_only(connection):
                 return list(check(connection, dialect, query))
     except (DatabaseReadOnly, DatabaseRefused, RightMissing) as refused:
         return [_refusal(database, query, refused)]
@@ -79,7 +79,7 @@ def _refusal(database: Database, query: Query, refused: EnrichlogError) -> str:
     reason = str(refused.facts["reason"]).rstrip(".")
     if isinstance(refused, RightMissing):
         with database.read() as connection:
-            grants = database.dialect.lacking_grants(connection, query.query)
+            grants = database.dialect.theirs.lacking_grants(connection, query.query)
         return f"This role may not read all that it names ({reason}). Have their owner run: {'; '.join(grants)};"
     return f"The database does not run it: {reason}.{_of_semicolons(query.query)}"
 
@@ -93,14 +93,14 @@ def _of_semicolons(sql: str) -> str:
 
 def _columns(connection: Connection, dialect: Dialect, query: Query) -> Iterator[str]:
     """Its columns and their types."""
-    types = dialect.columns_of_query(connection, query.of_no_rows)
+    types = dialect.theirs.columns_of_query(connection, query.of_no_rows)
     for name in NEEDED:
         if name not in types:
             yield f"It has no column {name} but {', '.join(types)}: have it say … AS {name}."
     for name, kind in types.items():
-        if name == "id" and not dialect.takes_key(kind):
+        if name == "id" and not dialect.theirs.takes_key(kind):
             yield f"Its id is of type {kind}: it is to be a uuid, a whole number or a text, as a column has it."
-        if name != "id" and name in Posting._fields and not dialect.takes_text(kind):
+        if name != "id" and name in Posting._fields and not dialect.theirs.takes_text(kind):
             yield f"Its {name} is of type {kind}: say …::text AS {name}."
 
 
@@ -146,5 +146,5 @@ def _ids(connection: Connection, dialect: Dialect, query: Query) -> Iterator[str
 
 
 def _source(connection: Connection, dialect: Dialect, query: Query) -> UsersPostings:
-    types = dialect.columns_of_query(connection, query.of_no_rows)
+    types = dialect.theirs.columns_of_query(connection, query.of_no_rows)
     return UsersPostings(dialect, replace(query, typed=tuple(types.items())))

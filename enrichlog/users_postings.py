@@ -39,10 +39,10 @@ class UsersPostings(Source):
         }
 
     def is_of(self, job_id: ColumnElement[str]) -> ColumnElement[bool]:
-        return self.key == self._dialect.as_key(job_id, self._kind)
+        return self.key == self._dialect.theirs.as_key(job_id, self._kind)
 
     def is_among(self, parameter: str) -> ColumnElement[bool]:
-        return self._dialect.is_key(self.key, self._kind, parameter)
+        return self._dialect.theirs.is_key(self.key, self._kind, parameter)
 
     def is_other_input(self, seen: ColumnElement[Any]) -> ColumnElement[bool]:
         return false()

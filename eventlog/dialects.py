@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -20,45 +19,40 @@ import sqlalchemy.dialects
 import sqlalchemy.dialects.postgresql as postgresql
 import sqlalchemy.dialects.sqlite as sqlite
 from sqlalchemy import (
-    JSON,
     URL,
     Column,
     ColumnElement,
     Connection,
     Engine,
     Executable,
-    Numeric,
     Table,
     Text,
     any_,
     bindparam,
-    case,
-    cast,
     create_engine,
     event,
     func,
-    literal_column,
     make_url,
-    select,
-    type_coerce,
     update,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.schema import ExecutableDDLElement
-from sqlalchemy.types import NullType, UserDefinedType
 
 from eventlog import errors
-from eventlog.deferred_keys import require_referred
+from eventlog.column_types import Spelt, kind_of
 from eventlog.events import iso
-from eventlog.held import read_row
 from eventlog.inspection import Inspection
 from eventlog.inspection import quoted as quoted
-from eventlog.inspection_postgresql import HELD_AS, PostgreSQLInspection
+from eventlog.inspection_postgresql import PostgreSQLInspection
 from eventlog.inspection_sqlite import SQLiteInspection
+from eventlog.plain_values import json_text, plain_values
 from eventlog.rights import APP_ROLE, owners_rows, rights
 from eventlog.schema import OURS, UtcDateTime, events
 from eventlog.script import GuardedScript, PlainScript, Script
+from eventlog.users_tables import UsersTables
+from eventlog.users_tables_postgresql import PostgreSQLUsersTables
+from eventlog.users_tables_sqlite import SQLiteUsersTables
 
 Clock = Callable[[], datetime]
 Row = Mapping[str, Any]
@@ -76,16 +70,6 @@ VANISHED = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count":
 
 # What is acknowledged has to be on disk, whatever the role, or a pooler's other client, has set; more is left as it is.
 DURABLE = "coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')"
-
-KINDS = {
-    "BIGINT": "bigint",
-    "INTEGER": "int",
-    "SMALLINT": "smallint",
-    "TEXT": "text",
-    "BLOB": "bytea",
-    "BOOLEAN": "bool",
-    "JSON": "jsonb",
-}
 
 
 class Head(NamedTuple):
@@ -113,6 +97,9 @@ class Dialect(Protocol):
 
     inspection: Inspection
     """What it tells of the users' tables."""
+
+    theirs: UsersTables
+    """How their tables and queries are read and written."""
 
     def __hash__(self) -> int: ...
     def engine(self) -> Engine: ...
@@ -146,40 +133,10 @@ class Dialect(Protocol):
         """Set these columns of rows that are there, each found by the table's primary key, which is one column."""
         ...
 
-    def insert_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
-        """Insert rows of like columns; one that somebody else has inserted meanwhile is updated. Returns how many."""
-        ...
-
-    def update_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
-        """Update rows of like columns, each found by the key in it; returns how many were there.
-
-        Not an insert that becomes an update: constraints would look at a row of these columns alone, and refuse it.
-        """
-        ...
-
-    def learns(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
-        """Whether rows were refused for what was not known of a table of the users', and is from now on."""
-        ...
-
-    def with_column(self, error: DBAPIError, table: Table, row: Row) -> str | None:
-        """Why a row was refused, where the database does not say for which of its columns; None where it does."""
-        ...
-
-    def held(
-        self, connection: Connection, table: Table, where: ColumnElement[bool], asked: Row
-    ) -> list[dict[str, Any]]:
-        """Rows of a table of the users' as it holds them: keys as texts, values as JSON has them, moments as texts.
-
-        A value that cannot be read is `Unread`.
-        """
-        ...
-
     def wait_briefly(self, connection: Connection) -> None:
         """Have locks be waited for a few seconds only, until the log lock is taken."""
         ...
 
-    def enter_users_table(self, connection: Connection) -> None: ...
-    def leave_users_table(self, connection: Connection) -> None: ...
     def is_locked(self, error: DBAPIError) -> bool:
         """Whether a lock was not to be had, so that the statement can be tried again as it is."""
         ...
@@ -190,38 +147,6 @@ class Dialect(Protocol):
 
     def require_transaction(self, connection: Connection) -> None:
         """Raises `DatabaseRefused` when a trigger of the users' has ended our transaction: what follows would stay."""
-        ...
-
-    def columns_of(self, connection: Connection, schema: str | None, table: str) -> dict[str, str]:
-        """The columns of a table or view of the users' with their types as spelt there; none when it is not there."""
-        ...
-
-    def columns_of_query(self, connection: Connection, query: Executable) -> dict[str, str]:
-        """The columns of a query with their types; on SQLite, where a query has none, with empty ones."""
-        ...
-
-    def as_key(self, text: ColumnElement[str], kind: str) -> ColumnElement[Any]:
-        """A text as a value of a column of this type, so that its index is used; null for what can be none."""
-        ...
-
-    def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
-        """Whether a column of this type is, as text, one of those that the parameter of that name brings."""
-        ...
-
-    def takes_key(self, kind: str) -> bool:
-        """Whether columns of this type can be keys of postings."""
-        ...
-
-    def takes_text(self, kind: str) -> bool:
-        """Whether columns of this type hold texts."""
-        ...
-
-    def reading_only(self, connection: Connection) -> AbstractContextManager[None]:
-        """Have the rest of a transaction that begins refuse to write."""
-        ...
-
-    def lacking_grants(self, connection: Connection, sql: str) -> list[str]:
-        """The statements that give this role the rights it lacks to read what a query of the users' names."""
         ...
 
     def lock_migrations(self, connection: Connection) -> None: ...
@@ -260,6 +185,7 @@ class SQLite:
             raise errors.UnusableDatabaseUrl(where=url, reason="the log needs a file")
         self.path = Path(url.database).absolute()
         self.inspection: Inspection = SQLiteInspection()
+        self.theirs: UsersTables = SQLiteUsersTables()
         self._clock = clock or (lambda: datetime.now(UTC))
         self.now: ColumnElement[datetime] = _told(self._clock)
 
@@ -269,7 +195,7 @@ class SQLite:
             execution_options={"schema_translate_map": {OURS: None}},
             hide_parameters=True,  # texts of postings and results stay out of logs and errors
             json_deserializer=orjson.loads,
-            json_serializer=_json,
+            json_serializer=json_text,
             connect_args={"isolation_level": None},  # None: transactions begin where we say
         )
         event.listen(engine, "connect", self._prepare)
@@ -322,9 +248,7 @@ class SQLite:
         connection.exec_driver_sql(f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES ({marks})", timed)
 
     def among(self, column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
-        # One text: to bind a thousand parameters, and to prepare a statement of them, takes as long as to look up.
-        listed = func.json_each(bindparam(parameter, type_=JSON))
-        return column.in_(select(literal_column("value")).select_from(listed))
+        return self.theirs.is_key(column, "", parameter)
 
     def insert(self, table: Table) -> sqlite.Insert:
         return sqlite.insert(table)
@@ -336,7 +260,7 @@ class SQLite:
             marks = ", ".join("?" * len(names))
             into = f"{table.name} ({', '.join(map(quoted, names))})"
             connection.exec_driver_sql(
-                f"INSERT INTO {into} VALUES ({marks}) ON CONFLICT DO NOTHING", _plain(table, rows)
+                f"INSERT INTO {into} VALUES ({marks}) ON CONFLICT DO NOTHING", plain_values(table, rows)
             )
         return {row[key.name] for row in rows}
 
@@ -345,54 +269,8 @@ class SQLite:
         statement = update(table).where(key == bindparam("_key")).values({name: bindparam(name) for name in names})
         connection.execute(statement, [{"_key": row[key.name], **{name: row[name] for name in names}} for row in rows])
 
-    def insert_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
-        keys, names = table.primary_key.columns.keys(), tuple(rows[0])
-        columns, marks = ", ".join(map(quoted, names)), ", ".join("?" * len(names))
-        assigned = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names if name not in keys)
-        into = f"INSERT INTO {_file_place(table)} ({columns}) VALUES ({marks})"
-        conflict = f"ON CONFLICT ({', '.join(map(quoted, keys))}) DO UPDATE SET {assigned}"
-        return self._execute_many(connection, table, rows, f"{into} {conflict}", _plain(table, rows))
-
-    def update_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
-        keys = table.primary_key.columns.keys()
-        names = [*(name for name in rows[0] if name not in keys), *keys]
-        assigned = ", ".join(f"{quoted(name)} = ?" for name in names if name not in keys)
-        found = " AND ".join(f"{quoted(name)} = ?" for name in keys)
-        ordered = [{name: row[name] for name in names} for row in rows]
-        statement = f"UPDATE {_file_place(table)} SET {assigned} WHERE {found}"
-        return self._execute_many(connection, table, rows, statement, _plain(table, ordered))
-
-    @staticmethod
-    def _execute_many(
-        connection: Connection, table: Table, rows: Sequence[Row], statement: str, values: list[tuple[Any, ...]]
-    ) -> int:
-        """Write rows, each by its values in this statement; how many rows it met in all."""
-        met = connection.exec_driver_sql(statement, values, {"preserve_rowcount": True}).rowcount
-        (key,) = table.primary_key.columns.keys()[:1]
-        require_referred(connection, table.name, key, rows)
-        return met
-
-    def learns(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
-        return False  # a column takes what it is given
-
-    def with_column(self, error: DBAPIError, table: Table, row: Row) -> str | None:
-        return None
-
-    def held(
-        self, connection: Connection, table: Table, where: ColumnElement[bool], asked: Row
-    ) -> list[dict[str, Any]]:
-        names = [column.name for column in table.columns]
-        told = [cast(one, Text) if one.primary_key else type_coerce(one, NullType()) for one in table.columns]
-        return [dict(zip(names, row, strict=True)) for row in connection.execute(select(*told).where(where), asked)]
-
     def wait_briefly(self, connection: Connection) -> None:
         """One writer at a time: there are no locks to wait for."""
-
-    def enter_users_table(self, connection: Connection) -> None:
-        """One writer at a time: no row of theirs can be locked."""
-
-    def leave_users_table(self, connection: Connection) -> None:
-        """Constraints are checked as each statement ends, and those at the commit were as rows were written."""
 
     def is_locked(self, error: DBAPIError) -> bool:
         return False  # whoever writes has the whole file
@@ -403,37 +281,6 @@ class SQLite:
     def require_transaction(self, connection: Connection) -> None:
         if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
             raise errors.DatabaseRefused(where=self.where(), reason="a trigger rolled the whole transaction back")
-
-    def columns_of(self, connection: Connection, schema: str | None, table: str) -> dict[str, str]:
-        place = "" if schema is None else f"{quoted(schema)}."
-        rows = connection.exec_driver_sql(f"PRAGMA {place}table_xinfo({quoted(table)})")
-        return {row.name: row.type.lower() for row in rows}
-
-    def columns_of_query(self, connection: Connection, query: Executable) -> dict[str, str]:
-        return dict.fromkeys(connection.execute(query).keys(), "")
-
-    def as_key(self, text: ColumnElement[str], kind: str) -> ColumnElement[Any]:
-        return text  # the column's affinity makes a number of what is one
-
-    def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
-        return self.among(column, parameter)
-
-    def takes_key(self, kind: str) -> bool:
-        return True  # a query's columns have no type
-
-    def takes_text(self, kind: str) -> bool:
-        return True
-
-    @contextmanager
-    def reading_only(self, connection: Connection) -> Iterator[None]:
-        connection.exec_driver_sql("PRAGMA query_only=ON")
-        try:
-            yield
-        finally:
-            connection.exec_driver_sql("PRAGMA query_only=OFF")
-
-    def lacking_grants(self, connection: Connection, sql: str) -> list[str]:
-        return []  # whoever may read the file may read all of it
 
     def lock_migrations(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE has it already."""
@@ -482,58 +329,6 @@ class SQLite:
         return errors.DatabaseRefused(where=where, reason=str(cause))
 
 
-Types = tuple[Any, ...]
-"""Columns of a table of the users' with their types, but no moments, which keep their zone; empty until asked for."""
-
-_OF_ANOTHER_TYPE = ("42804", "42704", "22001")  # also of one that is there no more, or has another length
-_NO_ARBITER = ("55000", "42P10")  # the key is unique by a constraint that may be deferred, or by none
-_TOO_LONG = "22001"
-_OF_LENGTH = re.compile(r"character(?: varying)?\((\d+)\)")
-_TYPES_OF = """SELECT attname::text, format_type(atttypid, atttypmod)
-FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
-WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped AND typcategory <> 'D' ORDER BY attnum"""
-
-_COLUMNS_OF = f"""SELECT attname::text, {HELD_AS}
-FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
-
-_KEY_FORMS = {
-    "uuid": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
-    **dict.fromkeys(("smallint", "integer", "bigint"), "^(0|-?[1-9][0-9]{0,18})$"),
-}
-"""How the keys are spelt that are no texts, by their type."""
-
-_KEY_TEXTS = ("text", "character varying")
-_TEXTS = (*_KEY_TEXTS, "character", "citext", "name")
-
-_ROW = "enrichlog_row"  # a column of the users' of the same name would be taken for it
-
-_NAMES = re.compile(r'(?:("[^"]+"|\w+)\.)?("[^"]+"|\w+)')
-_LACKING = """WITH named AS (SELECT * FROM unnest(%s::text[], %s::text[]) named (place, name)), lacking AS (
-    SELECT 'USAGE ON SCHEMA ' || quote_ident(nspname) AS lacking
-    FROM pg_namespace
-    WHERE nspname IN (SELECT place FROM named) AND NOT has_schema_privilege(oid, 'USAGE')
-    UNION
-    SELECT 'SELECT ON ' || pg_class.oid::regclass
-    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN named ON name = relname
-    WHERE relkind IN ('r', 'v', 'm', 'p', 'f') AND NOT has_table_privilege(pg_class.oid, 'SELECT')
-        AND CASE WHEN place IS NULL THEN pg_table_is_visible(pg_class.oid) ELSE place = nspname END
-)
-SELECT 'GRANT ' || lacking || ' TO ' || quote_ident(current_user) FROM lacking ORDER BY lacking DESC"""
-"""Of all words in a query those that are the names of schemas and tables without the rights: a check names them all."""
-
-
-class Spelt(UserDefinedType[Any]):
-    """The type of a column of the users', by its name in their database."""
-
-    cache_ok = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def get_col_spec(self, **_: Any) -> str:
-        return self.name
-
-
 _NO_SESSION = ("08P01", "query_wait_timeout")
 """PgBouncer's one state for all that it refuses, and the whole of its message."""
 
@@ -572,11 +367,10 @@ class PostgreSQL:
         self.schema, self._ours = schema, quoted(schema)
         self.script: Script = GuardedScript(self._ours, lock_key(f"{schema} migrations"))
         self.inspection: Inspection = PostgreSQLInspection(schema)
+        self.theirs: UsersTables = PostgreSQLUsersTables()
         self._clock = clock
         self.now = func.clock_timestamp(type_=UtcDateTime) if clock is None else _told(clock)
         self._pool_size = pool_size
-        self._types = dict[str, Types]()
-        self._without_arbiter = set[str]()
         # The users' table has left a shorter wait for locks behind it. Two statements, each with a snapshot of its own,
         # in one round trip: nobody else can append until we have committed.
         last = f"SELECT position, hash FROM {self.qualified('events')} ORDER BY position DESC LIMIT 1"
@@ -598,7 +392,7 @@ class PostgreSQL:
             execution_options={"schema_translate_map": {OURS: self.schema}},
             hide_parameters=True,
             json_deserializer=orjson.loads,
-            json_serializer=_json,
+            json_serializer=json_text,
             isolation_level="AUTOCOMMIT",  # transactions begin where we say, and as we say
             pool_size=self._pool_size,
             # No prepared statements: behind a pooler in transaction mode the next one may meet another session.
@@ -643,7 +437,7 @@ class PostgreSQL:
 
     def among(self, column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
         if isinstance(column.type, Spelt):
-            return self.is_key(column, column.type.name, parameter)
+            return self.theirs.is_key(column, column.type.name, parameter)
         # One array: to bind and to plan a thousand parameters took as long as the look-up itself.
         return column == any_(bindparam(parameter, type_=postgresql.ARRAY(Text)))
 
@@ -664,73 +458,8 @@ class PostgreSQL:
         values = tuple([row[name] for row in rows] for name in (key.name, *names))
         connection.exec_driver_sql(_update(self.qualified(table.name), table, tuple(names)), values)
 
-    def insert_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
-        with_arbiter = self._place(table) not in self._without_arbiter
-        return self._write_rows(connection, _insert_rows if with_arbiter else _insert_only, table, rows)
-
-    def update_rows(self, connection: Connection, table: Table, rows: Sequence[Row]) -> int:
-        return self._write_rows(connection, _update_rows, table, rows)
-
-    def _write_rows(
-        self, connection: Connection, statement: Callable[[str, Table, tuple[str, ...], Types], str], table: Table,
-        rows: Sequence[Row],
-    ) -> int:  # fmt: skip
-        """All rows as one text of JSON: to dump each value for itself takes longer than to write them."""
-        place = self._place(table)
-        told = orjson.dumps([*rows], _otherwise, orjson.OPT_NON_STR_KEYS).decode()
-        types = self._types.get(place, ())
-        named = place.replace("%", "%%")
-        return connection.exec_driver_sql(statement(named, table, tuple(rows[0]), types), (told,)).rowcount
-
-    def _place(self, table: Table) -> str:
-        if table.schema == OURS:
-            return self.qualified(table.name)
-        return quoted(table.name) if table.schema is None else f"{quoted(table.schema)}.{quoted(table.name)}"
-
-    def learns(self, connection: Connection, table: Table, error: DBAPIError) -> bool:
-        state, place = getattr(error.orig, "sqlstate", None), self._place(table)
-        if state in _NO_ARBITER and place not in self._without_arbiter:
-            self._without_arbiter.add(place)
-            return True
-        return state in _OF_ANOTHER_TYPE and self._learns_types(connection, place)
-
-    def _learns_types(self, connection: Connection, place: str) -> bool:
-        found = tuple(map(tuple, connection.exec_driver_sql(_TYPES_OF, (place,))))
-        before, self._types[place] = self._types.get(place), found
-        return before != found
-
-    def with_column(self, error: DBAPIError, table: Table, row: Row) -> str | None:
-        if getattr(error.orig, "sqlstate", None) != _TOO_LONG:
-            return None
-        types = dict(self._types.get(self._place(table), ()))
-        spelt = {name: types.get(name) or str(table.c[name].type) for name in row}
-        longest = {name: int(found[1]) for name, kind in spelt.items() if (found := _OF_LENGTH.fullmatch(kind))}
-        told = {name: len(str(row[name])) for name in longest if row[name] is not None}
-        over = [
-            f"{name} takes {longest[name]} characters, not {length}"
-            for name, length in told.items()
-            if length > longest[name]
-        ]
-        return f"{str(error.orig).strip()}: {', '.join(over)}" if over else None
-
-    def held(
-        self, connection: Connection, table: Table, where: ColumnElement[bool], asked: Row
-    ) -> list[dict[str, Any]]:
-        (key,) = table.primary_key
-        told = select(*(one for one in table.columns if one is not key)).correlate(table).subquery(_ROW)
-        as_json = select(func.to_json(literal_column(_ROW))).select_from(told).scalar_subquery()
-        found = connection.execute(select(cast(key, Text), cast(as_json, Text)).where(where), asked)
-        names = [one.name for one in table.columns if one is not key]
-        return [{key.name: name, **read_row(values, names)} for name, values in found]
-
     def wait_briefly(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BRIEF_PATIENCE}'")
-
-    def enter_users_table(self, connection: Connection) -> None:
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '100ms'")  # theirs to hold, ours to come back to
-
-    def leave_users_table(self, connection: Connection) -> None:
-        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # a deferred one would refuse the whole COMMIT
 
     def is_locked(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) == "55P03"
@@ -741,49 +470,6 @@ class PostgreSQL:
 
     def require_transaction(self, connection: Connection) -> None:
         """No trigger can end a transaction here."""
-
-    def columns_of(self, connection: Connection, schema: str | None, table: str) -> dict[str, str]:
-        place = quoted(table) if schema is None else f"{quoted(schema)}.{quoted(table)}"
-        return dict(connection.exec_driver_sql(_COLUMNS_OF, (place,)).all())
-
-    def columns_of_query(self, connection: Connection, query: Executable) -> dict[str, str]:
-        cursor: Any = connection.execute(query).cursor
-        found = {str(name): int(kind) for name, kind, *_ in cursor.description}
-        told = connection.exec_driver_sql(
-            "SELECT kind, format_type(kind, NULL) FROM unnest(%s::oid[]) kind", (list(found.values()),)
-        )
-        types: dict[int, str] = dict(told.all())
-        return {name: types[kind] for name, kind in found.items()}
-
-    def as_key(self, text: ColumnElement[str], kind: str) -> ColumnElement[Any]:
-        form = _KEY_FORMS.get(kind)
-        if form is None:
-            return func.to_json(text).op("#>>")(literal_column("'{}'"))  # without our collation: theirs has the index
-        is_one: ColumnElement[bool] = text.regexp_match(form)
-        if kind == "uuid":
-            return case((is_one, cast(text, Spelt(kind))))  # a text that is none would be refused
-        is_held = case((is_one, _is_in_range(text)), else_=False)  # whatever the order in which an AND is worked out
-        return case((is_held, cast(text, Spelt("bigint"))))
-
-    def is_key(self, column: ColumnElement[Any], kind: str, parameter: str) -> ColumnElement[bool]:
-        given = func.unnest(bindparam(parameter, type_=postgresql.ARRAY(Text))).column_valued("given")
-        return column == any_(func.array(select(self.as_key(given, kind)).scalar_subquery()))
-
-    def takes_key(self, kind: str) -> bool:
-        return kind in _KEY_FORMS or kind in _KEY_TEXTS
-
-    def takes_text(self, kind: str) -> bool:
-        return kind in _TEXTS
-
-    @contextmanager
-    def reading_only(self, connection: Connection) -> Iterator[None]:
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-        yield
-
-    def lacking_grants(self, connection: Connection, sql: str) -> list[str]:
-        named = [[_unquoted(part) for part in found] for found in set(_NAMES.findall(sql))]
-        places, names = [place or None for place, _ in named], [name for _, name in named]
-        return list(connection.exec_driver_sql(_LACKING, (places, names)).scalars())
 
     def lock_migrations(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({lock_key(f'{self.schema} migrations')})")
@@ -852,56 +538,6 @@ def _spelt(statement: Executable, dialect: sqlalchemy.Dialect, schema: str | Non
     return str(statement.compile(dialect=dialect, **options)).strip()  # type: ignore[attr-defined]
 
 
-def _file_place(table: Table) -> str:
-    """The name of a table, in its file where that is not the main one."""
-    return quoted(table.name) if table.schema in (None, OURS) else f"{quoted(table.schema)}.{quoted(table.name)}"
-
-
-def _plain(table: Table, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-    """The values of rows of like columns as SQLite keeps them, moments and JSON as text: quicker than one by one."""
-    places = _told_otherwise(table, tuple(rows[0]))
-    values = [list(row.values()) for row in rows]
-    for one in values:
-        for place, tell in places:
-            if one[place] is not None:
-                one[place] = tell(one[place])
-    return [tuple(one) for one in values]
-
-
-def _otherwise(value: Any) -> str:
-    """A moment of a class that is derived from `datetime`, as text."""
-    if not isinstance(value, datetime):
-        raise TypeError(f"{type(value).__name__} is no value of a row")
-    return iso(value)
-
-
-@lru_cache(maxsize=64)  # to have a type named makes a dialect anew, which refers to itself
-def _told_otherwise(table: Table, names: tuple[str, ...]) -> list[tuple[int, Callable[[Any], Any]]]:
-    """The places of the columns that SQLite keeps as something else than the value, and how each is told."""
-    types = [table.c[name].type for name in names]
-    told = [_told_plainly if isinstance(kind, Spelt) else _TOLD.get(str(kind)) for kind in types]
-    return [(place, tell) for place, tell in enumerate(told) if tell is not None]
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _told_plainly(value: Any) -> Any:
-    """A value for a column of the users'."""
-    match value:
-        case datetime():
-            return iso(value)
-        case list() | dict():
-            return _json(value)
-        case int() if not -(2**63) <= value < 2**63:  # the log has up to 64 bits without a sign, and SQLite with one
-            return str(value)
-    return value
-
-
-_TOLD: dict[str, Callable[[Any], str]] = {str(UtcDateTime): iso, str(JSON()): _json}
-
-
 def _told(clock: Clock) -> ColumnElement[datetime]:
     """The time by a clock of this process, as it is when the query is sent."""
     return bindparam("now", callable_=clock, type_=UtcDateTime)
@@ -910,16 +546,6 @@ def _told(clock: Clock) -> ColumnElement[datetime]:
 def lock_key(name: str) -> int:
     """A PostgreSQL advisory lock key: the first 8 bytes of the SHA-256 of `enrichlog <name>`, signed."""
     return int.from_bytes(hashlib.sha256(f"enrichlog {name}".encode()).digest()[:8], "big", signed=True)
-
-
-def _unquoted(name: str) -> str:
-    """A name as the catalogue has it."""
-    return name[1:-1] if name.startswith('"') else name.lower()
-
-
-def _is_in_range(text: ColumnElement[str]) -> ColumnElement[bool]:
-    """Whether a text of digits is a number that 64 bits hold."""
-    return cast(text, Numeric).between(literal_column(str(-(2**63))), literal_column(str(2**63 - 1)))
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -936,41 +562,6 @@ def _insert_new(place: str, table: Table, names: tuple[str, ...]) -> str:
     return f"INSERT INTO {place} ({columns}) SELECT * FROM {given} ON CONFLICT DO NOTHING RETURNING {quoted(key.name)}"
 
 
-def _named(name: str) -> str:
-    """An identifier in a statement with parameters, which begin with a percent sign."""
-    return quoted(name).replace("%", "%%")
-
-
-@lru_cache(maxsize=64)
-def _insert_rows(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
-    keys = table.primary_key.columns.keys()
-    columns, key = ", ".join(map(_named, names)), ", ".join(map(_named, keys))
-    assigned = ", ".join(f"{_named(name)} = excluded.{_named(name)}" for name in names if name not in keys)
-    given = f"SELECT {columns} FROM {_given(table, names, types)}"
-    return f"INSERT INTO {place} ({columns}) {given} ON CONFLICT ({key}) DO UPDATE SET {assigned}"
-
-
-@lru_cache(maxsize=64)
-def _insert_only(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
-    columns = ", ".join(map(_named, names))
-    return f"INSERT INTO {place} ({columns}) SELECT {columns} FROM {_given(table, names, types)}"
-
-
-@lru_cache(maxsize=64)
-def _update_rows(place: str, table: Table, names: tuple[str, ...], types: Types) -> str:
-    keys = table.primary_key.columns.keys()
-    found = " AND ".join(f"kept.{_named(name)} = given.{_named(name)}" for name in keys)
-    assigned = ", ".join(f"{_named(name)} = given.{_named(name)}" for name in names if name not in keys)
-    return f"UPDATE {place} kept SET {assigned} FROM {_given(table, names, types)} WHERE {found}"
-
-
-def _given(table: Table, names: Iterable[str], types: Types) -> str:
-    """Rows of these columns that a text of JSON tells; of the table's other columns nothing is asked."""
-    theirs = dict(types)
-    columns = ", ".join(f"{_named(name)} {theirs.get(name) or _kind(table.c[name])}" for name in names)
-    return f"json_to_recordset(%s::json) AS given ({columns})"
-
-
 @lru_cache(maxsize=64)
 def _update(place: str, table: Table, names: tuple[str, ...]) -> str:
     """Set columns of many rows, given as one array for each column, that of the key first."""
@@ -983,11 +574,7 @@ def _update(place: str, table: Table, names: tuple[str, ...]) -> str:
 
 def _unnested(columns: Iterable[Column[Any]]) -> str:
     """Rows of these columns, of which each is given as one array."""
-    return f"unnest({', '.join(f'%b::{_kind(column)}[]' for column in columns)})"
-
-
-def _kind(column: Column[Any]) -> str:
-    return column.type.name if isinstance(column.type, Spelt) else KINDS.get(str(column.type), "timestamptz")
+    return f"unnest({', '.join(f'%b::{kind_of(column)}[]' for column in columns)})"
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -161,7 +161,7 @@ def _found(connection: Connection, database: Database) -> str | None:
 def _is_adopted(connection: Connection, database: Database) -> bool:
     """Whether what is ours was made beside tables of the users': then our view names none of their columns."""
     dialect = database.dialect
-    columns = dialect.columns_of(connection, dialect.schema, RETRY_VIEW)
+    columns = dialect.theirs.columns_of(connection, dialect.schema, RETRY_VIEW)
     return bool(columns) and TITLE not in columns
 
 

@@ -109,8 +109,8 @@ class Adopted:
     def looked_up(self, database: Database, connection: Connection) -> Adopted:
         """The same with the types of all columns, as far as query and table can be had."""
         dialect = database.dialect
-        of_source = dialect.columns_of_query(connection, self.source.of_no_rows)
-        of_target = dialect.columns_of(connection, self.target.schema, self.target.table)
+        of_source = dialect.theirs.columns_of_query(connection, self.source.of_no_rows)
+        of_target = dialect.theirs.columns_of(connection, self.target.schema, self.target.table)
         return Adopted(
             replace(self.source, typed=tuple(of_source.items())), replace(self.target, typed=tuple(of_target.items()))
         )

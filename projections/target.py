@@ -25,7 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from eventlog.canonical import as_kept
-from eventlog.dialects import Dialect, Spelt
+from eventlog.column_types import Spelt
+from eventlog.dialects import Dialect
 from eventlog.events import moment
 from eventlog.schema import Key
 from eventlog.streams import join, split_stream, stream_of
@@ -122,7 +123,7 @@ def _load(
     keys = [key[target.id_column] for stream_id in streams if (key := _key(target, stream_id))]
     if not keys:
         return {}
-    found = dialect.held(connection, table, dialect.among(table.c[target.id_column], "ids"), {"ids": keys})
+    found = dialect.theirs.held(connection, table, dialect.among(table.c[target.id_column], "ids"), {"ids": keys})
     rows = {stream_of(target.enrichment, row[target.id_column]): as_shown(target, row) for row in found}
     return {stream_id: rows[stream_id] for stream_id in streams if stream_id in rows}
 

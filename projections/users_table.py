@@ -63,7 +63,7 @@ def write_rows(
         return {}
     try:
         with connection.begin_nested():
-            dialect.enter_users_table(connection)  # for all that follows
+            dialect.theirs.enter(connection)  # for all that follows
             is_free = _lock(connection, dialect, table, rows)
     except DBAPIError as refusal:
         return dict.fromkeys(rows, _reason(connection, dialect, refusal))
@@ -144,7 +144,7 @@ def _write_or_bisect(
         with connection.begin_nested():
             _write(connection, dialect, table, rows)
             done(connection, rows)
-            dialect.leave_users_table(connection)
+            dialect.theirs.leave(connection)
         return {}
     except _PassedOver:
         reason = NOT_TAKEN
@@ -152,10 +152,10 @@ def _write_or_bisect(
         reason = f"{type(refusal).__name__}: {refusal}"
     except DBAPIError as refusal:
         reason = _reason(connection, dialect, refusal)
-        if dialect.learns(connection, table, refusal):
+        if dialect.theirs.learns(connection, table, refusal):
             return _write_or_bisect(connection, dialect, table, rows, done)
         if len(rows) == 1:
-            reason = dialect.with_column(refusal, table, rows[0].row) or reason
+            reason = dialect.theirs.with_column(refusal, table, rows[0].row) or reason
     if len(rows) == 1 or reason == LOCKED:
         return dict.fromkeys((one.stream_id for one in rows), reason)
     middle = len(rows) // 2
@@ -188,6 +188,6 @@ def _write(connection: Connection, dialect: Dialect, table: Table, rows: Sequenc
     for one in rows:
         alike[one.is_there, tuple(one.row)].append(one.row)
     for (is_there, _), group in alike.items():
-        write = dialect.update_rows if is_there else dialect.insert_rows
+        write = dialect.theirs.update_rows if is_there else dialect.theirs.insert_rows
         if write(connection, table, group) < len(group):
             raise _PassedOver
