@@ -45,6 +45,12 @@ def rights_of(sql: str, table: Found) -> Rights:
     return rights
 
 
+def is_read_from(sql: str, table: Found) -> bool:
+    """Whether a statement surely reads the table: its name can be that of a column as well."""
+    place = rf'(?:(?:"[^"]+"|\w+)\s*\.\s*)?"?{re.escape(table.name)}"?(?![\w(])'
+    return re.search(rf"\b(?:FROM|JOIN)\b[\s(]*(?:ONLY\b[\s(]*)?{place}", without_texts(sql), re.IGNORECASE) is not None
+
+
 def _is_named(sql: str, name: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sql) is not None
 

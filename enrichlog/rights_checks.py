@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from enrichlog.findings import Findings
-from enrichlog.look import Look
+from enrichlog.look import Look, place_of
+from enrichlog.named_tables import is_read_from, named_tables
 from eventlog.inspection import Found
 
 
@@ -14,7 +14,7 @@ def check_rights(look: Look, tables: Sequence[Found]) -> Findings:
     """What the role lacks on the table of results, and which of the users' rows it does not see."""
     findings = Findings([*_lacking(look)])
     findings.add(_hidden(look))
-    findings.warnings += _hidden_postings(look, tables)
+    findings.add(_hidden_postings(look, tables))
     return findings
 
 
@@ -50,13 +50,23 @@ def _hidden(look: Look) -> Findings:
     return Findings()
 
 
-def _hidden_postings(look: Look, tables: Sequence[Found]) -> Iterator[str]:
-    """The tables that the query names and that may hide postings: nobody knows whether there are any."""
-    query = look.adopted.source.query
-    for table in tables:
-        named = re.search(rf"(?<!\w){re.escape(table.name)}(?!\w)", query)
-        if named and table.is_table and look.inspection.hidden(look.connection, table) != "none":
-            yield (
-                f"Row-level security applies to the role {look.role} on {table.place}, which the source query names: "
-                "what its policies hide is not enriched."
+def _hidden_postings(look: Look, tables: Sequence[Found]) -> Findings:
+    """The tables that the query names and that hide postings, or what it joins with them, for all that is known."""
+    query, findings = look.adopted.source.query, Findings()
+    for table in named_tables(look.inspection, look.connection, query, tables):
+        hidden = look.inspection.hidden(look.connection, table) if table.is_table else "none"
+        if hidden == "none" or table.place == look.found.place:  # of the table of results is told apart
+            continue
+        place = place_of(table, look.quote)
+        policy = f"CREATE POLICY {look.role} ON {place} FOR SELECT TO {look.role} USING (true);"
+        if hidden == "all" and is_read_from(query, table):
+            findings.faults.append(
+                f"Row-level security hides all of {table.place}, which the source query reads, from the role "
+                f"{look.role}. Have its owner run: {policy}"
             )
+        else:
+            findings.warnings.append(
+                f"Row-level security applies to the role {look.role} on {table.place}, which the source query names: "
+                f"what its policies hide is not enriched. Should it see all of it, have the owner run: {policy}"
+            )
+    return findings

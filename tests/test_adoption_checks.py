@@ -403,6 +403,30 @@ def test_row_level_security_that_hides_rows_is_told_with_the_policy(on_a_server:
     assert (found.faults, has(found.warnings, f"Row-level security applies to the role {name}")) == ([], True)
 
 
+def test_row_level_security_that_hides_what_the_query_joins_is_told_with_the_policy(
+    on_a_server: Database, limited: Database
+) -> None:
+    name = make_url(limited.url).username
+    run(on_a_server, f"GRANT SELECT, INSERT, UPDATE ON llm_enrichment TO {name}")
+    assert findings(limited).faults == []  # the control
+    run(on_a_server, "CREATE SCHEMA other; ALTER TABLE companies SET SCHEMA other")
+    run(on_a_server, f"GRANT USAGE ON SCHEMA other TO {name}")
+    run(on_a_server, "CREATE TABLE company (id int)")  # no more than the alias of a column, for the query
+    joined = ("job_descriptions", "other.companies")
+    for table in (*joined, "company"):
+        run(on_a_server, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    query = QUERY.replace("JOIN companies company", "JOIN other.companies firm").replace("company.", "firm.")
+    found = findings(limited, query)
+    assert len(found.faults) == len(joined), found.faults
+    for table in joined:
+        policy = f"CREATE POLICY {name} ON {table} FOR SELECT TO {name} USING (true);"
+        assert has(found.faults, f"hides all of {table}, which the source query reads,", policy), found.faults
+        run(on_a_server, policy.replace("true", "false"))
+        policies = findings(limited, query)
+        assert has(policies.warnings, f"applies to the role {name} on {table}", policy), policies.warnings
+    assert policies.faults == []
+
+
 def test_a_sequence_that_numbers_the_rows_is_to_be_used_too_unless_it_is_of_an_identity(
     on_a_server: Database, limited: Database
 ) -> None:
