@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from enrichlog.named_tables import named_tables, rights_of
 from eventlog.database import Database
+from eventlog.errors import RightMissing
 from eventlog.streams import stream_of
 from projections.adoption import Target
 from projections.target import shown_in
@@ -31,6 +34,7 @@ def check_after_success(database: Database, target: Target) -> Iterator[str]:
     is_whole = _WHOLE.match(target.types.get(target.id_column, ""))
     nobody = stream_of(target.enrichment, "-1" if is_whole else "00000000-0000-0000-0000-000000000000")
     run = shown_in(target).after
+    refused = None
     with database.write() as connection:
         database.dialect.wait_briefly(connection)
         tried = connection.begin_nested()
@@ -39,10 +43,28 @@ def check_after_success(database: Database, target: Target) -> Iterator[str]:
         except IntegrityError:
             pass  # such as that there is no posting of this id
         except DBAPIError as error:
-            reason = str(error.orig).strip().split("\n", 1)[0]
-            yield f"after_success does not run: {reason}. Mend it in [target], or with --after-success."
+            refused = error
         finally:
             tried.rollback()
+        if refused is not None:
+            yield _refusal(database, connection, target.after_success, refused)
+
+
+def _refusal(database: Database, connection: Connection, sql: str, refused: DBAPIError) -> str:
+    """Why it does not run, and what to do."""
+    reason = str(refused.orig).strip().split("\n", 1)[0]
+    if not isinstance(database.dialect.translate(refused), RightMissing):
+        return f"after_success does not run: {reason}. Mend it in [target], or with --after-success."
+    inspection = database.dialect.inspection
+    role, tables = inspection.role(connection), inspection.tables(connection)
+    named = [(table, rights_of(sql, table)) for table in named_tables(inspection, connection, sql, tables)]
+    missing = [one for table, rights in named for one in inspection.missing_grants(connection, table, rights)]
+    for table, rights in named:
+        if inspection.hidden(connection, table) == "all":
+            writes = set(rights) != {"SELECT"}
+            missing += inspection.missing_policies(connection, table, role, writes=writes)
+    remedy = f"Have their owner run: {' '.join(missing)}" if missing else "Have whoever owns what it names grant it."
+    return f"The role {role} lacks a right that after_success takes ({reason}). {remedy}"
 
 
 def columns_written_after(target: Target) -> list[str]:

@@ -427,6 +427,26 @@ def test_row_level_security_that_hides_what_the_query_joins_is_told_with_the_pol
     assert policies.faults == []
 
 
+def test_each_right_that_sql_after_a_success_lacks_is_told_as_a_grant(on_a_server: Database, limited: Database) -> None:
+    name = make_url(limited.url).username
+    run(on_a_server, f"GRANT SELECT, INSERT, UPDATE ON llm_enrichment TO {name}")
+    run(on_a_server, "CREATE SCHEMA other; CREATE TABLE other.told (id uuid, at timestamptz)")
+    run(on_a_server, "ALTER TABLE other.told ENABLE ROW LEVEL SECURITY")
+    update = "UPDATE job_postings SET needs_ranking = true WHERE id = :id"
+    insert = "INSERT INTO other.told SELECT CAST(:id AS uuid), now()"
+    told = "The role {} lacks a right that after_success takes (permission denied for {}). Have their owner run: {}"
+    policy = f"CREATE POLICY {name} ON other.told TO {name} USING (true) WITH CHECK (true);"
+    grants = [f"GRANT {right} TO {name};" for right in ("USAGE ON SCHEMA other", "SELECT, INSERT ON other.told")]
+    for sql, of, missing in (
+        (update, "table job_postings", [f"GRANT UPDATE ON public.job_postings TO {name};"]),
+        (insert, "schema other", [*grants, policy]),
+    ):
+        assert findings(limited, after_success=sql).faults == [told.format(name, of, " ".join(missing))]
+        for grant in missing:
+            run(on_a_server, grant)
+        assert findings(limited, after_success=sql).faults == []
+
+
 def test_a_sequence_that_numbers_the_rows_is_to_be_used_too_unless_it_is_of_an_identity(
     on_a_server: Database, limited: Database
 ) -> None:
