@@ -56,7 +56,7 @@ class DatabaseReadOnly(DatabaseUnavailable):
 
 
 class RightMissing(EnrichlogError):
-    """The database {where} refuses this user: {reason}. Connect as the role that ran enrichlog init, or have it run: GRANT enrichlog_app TO <user>"""
+    """The database {where} refuses this user: {reason}. Connect as the role that ran enrichlog init, or have it run: GRANT enrichlog_app TO <user>; where it is a table of your own, have its owner run: GRANT … ON <table> TO <user>"""
 
 
 class DatabaseRefused(EnrichlogError):

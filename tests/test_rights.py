@@ -249,7 +249,10 @@ def test_whoever_lacks_a_right_is_told_which_one_and_how_to_get_it(
     stranger.execute("RESET ROLE")
     for right in granted:
         stranger.execute(f'GRANT {right} TO "{name}"')
-    remedy = "Connect as the role that ran enrichlog init, or have it run: GRANT enrichlog_app TO <user>"
+    remedy = (
+        "Connect as the role that ran enrichlog init, or have it run: GRANT enrichlog_app TO <user>; "
+        "where it is a table of your own, have its owner run: GRANT … ON <table> TO <user>"
+    )
     with pytest.raises(RightMissing, match=rf"{missing}\. {remedy}"):
         as_stranger(postgresql, name)
     stranger.execute(f'GRANT {APP_ROLE} TO "{name}"')
