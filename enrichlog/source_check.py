@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from enrichlog.exceptions import UnusableSource
 from enrichlog.posting import Posting
+from enrichlog.read_columns import without_texts
 from enrichlog.users_postings import UsersPostings
 from eventlog.database import Database
 from eventlog.dialects import Dialect
@@ -23,7 +24,11 @@ NO_ROW = (
     "It brings no row: see what its WHERE leaves out and, where a table has row-level security, whether a policy lets "
     "this role read it."
 )
+ONE_SELECT = " It is to be one SELECT that only reads."
 _THEN_A_COMMENT = re.compile(r";(?:\s|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*\*/)*\Z")
+_READS = re.compile(r"(?:\s|\(|'')*(?:SELECT|WITH|VALUES|TABLE)\b", re.IGNORECASE)
+"""How one begins; a comment is '' by then."""
+_CHANGES = re.compile(r"\b(?:INSERT\s+INTO|UPDATE\s+[^()]+?\bSET|DELETE\s+FROM|MERGE\s+INTO)\b", re.IGNORECASE)
 
 Check = Callable[[Connection, Dialect, Query], Iterator[str]]
 
@@ -81,14 +86,16 @@ def _refusal(database: Database, query: Query, refused: EnrichlogError) -> str:
         with database.read() as connection:
             grants = database.dialect.theirs.lacking_grants(connection, query.query)
         return f"This role may not read all that it names ({reason}). Have their owner run: {'; '.join(grants)};"
-    return f"The database does not run it: {reason}.{_of_semicolons(query.query)}"
+    return f"The database does not run it: {reason}.{_of_form(query.query)}"
 
 
-def _of_semicolons(sql: str) -> str:
-    """What to do about the semicolons in a query that is not run."""
+def _of_form(sql: str) -> str:
+    """What to do about a query that is not run, as far as its text tells: its semicolons, and what it changes."""
     if _THEN_A_COMMENT.search(sql):
         return " Take the semicolon out that stands before the comment at its end."
-    return " It is to be one statement, with no semicolon in it." if ";" in sql else ""
+    if ";" in sql:
+        return " It is to be one statement, with no semicolon in it."
+    return "" if _READS.match(bare := without_texts(sql)) and not _CHANGES.search(bare) else ONE_SELECT
 
 
 def _columns(connection: Connection, dialect: Dialect, query: Query) -> Iterator[str]:

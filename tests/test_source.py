@@ -259,6 +259,27 @@ def test_what_is_wrong_with_a_query_is_told_with_what_to_do(adopted: Database, q
     assert re.search(told, found), found
 
 
+@pytest.mark.parametrize(
+    ("query", "is_told"),
+    [
+        ("DELETE FROM job_postings RETURNING *", True),
+        (f"WITH gone AS (DELETE FROM job_postings RETURNING *) {PLAIN}", True),
+        (f"-- SELECT\nwith put as (update job_postings p set title = 'x' returning id) {PLAIN}", True),
+        ("", True),
+        ("SELEC id FROM job_postings", True),
+        (f"-- delete from\n({PLAIN.replace('title', 'titel')})", False),
+        (f"{PLAIN} WHERE titel <> 'delete from'", False),
+    ],
+)
+def test_where_a_query_is_no_select_that_only_reads_that_is_said_beside_the_words_of_the_database(
+    adopted: Database, query: str, is_told: bool
+) -> None:
+    adopted.adopted = replace(adopted.adopted, source=Query(query))
+    (told,) = check_source(adopted)
+    assert told.startswith("The database does not run it: ")
+    assert told.endswith(". It is to be one SELECT that only reads.") is is_told, told
+
+
 def test_all_that_is_wrong_with_the_rows_is_told_at_once(adopted: Database) -> None:
     add_postings(adopted, [1])
     adopted.adopted = replace(
