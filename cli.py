@@ -900,9 +900,13 @@ def projections_list(settings: Settings, database: Database, as_json: bool) -> N
 def projections_failed(settings: Settings, database: Database, as_json: bool, limit: int) -> None:
     """The postings that llm_enrichment did not take, each with the database's own reason; all is kept in the log."""
     from enrichlog import refusals, refusals_screen, terminal
+    from projections.shown import place_of
 
     found, trouble = refusals.list_refusals(database, limit), refusals.find_table_trouble(database)
-    terminal.print_json(refusals.document(found, trouble)) if as_json else refusals_screen.show(found, trouble)
+    if as_json:
+        terminal.print_json(refusals.document(found, trouble))
+    else:
+        refusals_screen.show(found, trouble, place_of(database.adopted))
 
 
 @command("verify", "enrichlog verify --anchor 1204:9f86d0…")

@@ -35,6 +35,7 @@ from enrichlog.settings import Settings
 from enrichlog.simulator import Rule, Script, Simulator
 from eventlog import migration
 from eventlog.database import Database
+from projections.shown import place_of
 
 SAMPLES = Path(__file__).parent / "samples" / "postings.jsonl"
 FILE = "enrichlog-demo.db"
@@ -141,7 +142,7 @@ class _Demo:
         self._damage_and_rebuild()
         self._run_out_of_quota()
         self._command("status", "Where everything stands.")
-        screens.status(reports.status(self._database, "job"))
+        screens.status(reports.status(self._database, "job"), place_of(self._database.adopted))
         terminal.say("\n" + NEXT)
 
     def _fill(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from enrichlog.adopted import adopted_of
 from enrichlog.moments import told_age
 from enrichlog.place import flag_for
 from enrichlog.read_models import ReadModel, advice, folds
@@ -13,6 +14,7 @@ from enrichlog.settings import Settings
 from enrichlog.terminal import advise, counted, note, paragraph, say, table
 from eventlog.database import Database
 from projections.checkpoints import noted
+from projections.shown import place_of
 
 COLUMNS = ("Projection", "Kind", "Fold", "Rows", "Position", "Drift at last check")
 _LEAST_WIDTH = 14
@@ -23,8 +25,9 @@ def show(found: Sequence[ReadModel], head: int, now: datetime, settings: Setting
     say(f"The log ends at position {head:,}." if head else "There is no event yet.")
     rows = [(one.name, one.kind, _fold(one), _number(one.rows), f"{one.position:,}", _check(one, now)) for one in found]
     table(COLUMNS, rows, numbers=("Rows", "Position"), least=_LEAST_WIDTH)
+    results = place_of(adopted_of(settings))
     stand = {one.name: one.fold for one in found}
-    for line in (*advice(stand, flag_for(settings)), *(line for one in found for line in _remedies(one))):
+    for line in (*advice(stand, flag_for(settings)), *(line for one in found for line in _remedies(one, results))):
         paragraph(advise(line))
     if any(one.checked_at is None for one in found):
         paragraph(advise("To compare all of them with the log: enrichlog verify"))
@@ -52,7 +55,7 @@ def _check(one: ReadModel, now: datetime) -> str:
     return f"{one.drift:,} at {one.checked_position:,}, {told_age(one.checked_at, now)}"
 
 
-def _remedies(one: ReadModel) -> list[str]:
+def _remedies(one: ReadModel, results: str) -> list[str]:
     """What to do about one projection whose rows are as its fold makes them, and not all there."""
     mend, said = f"enrichlog rebuild {one.name}", []
     if one.rows is None:
@@ -64,5 +67,5 @@ def _remedies(one: ReadModel) -> list[str]:
     if one.drift:
         said.append(f"{one.name} was not what the log adds up to at its last check. To see how: {mend} --dry-run")
     if one.failed_streams:
-        said.append(not_shown(one.failed_streams))
+        said.append(not_shown(one.failed_streams, results))
     return said

@@ -20,6 +20,7 @@ from projections.checks import note_drift, too_new
 from projections.drift import Drift
 from projections.open_attempts import Abandoned, find_abandoned
 from projections.rebuild import Options, passes
+from projections.shown import place_of
 from projections.tables import find_trouble
 
 _ANCHOR = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
@@ -79,7 +80,8 @@ def _checked(database: Database, wanted: Sequence[str], report: LogReport, optio
     obstacles: dict[str, EnrichlogError] = {**too_new(database, wanted), **trouble}
     left = [name for name in wanted if name not in obstacles and not _lacks_locks(name, trouble)]
     drifts = _reconcile(database, left, options, quiet=quiet) if left else []
-    return Checked(report, abandoned, drifts, list(obstacles.values()), 0 if trouble else count_refusals(database))
+    refused, results = 0 if trouble else count_refusals(database), place_of(database.adopted)
+    return Checked(report, abandoned, drifts, list(obstacles.values()), refused, results)
 
 
 def _lacks_locks(name: str, trouble: Collection[str]) -> bool:

@@ -16,10 +16,13 @@ _REMEDY = (
 )
 
 
-def show(reasons: Sequence[Reason], trouble: TableTrouble | None) -> None:
-    """Each reason with its postings, what is wrong with the table as such, if anything, and what to do."""
+def show(reasons: Sequence[Reason], trouble: TableTrouble | None, results: str) -> None:
+    """Each reason with its postings, what is wrong with the table as such, if anything, and what to do.
+
+    `results` is the name of the table.
+    """
     if not reasons and trouble is None:
-        say("llm_enrichment shows all that is in the log: no row was refused.")
+        say(f"{results} shows all that is in the log: no row was refused.")
         return
     for one in reasons:
         paragraph(f"{counted(one.postings, 'posting')}: {one.told}")

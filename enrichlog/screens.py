@@ -34,9 +34,13 @@ def imported(report: ImportReport) -> None:
 
 
 def enriched(
-    run: Run, seconds: float, left: Mapping[str, str], standing: Document | None, *, may_retry: bool = False
-) -> None:
-    """What a run did, why it ended early, and, where the database can tell, what is still to do."""
+    run: Run, seconds: float, left: Mapping[str, str], standing: Document | None, *, results: str,
+    may_retry: bool = False,
+) -> None:  # fmt: skip
+    """What a run did, why it ended early, and, where the database can tell, what is still to do.
+
+    `results` is the name of their table.
+    """
     named_left(left)
     if not run.done and not run.stopped:
         say(advise(_left_all(left) if left else _nothing_due(standing["postings"] if standing else {}, may_retry)))
@@ -51,7 +55,7 @@ def enriched(
     if run.stopped:
         say(f"Stopped early. {run.stopped[:1].upper()}{run.stopped[1:]}")
     if standing and standing["projection_failed"]:
-        say(advise(not_shown(standing["projection_failed"])))
+        say(advise(not_shown(standing["projection_failed"], results)))
 
 
 def named_left(left: Mapping[str, str]) -> None:
@@ -71,10 +75,10 @@ def _nothing_due(postings: Mapping[str, int], may_retry: bool) -> str:
     return f"Nothing is due.{again}"
 
 
-def not_shown(count: int) -> str:
-    """That the users' table did not take so many results, and what tells why."""
+def not_shown(count: int, results: str) -> str:
+    """That the users' table of results did not take so many results, and what tells why."""
     are = "result is" if count == 1 else "results are"
-    return f"{count:,} {are} in the log and not in llm_enrichment. See why, and what to do: {_WHY_NOT_SHOWN}"
+    return f"{count:,} {are} in the log and not in {results}. See why, and what to do: {_WHY_NOT_SHOWN}"
 
 
 def failed(page: FailedPage, *, narrowed: bool = False) -> None:
@@ -98,14 +102,14 @@ def errors(rows: list[Document]) -> None:
     table(("Error type", "Group", "Postings", "What to do"), lines, numbers=("Postings",))
 
 
-def status(document: Document) -> None:
-    """Where everything stands."""
+def status(document: Document, results: str) -> None:
+    """Where everything stands; `results` is the name of their table."""
     say(f"Database: {document['database']}, {counted(document['position'], 'event')}")
     standing(document)
     if not any(document["postings"].values()):
         say(advise(_EMPTY))
     if document["projection_failed"]:
-        say(advise(not_shown(document["projection_failed"])))
+        say(advise(not_shown(document["projection_failed"], results)))
 
 
 def standing(document: Document) -> None:

@@ -7,6 +7,7 @@ from enrichlog.outdated import counts_or_why
 from enrichlog.reports import Document
 from enrichlog.settings import Settings
 from eventlog.database import Database
+from projections.shown import place_of
 
 
 def document(settings: Settings, database: Database, enrichment: str) -> Document:
@@ -23,7 +24,7 @@ def show(settings: Settings, database: Database, enrichment: str) -> None:
     """All of it for people; breakers are told of by every command, and so not here."""
     there = workers.list_workers(database, enrichment)
     counts, outdated = reports.status(database, enrichment), counts_or_why(settings, database, enrichment)
-    screens.status(counts)
+    screens.status(counts, place_of(database.adopted))
     plan_screens.outdated_results(outdated)
     limits_screen.stand(database)
     worker_screen.show(there)

@@ -22,6 +22,7 @@ from enrichlog.targets import ENRICHED
 from eventlog.database import Database
 from eventlog.errors import EnrichlogError
 from eventlog.redaction import redact
+from projections.shown import place_of
 
 DONE, STOPPED, FOUND = 0, 1, 3
 MISSED = "another program holds it, or has enriched or deleted it meanwhile"
@@ -41,18 +42,18 @@ def run(
     started = time.monotonic()
     budget = None if max_cost is None else round(max_cost * MICRODOLLARS)
     so_far, failure = _watched(settings, database, enrichment, scope, limit, budget, quiet=as_json)
-    seconds = time.monotonic() - started
+    seconds, results = time.monotonic() - started, place_of(database.adopted)
     if failure is not None:
         so_far.stopped = so_far.stopped or redact(str(failure))
         if so_far.done:
-            _tell(so_far, seconds, left, None, more, as_json=as_json)
+            _tell(so_far, seconds, left, None, more, results=results, as_json=as_json)
         raise failure
     left = {**left, **dict.fromkeys(so_far.missed, MISSED)}
     batch = scope.batch if scope.job_ids is None else None  # the named are requested when their turn comes
     waiting = count_waiting(database, batch) if batch else 0
     more = {**more, "still_requested": waiting} if batch else more
     standing, may_retry = reports.status(database, enrichment.name), reports.is_any_retryable(database, enrichment.name)
-    _tell(so_far, seconds, left, standing, more, as_json=as_json, may_retry=may_retry)
+    _tell(so_far, seconds, left, standing, more, results=results, as_json=as_json, may_retry=may_retry)
     if batch and waiting and not as_json:
         batch_screen.still_waiting(batch, waiting)
     if so_far.stopped and so_far.done and not as_json:  # where no call was made, it is as it was told before
@@ -91,14 +92,14 @@ def _watched(
 
 def _tell(
     run: Run, seconds: float, left: Mapping[str, str], standing: reports.Document | None, more: Mapping[str, Any], *,
-    as_json: bool, may_retry: bool = False,
+    results: str, as_json: bool, may_retry: bool = False,
 ) -> None:  # fmt: skip
     if as_json:
         done = {name: value for name, value in vars(run).items() if name != "missed"}  # they are among the left
         summary: dict[str, Any] = {**done, "done": run.done, "seconds": round(seconds, 3), "left": left}
         terminal.print_json({**more, **summary} | {"projection_failed": standing and standing["projection_failed"]})
     else:
-        screens.enriched(run, seconds, left, standing, may_retry=may_retry)
+        screens.enriched(run, seconds, left, standing, results=results, may_retry=may_retry)
 
 
 def _is_refused(run: Run, left: Mapping[str, str]) -> bool:

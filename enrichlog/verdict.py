@@ -11,6 +11,7 @@ from eventlog.integrity import LogReport
 from projections import catalogue
 from projections.drift import Drift
 from projections.open_attempts import REMEDY, Abandoned
+from projections.shown import NAME
 
 SOUND = "Sound."
 
@@ -18,7 +19,8 @@ SOUND = "Sound."
 class Checked(NamedTuple):
     """All that a check has found; of a log that is not sound nothing but that.
 
-    `obstacles` kept some projections from being compared; `refused` is how many rows the users' table did not take.
+    `obstacles` kept some projections from being compared; `refused` is how many rows the users' table did
+    not take, which is called `results`.
     """
 
     report: LogReport
@@ -26,6 +28,7 @@ class Checked(NamedTuple):
     drifts: Sequence[Drift]
     obstacles: Sequence[EnrichlogError]
     refused: int
+    results: str = NAME
 
     @property
     def verdict(self) -> str:
@@ -45,7 +48,7 @@ def _remedies(checked: Checked) -> Iterator[str]:
     left, is_any_abandoned = {kind for _, kind in found - mended}, checked.abandoned and checked.abandoned.total > 0
     if checked.refused and any(catalogue.is_users(name) for name, _ in mended):
         rows = counted(checked.refused, "row")
-        yield f"llm_enrichment did not take {rows}, see why and mend that first: enrichlog projections failed"
+        yield f"{checked.results} did not take {rows}, see why and mend that first: enrichlog projections failed"
     if mended:
         yield "make the rest equal to it with: enrichlog rebuild"
     if "edited" in left:

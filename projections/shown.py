@@ -8,11 +8,17 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import ColumnElement, Connection, Table
 
 from eventlog.dialects import Dialect
+from projections.adoption import Adopted
 from projections.enriched import INITIAL, Enriched, fold
 from projections.projection import Projection, Refusals, Row, Writing, is_never_blank
 from projections.users_table import write_rows
 
 NAME, VERSION = "llm_enrichment", 1
+
+
+def place_of(adopted: Adopted | None) -> str:
+    """The name of the table, for people; the projection is called the same whatever table it is in."""
+    return NAME if adopted is None else adopted.target.place
 
 
 class Load(Protocol):

@@ -17,6 +17,7 @@ from eventlog.further import Step
 from eventlog.schema import OURS
 from projections import catalogue
 from projections.checkpoints import checkpoints, first_note, rebuilds
+from projections.shown import place_of
 
 
 def further(dialect: Dialect) -> list[Step]:
@@ -48,13 +49,14 @@ def find_trouble(database: Database, names: Iterable[str]) -> dict[str, TableTro
 
 
 def _trouble(database: Database, there: Inspector, name: str) -> TableTrouble | None:
-    table = catalogue.table_of(name, database.adopted)
+    table, adopted = catalogue.table_of(name, database.adopted), database.adopted
+    place = place_of(adopted) if catalogue.is_users(name) else table.name
     found = _columns(database, there, table)
     if found is None:
-        remedy = _BY_INIT if not catalogue.is_users(name) else _OF_THEM if database.adopted else _BY_HAND
-        return TableMissing(table=table.name, remedy=remedy, projection=name)
+        remedy = _BY_INIT if not catalogue.is_users(name) else _OF_THEM if adopted else _BY_HAND
+        return TableMissing(table=place, remedy=remedy, projection=name)
     lacking = [column.name for column in table.columns if column.name not in found]
-    return ColumnMissing(table=table.name, columns=" and ".join(lacking), projection=name) if lacking else None
+    return ColumnMissing(table=place, columns=" and ".join(lacking), projection=name) if lacking else None
 
 
 def columns_there(connection: Connection, database: Database, table: Table) -> set[str] | None:
