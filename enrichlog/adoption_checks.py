@@ -13,7 +13,7 @@ from enrichlog.look import Look
 from enrichlog.mapping_checks import check_mapping
 from enrichlog.result import load_model
 from enrichlog.result_fields import Field, Path, fields_of
-from enrichlog.rights_checks import check_rights, check_rights_to_change
+from enrichlog.rights_checks import check_rights, check_rights_to_change, check_rights_to_write
 from enrichlog.settings import Settings
 from enrichlog.source_check import check_source
 from enrichlog.target_checks import check_target
@@ -48,11 +48,14 @@ def require_fit(database: Database, settings: Settings, enrichment: Enrichment) 
         return
     with database.read() as connection:
         found = database.dialect.inspection.table(connection, adopted.target.schema, adopted.target.table)
-    if found is None:
-        raise Unadoptable(faults=f"There is no table {adopted.target.place}.")
-    fields = fields_of(enrichment.result_model)
-    if faults := check_mapping(adopted.target, fields, found, database.dialect.inspection).faults:
-        raise Unadoptable(faults=" ".join(faults))
+        if found is None:
+            raise Unadoptable(faults=f"There is no table {adopted.target.place}.")
+        look = Look(database, connection, adopted, found, fields_of(enrichment.result_model))
+        findings = check_mapping(adopted.target, look.fields, found, look.inspection)
+        if found.is_table:
+            findings.add(check_rights_to_write(look))
+    if findings.faults:
+        raise Unadoptable(faults=" ".join(findings.faults))
 
 
 def fields_of_target(settings: Settings) -> Mapping[Path, Field]:

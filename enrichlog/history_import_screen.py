@@ -46,8 +46,9 @@ def _first(message: str) -> str:
 def _others(found: HistoryImport) -> list[tuple[int, str]]:
     """What else there is to know, each behind the number of rows that it is about."""
     retryable = sum(one.count for one in found.failures if one.retryable)
+    there = ", those of them that the source brings" if found.without_posting else ""
     return [
-        (retryable, "may be tried again: the next enrichlog enrich, or a worker, takes them."),
+        (retryable, f"may be tried again: the next enrichlog enrich, or a worker, takes them{there}."),
         (found.awaiting, "await a retry that was requested: they have an error and no time of completion."),
         (found.without_posting, "have no posting that the source brings: these are kept, and not tried."),
         (found.at_odds, "differ in columns of one field: the log has the first, and verify tells of the other."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from enrichlog.findings import Findings
+from enrichlog.findings import Findings, listed
 from enrichlog.look import Look, place_of
 from enrichlog.named_tables import is_read_from, named_tables
 from eventlog.inspection import Found
@@ -12,9 +12,16 @@ from eventlog.inspection import Found
 
 def check_rights(look: Look, tables: Sequence[Found]) -> Findings:
     """What the role lacks on the table of results, and which of the users' rows it does not see."""
+    findings = check_rights_to_write(look)
+    findings.add(_hidden_postings(look, tables))
+    findings.warnings += _taken_by_triggers(look)
+    return findings
+
+
+def check_rights_to_write(look: Look) -> Findings:
+    """What the role lacks to show results, and which of the rows it does not see."""
     findings = Findings([*_lacking(look)])
     findings.add(_hidden(look))
-    findings.add(_hidden_postings(look, tables))
     return findings
 
 
@@ -36,6 +43,16 @@ def _lacking(look: Look) -> Iterator[str]:
     needs = {"SELECT": there, "INSERT": there, "UPDATE": mapped}
     for grant in look.inspection.missing_grants(look.connection, look.found, needs):
         yield f"The role {look.role} lacks a right on {look.found.place}. Have its owner run: {grant}"
+
+
+def _taken_by_triggers(look: Look) -> Iterator[str]:
+    """Triggers that do more than change the row, with the rights of whoever writes it."""
+    if names := look.inspection.invoking_triggers(look.connection, look.found):
+        yield (
+            f"What the triggers {listed(names)} of {look.found.place} read and write takes the rights of whoever "
+            "writes a result: without them the table takes none. Grant them to the login that works, or have their functions "
+            "be SECURITY DEFINER."
+        )
 
 
 def _hidden(look: Look) -> Findings:

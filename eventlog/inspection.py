@@ -118,6 +118,10 @@ class Inspection(Protocol):
         """The triggers on a table that can end our transaction."""
         ...
 
+    def invoking_triggers(self, connection: Connection, table: Found) -> list[str]:
+        """The triggers on a table that look at or write to others, by the rights of whoever writes to it."""
+        ...
+
     def late_keys(self, connection: Connection, table: Found, *, runs_more: bool) -> list[str]:
         """The other tables with foreign keys that refuse a whole commit, no row being refused for them before.
 

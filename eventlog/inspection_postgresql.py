@@ -70,6 +70,13 @@ JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamesp
 WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = %s AND c.oid <> d.refobjid AND c.relkind IN ('v', 'm')
 ORDER BY 1"""
 
+_INVOKING = """SELECT t.tgname::text AS name, p.prosrc AS source
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE t.tgrelid = %s AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND NOT p.prosecdef ORDER BY t.tgname"""
+
+_GOES_ELSEWHERE = re.compile(r"\b(?:insert\s+into|update\s+\w|delete\s+from|merge\s+into|perform|execute|from)\b", re.I)
+"""What stands in a function that does more than change its row; only a word of advice goes by it."""
+
 _LACKED = """SELECT CASE WHEN %(columns)s::text[] IS NULL THEN NOT has_table_privilege(role, %(table)s::oid, %(verb)s)
     ELSE cardinality(%(columns)s) > (SELECT count(*) FROM pg_attribute
         WHERE attrelid = %(table)s AND attname = ANY (%(columns)s)
@@ -182,6 +189,10 @@ class PostgreSQLInspection:
 
     def ending_triggers(self, connection: Connection, table: Found) -> list[Watch]:
         return []  # none can
+
+    def invoking_triggers(self, connection: Connection, table: Found) -> list[str]:
+        found = connection.exec_driver_sql(_INVOKING, (table.key,))
+        return [row.name for row in found if _GOES_ELSEWHERE.search(row.source)]
 
     def late_keys(self, connection: Connection, table: Found, *, runs_more: bool) -> list[str]:
         return []  # all are looked at while rows are written

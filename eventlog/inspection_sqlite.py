@@ -121,6 +121,9 @@ class SQLiteInspection:
         rows = connection.exec_driver_sql(query, (table.name,))
         return [Watch(row.name, row.sql) for row in rows if _ENDS.search(row.sql)]
 
+    def invoking_triggers(self, connection: Connection, table: Found) -> list[str]:
+        return []  # who may write to the file may do all
+
     def late_keys(self, connection: Connection, table: Found, *, runs_more: bool) -> list[str]:
         triggers = "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(?)"
         if not runs_more and connection.exec_driver_sql(triggers, (table.name,)).first() is None:

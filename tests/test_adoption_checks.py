@@ -484,3 +484,36 @@ def test_a_schema_that_a_role_may_not_use_is_one_fault_among_the_others(
         "USAGE ON SCHEMA other", "SELECT, INSERT, UPDATE ON other.llm_enrichment", "enrichlog_app"
     ):  # fmt: skip
         assert has(said.document["faults"], f"GRANT {grant} TO {name};"), said.document["faults"]
+
+
+def test_who_may_not_write_results_is_stopped_before_anybody_is_called(
+    on_a_server: Database, limited: Database
+) -> None:
+    settings = adopting(limited)
+    adopted, enrichment = database_of(settings), enrichment_of(settings)
+    name = make_url(limited.url).username
+    with pytest.raises(Unadoptable, match=f"GRANT INSERT, UPDATE ON public.llm_enrichment TO {name};"):
+        run(on_a_server, f"GRANT SELECT ON llm_enrichment TO {name}")
+        require_fit(adopted, settings, enrichment)
+    run(on_a_server, f"GRANT INSERT, UPDATE ON llm_enrichment TO {name}")
+    require_fit(adopted, settings, enrichment)
+
+
+def test_triggers_that_take_rights_of_whoever_writes_are_told(on_a_server: Database) -> None:
+    run(on_a_server, "CREATE TABLE audit (at timestamptz)")
+    for name, does, definer in (
+        ("noting", "INSERT INTO audit VALUES (now());", ""),
+        ("of_its_own", "INSERT INTO audit VALUES (now());", "SECURITY DEFINER"),
+        ("only_here", "NEW.note = 'x';", ""),
+    ):
+        run(
+            on_a_server,
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql {definer} AS 'BEGIN "
+            + does.replace("'", "''")
+            + " RETURN NEW; END'",
+        )
+        run(
+            on_a_server, f"CREATE TRIGGER {name} BEFORE UPDATE ON llm_enrichment FOR EACH ROW EXECUTE FUNCTION {name}()"
+        )
+    (told,) = [one for one in findings(on_a_server).warnings if "triggers" in one]
+    assert told.startswith("What the triggers noting of llm_enrichment read and write takes the rights of whoever")
