@@ -9,8 +9,9 @@ from dataclasses import replace
 from sqlalchemy import text
 
 from enrichlog.adopt_names import find
-from enrichlog.adopt_proposal import Proposal, Wishes, propose
+from enrichlog.adopt_proposal import Proposal, Wishes, propose, to_be_made
 from enrichlog.adopt_source import Quote
+from enrichlog.adoption_checks import fields_of_target
 from enrichlog.exceptions import InvalidResultModel, NothingToAdopt
 from enrichlog.findings import listed
 from enrichlog.result import load_model
@@ -75,6 +76,8 @@ class Dialogue:
 
     def _ask_target(self, wishes: Wishes) -> None:
         if wishes.table is None:
+            if remedy := to_be_made(self._tables, wishes, fields_of_target(self._settings), self._database):
+                note(f"No table of results was found. {remedy}")
             proposed = self._proposed(wishes)
             places = [one.place for one in self._tables if one.is_table]
             known = proposed.target.table if proposed else ""
@@ -142,7 +145,8 @@ class Dialogue:
     def _one_of(self, known: Sequence[str], what: str, proposed: str) -> str:
         """An answer that is one of these."""
         while (told := self._question(what, proposed).strip()) not in known:
-            note(f"There is no {told}. There are: {listed(known, 60)}")
+            fault = f"There is no {told}." if told else "One has to be named."
+            note(f"{fault} There are: {listed(known, 60) or 'none'}")
         return told
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from enrichlog.adopt_names import find
+from enrichlog.adopt_new_table import creation
 from enrichlog.adopt_source import postings_of, query_of
 from enrichlog.adopt_target import columns_of, id_column_of, target_of
 from enrichlog.adoption_checks import fields_of_target
@@ -83,7 +84,7 @@ def propose(settings: Settings, tables: Sequence[Found], wishes: Wishes, databas
     if settings.source and settings.target and not wishes.are_any:
         return Proposal(settings, settings.source, settings.target, None, is_new=False)
     fields, quote, inspection = fields_of_target(settings), quoting(database), database.dialect.inspection
-    target = _target(settings, tables, wishes, fields)
+    target = _target(settings, tables, wishes, fields, database)
     postings = _postings(tables, wishes, target)
     lacking: list[str] = []
     query = wishes.query
@@ -104,21 +105,38 @@ _NO_POSTINGS = (
     "There are: {tables}."
 )
 _NO_TARGET = "No table of results was found. Name it with --table. There are: {tables}."
+_TO_BE_MADE = "If there is none yet, make one, such as this, and run adopt again: {sql}"
+_NO_ID = "If there is none yet, name the table of postings with --postings, and the SQL that makes one is shown."
 _NO_ID_COLUMN = "Which column of {table} has the posting's id? Name it with --id-column. It has {columns}."
 
 
-def _target(settings: Settings, tables: Sequence[Found], wishes: Wishes, fields: Mapping[Path, Field]) -> Found:
+def to_be_made(tables: Sequence[Found], wishes: Wishes, fields: Mapping[Path, Field], database: Database) -> str | None:
+    """What to do where no table can be found that has results; None where there is one."""
+    if target_of(tables, fields) is not None:
+        return None
+    postings = find(tables, wishes.postings) if wishes.postings else postings_of(tables, None, None)
+    if postings is None:
+        return _NO_ID
+    quote = quoting(database)
+    return _TO_BE_MADE.format(sql=creation(wishes.table, postings, fields, database.dialect.inspection, quote))
+
+
+def _target(
+    settings: Settings, tables: Sequence[Found], wishes: Wishes, fields: Mapping[Path, Field], database: Database
+) -> Found:
     told = wishes.table or (settings.target.table if settings.target else None)
     found = find(tables, told) if told else target_of(tables, fields)
     if found is None:
-        reason = f"There is no table {told}. There are: {_names(tables)}." if told else None
-        raise NothingToAdopt(reason=reason or _NO_TARGET.format(tables=_names(tables)))
+        names, remedy = _names(tables), to_be_made(tables, wishes, fields, database)
+        reason = f"There is no table {told}. There are: {names}." if told else _NO_TARGET.format(tables=names)
+        raise NothingToAdopt(reason=" ".join(filter(None, (reason, remedy))))
     return found
 
 
 def _postings(tables: Sequence[Found], wishes: Wishes, target: Found) -> Found | None:
     if wishes.postings is None:
-        return postings_of(tables, target, wishes.id_column)
+        only = tables[0] if len(tables) == 1 else None  # it has the postings too
+        return postings_of(tables, target, wishes.id_column) or only
     found = find(tables, wishes.postings)
     if found is None:
         raise NothingToAdopt(reason=f"There is no table {wishes.postings}. There are: {_names(tables)}.")

@@ -54,6 +54,18 @@ def fits(mapped: Mapped, fields: Mapping[Path, Field], column: Column, inspectio
     return not any(_misfits(mapped, _field(mapped, fields), column, inspection))
 
 
+def type_for(field: Field, inspection: Inspection) -> str:
+    """The type of a column, as SQL, that holds all values of a field; empty for a column of no type."""
+    usual = [_HOLDERS["array" if "array" in kind else kind] for kind in sorted(field.kinds)]
+    tried = (*usual[:1], _HOLDERS["any"], "")
+    return next((one for one in tried if _holds(one, field, inspection)), _HOLDERS["any"])
+
+
+def _holds(spelt: str, field: Field, inspection: Inspection) -> bool:
+    column = Column("", spelt, is_nullable=True, has_default=False, is_generated=False)
+    return all(inspection.fits(kind, column) for kind in field.kinds)
+
+
 def unmapped(target: Target, fields: Mapping[Path, Field]) -> list[str]:
     """The fields that go to no column, neither by themselves nor within an object nor in all their parts."""
     paths = {one.path for one in target.columns if one.kind == "result"}
