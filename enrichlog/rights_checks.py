@@ -50,8 +50,8 @@ def _taken_by_triggers(look: Look) -> Iterator[str]:
     if names := look.inspection.invoking_triggers(look.connection, look.found):
         yield (
             f"What the triggers {listed(names)} of {look.found.place} read and write takes the rights of whoever "
-            "writes a result: without them the table takes none. Grant them to the login that works, or have their functions "
-            "be SECURITY DEFINER."
+            "writes a result: without them the table takes none. Grant them to the login that works, or have their "
+            "functions be SECURITY DEFINER."
         )
 
 

@@ -492,8 +492,8 @@ def test_who_may_not_write_results_is_stopped_before_anybody_is_called(
     settings = adopting(limited)
     adopted, enrichment = database_of(settings), enrichment_of(settings)
     name = make_url(limited.url).username
+    run(on_a_server, f"GRANT SELECT ON llm_enrichment TO {name}")
     with pytest.raises(Unadoptable, match=f"GRANT INSERT, UPDATE ON public.llm_enrichment TO {name};"):
-        run(on_a_server, f"GRANT SELECT ON llm_enrichment TO {name}")
         require_fit(adopted, settings, enrichment)
     run(on_a_server, f"GRANT INSERT, UPDATE ON llm_enrichment TO {name}")
     require_fit(adopted, settings, enrichment)
