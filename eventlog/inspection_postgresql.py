@@ -97,10 +97,11 @@ WHERE d.adrelid = %s AND a.attname <> ALL (%s) AND CASE WHEN c.relkind = 'S'
 
 _WITHOUT_POLICY = """SELECT 1 FROM pg_class c WHERE oid = %s AND relrowsecurity AND NOT EXISTS (
     SELECT 1 FROM pg_policy, unnest(polroles) one
-    WHERE polrelid = c.oid AND (one = 0 OR pg_has_role(coalesce(to_regrole(%s)::oid, 0), one, 'USAGE')))"""
+    WHERE polrelid = c.oid AND polpermissive AND polcmd IN ('r', '*')
+        AND (one = 0 OR pg_has_role(coalesce(to_regrole(%s)::oid, 0), one, 'USAGE')))"""
 
 _HIDDEN = """SELECT row_security_active(%s::oid), EXISTS (SELECT 1 FROM pg_policy, unnest(polroles) role
-    WHERE polrelid = %s AND (role = 0 OR pg_has_role(role, 'USAGE')))"""
+    WHERE polrelid = %s AND polpermissive AND polcmd IN ('r', '*') AND (role = 0 OR pg_has_role(role, 'USAGE')))"""
 
 _TEXTS = ("text", "character varying", "character", "citext", "name")
 _NUMBERS = ("numeric", "real", "double precision")

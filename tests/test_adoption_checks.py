@@ -427,6 +427,29 @@ def test_row_level_security_that_hides_what_the_query_joins_is_told_with_the_pol
     assert policies.faults == []
 
 
+@pytest.mark.parametrize(
+    ("policy", "shows"),
+    [
+        ("FOR INSERT WITH CHECK (true)", False),
+        ("AS RESTRICTIVE USING (true)", False),
+        ("FOR SELECT USING (true)", True),
+    ],
+)
+def test_row_level_security_hides_all_where_no_policy_lets_the_role_read(
+    on_a_server: Database, limited: Database, policy: str, shows: bool
+) -> None:
+    role = make_url(limited.url).username
+    run(on_a_server, "INSERT INTO companies VALUES (gen_random_uuid(), 'Another')")
+    run(on_a_server, f"ALTER TABLE companies ENABLE ROW LEVEL SECURITY; CREATE POLICY told ON companies {policy}")
+    with limited.read() as connection:
+        inspection = limited.dialect.inspection
+        table = inspection.table(connection, None, "companies")
+        assert table is not None
+        assert bool(connection.exec_driver_sql("SELECT * FROM companies").all()) is shows  # what it is to tell
+        assert inspection.hidden(connection, table) == ("some" if shows else "all")
+        assert bool(inspection.missing_policies(connection, table, str(role), writes=False)) is not shows
+
+
 def test_each_right_that_sql_after_a_success_lacks_is_told_as_a_grant(on_a_server: Database, limited: Database) -> None:
     name = make_url(limited.url).username
     run(on_a_server, f"GRANT SELECT, INSERT, UPDATE ON llm_enrichment TO {name}")
