@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from sqlalchemy import (
     select,
     type_coerce,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.types import NullType
 
 from eventlog.deferred_keys import require_referred
@@ -80,7 +81,12 @@ class SQLiteUsersTables:
 
     def columns_of(self, connection: Connection, schema: str | None, table: str) -> dict[str, str]:
         place = "" if schema is None else f"{quoted(schema)}."
-        rows = connection.exec_driver_sql(f"PRAGMA {place}table_xinfo({quoted(table)})")
+        try:
+            rows = connection.exec_driver_sql(f"PRAGMA {place}table_xinfo({quoted(table)})").all()
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+                raise
+            return {}  # a view whose table was dropped; elsewhere it would have gone with that
         return {row.name: row.type.lower() for row in rows}
 
     def columns_of_query(self, connection: Connection, query: Executable) -> dict[str, str]:
