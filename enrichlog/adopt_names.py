@@ -24,7 +24,10 @@ FURTHER = {
     "language": ("language", "lang", "taal"),
 }
 ERRORS = ("enrichment_error", "llm_error", "error_message", "error")
-COMPLETIONS = ("enrichment_completed_at", "llm_completed_at", "completed_at", "enriched_at", "processed_at")
+COMPLETIONS = (
+    "enrichment_completed_at", "llm_completed_at", "completed_at", "enriched_at", "processed_at", "finished_at",
+    "done_at", "classified_at", "extracted_at", "analyzed_at", "analysed_at", "ended_at",
+)  # fmt: skip
 MODEL_VERSIONS = ("enrichment_model_version", "llm_model_version", "model_version", "llm_model", "model_name", "model")
 
 

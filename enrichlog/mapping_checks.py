@@ -18,7 +18,7 @@ _USUAL = {
     "completed_at": (
         "when a posting was enriched, or failed,",
         " A row that was never tried passes for a result then, where a column has a default such as {}, and verify "
-        "tells of it as extra. Map a column of times to @completed_at.",
+        "tells of it as extra. Map a column of times to it: --map COLUMN=@completed_at.",
     ),
 }
 _ARTICLES = {"any": "any value", "moment": "a time with its zone, such as timestamptz", "object": "an object"}

@@ -426,6 +426,26 @@ def test_a_query_that_cannot_be_is_refused(user: Command, theirs: Database, quer
     assert rows(theirs) == kept
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "is_proposed"),
+    [
+        ("done_at", "timestamptz", True),
+        ("finished_at", "timestamptz", True),
+        ("processed_at", "timestamptz", True),
+        ("doneAt", "timestamptz", True),
+        ("done_at", "boolean", False),
+        ("updated_at", "timestamptz", False),  # other programs write it
+    ],
+)
+def test_a_column_of_times_that_tells_of_an_end_is_proposed_for_that(
+    user: Command, theirs: Database, name: str, kind: str, is_proposed: bool
+) -> None:
+    run(theirs, "ALTER TABLE llm_enrichment DROP COLUMN enrichment_completed_at")
+    run(theirs, f'ALTER TABLE llm_enrichment ADD COLUMN "{name}" {kind}')
+    proposed = user.json("adopt", *MODEL, *DATA, "--dry-run")["target"]["columns"]
+    assert proposed.get(name) == ("@completed_at" if is_proposed else None)
+
+
 def test_what_was_adopted_is_enriched_into_its_columns(user: Command, theirs: Database) -> None:
     after = "UPDATE job_postings SET needs_ranking = true WHERE id = :id"
     user.done("adopt", *MODEL, *DATA, "--after-success", after, "--yes")

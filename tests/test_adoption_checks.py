@@ -123,6 +123,7 @@ def test_a_field_that_goes_nowhere_is_told_and_what_the_table_would_not_show(the
     assert has(found.warnings, "sector: no column takes it. It is kept in the log only")
     assert has(found.warnings, "No column is mapped to @error: failures will not be seen in llm_enrichment.")
     assert has(found.warnings, "No column is mapped to @completed_at", "passes for a result", "a default such as {}")
+    assert has(found.warnings, "Map a column of times to it: --map COLUMN=@completed_at.")
 
 
 @pytest.mark.parametrize(
