@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from enrichlog.history_report import HistoryImport
 from enrichlog.screens import shortened
 from enrichlog.terminal import advise, counted, one_line, say, table
@@ -28,7 +30,15 @@ def show(found: HistoryImport) -> None:
     if found.skipped > len(found.unreadable):
         say(f"  … and {found.skipped - len(found.unreadable):,} more")
     if found.events:
-        say(advise("See them with: enrichlog errors. Prove the import with: enrichlog verify"))
+        say(advise(" ".join((*_where_they_are(found), "Prove the import with: enrichlog verify"))))
+
+
+def _where_they_are(found: HistoryImport) -> Iterator[str]:
+    """What shows the failures: one whose retry is awaited is none that `errors` counts."""
+    if found.failed > found.awaiting:
+        yield "See them with: enrichlog errors."
+    if found.awaiting:
+        yield "See how many are due, with those that await their retry: enrichlog enrich --dry-run."
 
 
 def _failures(found: HistoryImport) -> None:

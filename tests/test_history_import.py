@@ -618,8 +618,20 @@ def test_an_import_is_told_with_the_errors_by_type(old: Database, capsys: pytest
         in done
     )
     assert "2 may be tried again" in done
-    assert "See them with: enrichlog errors" in done
+    assert "See them with: enrichlog errors. See how many are due, with those that await their retry: " in done
     assert "3 left as they are" in nothing
+
+
+def test_failures_that_all_await_their_retry_are_said_to_be_due_and_not_among_the_errors(
+    old: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_row(old, FAILED, enrichment_completed_at=None)
+    history_import_screen.show(again(old))
+    told = capsys.readouterr().out
+    assert "1 result and 2 failures imported" in told
+    assert reports.errors(old, "job") == []
+    assert "enrichlog errors" not in told
+    assert "those that await their retry: enrichlog enrich --dry-run. Prove the import with: enrichlog verify" in told
 
 
 def test_history_and_why_say_what_was_imported_and_when_it_happened(
