@@ -62,8 +62,11 @@ def _key_faults(look: Look) -> Iterator[str]:
         yield f"{place}.{name} is not unique, and a posting has one row. Make it so: {alter}"
     told = look.adopted.source.types.get("id")
     if told and not look.inspection.is_same_type(told, column.type):
-        cast = f"CAST(… AS {column.type}) AS id"
-        yield f"The source's id is {told} and {place}.{name} is {column.type}: have the query give {cast}."
+        remedy = f"have the query give CAST(… AS {column.type}) AS id"
+        if not look.inspection.is_castable(told, column.type):
+            remedy = "these cannot be the same ids. Name the column of the posting's id with --id-column, or have the "
+            remedy += f"query give what is in {name} as id"
+        yield f"The source's id is {told} and {place}.{name} is {column.type}: {remedy}."
 
 
 def _read_by_the_source(look: Look) -> Findings:

@@ -160,6 +160,10 @@ class Inspection(Protocol):
         """Whether keys of these types compare without a cast."""
         ...
 
+    def is_castable(self, one: str, other: str) -> bool:
+        """Whether values of a type can be cast to another."""
+        ...
+
     def is_key_type(self, spelt: str) -> bool:
         """Whether ids may have this type."""
         ...

@@ -264,6 +264,10 @@ class PostgreSQLInspection:
     def is_same_type(self, one: str, other: str) -> bool:
         return _family(one) == _family(other)
 
+    def is_castable(self, one: str, other: str) -> bool:
+        families = {_family(one), _family(other)}
+        return "text" in families or len(families) == 1 or families <= {"whole", *_NUMBERS}
+
     def is_key_type(self, spelt: str) -> bool:
         return _family(spelt) in ("text", "whole", "uuid")
 

@@ -154,6 +154,9 @@ class SQLiteInspection:
     def is_same_type(self, one: str, other: str) -> bool:
         return not one or not other or (_affinity(one) == "integer") == (_affinity(other) == "integer")
 
+    def is_castable(self, one: str, other: str) -> bool:
+        return True
+
     def is_key_type(self, spelt: str) -> bool:
         return _affinity(spelt) != "real"
 

@@ -323,6 +323,18 @@ def test_ids_of_two_types_are_told_with_the_cast(on_a_server: Database) -> None:
     assert has(findings(on_a_server, query).faults, "The source's id is text and llm_enrichment.job_posting_id is uuid")
 
 
+@pytest.mark.parametrize(
+    ("told", "held", "is_cast"), [("uuid", "integer", False), ("bigint", "uuid", False), ("text", "integer", True)]
+)
+def test_of_ids_of_which_no_cast_makes_the_others_it_is_said_that_they_cannot_be_the_same(
+    on_a_server: Database, told: str, held: str, *, is_cast: bool
+) -> None:
+    run(on_a_server, f"ALTER TABLE llm_enrichment ADD COLUMN nr {held} UNIQUE")
+    query = f"SELECT CAST(NULL AS {told}) AS id, 'x' AS title, 'y' AS description"
+    (fault,) = (one for one in findings(on_a_server, query, id_column="nr").faults if "The source's id is" in one)
+    assert ("CAST(… AS" in fault, "these cannot be the same ids. Name the column" in fault) == (is_cast, not is_cast)
+
+
 def test_constants_are_tried_as_the_column_would_hold_them(on_a_server: Database) -> None:
     run(on_a_server, "CREATE TYPE tone AS ENUM ('warm')")
     run(on_a_server, """ALTER TABLE llm_enrichment ADD COLUMN tones tone[],
