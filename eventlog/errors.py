@@ -154,4 +154,4 @@ class TableMissing(TableTrouble):
 
 
 class ColumnMissing(TableTrouble):
-    """The table {table} lacks {columns}: somebody has dropped or renamed it. Add it as enrichlog init --sql prints it, then: enrichlog rebuild {projection}"""
+    """The table {table} lacks {columns}: somebody has dropped or renamed it. {remedy}, then: enrichlog rebuild {projection}"""

@@ -56,7 +56,10 @@ def _trouble(database: Database, there: Inspector, name: str) -> TableTrouble | 
         remedy = _BY_INIT if not catalogue.is_users(name) else _OF_THEM if adopted else _BY_HAND
         return TableMissing(table=place, remedy=remedy, projection=name)
     lacking = [column.name for column in table.columns if column.name not in found]
-    return ColumnMissing(table=place, columns=" and ".join(lacking), projection=name) if lacking else None
+    if not lacking:
+        return None
+    remedy = _ADD_THEIRS if catalogue.is_users(name) and database.adopted else _ADD_OURS
+    return ColumnMissing(table=place, columns=" and ".join(lacking), remedy=remedy, projection=name)
 
 
 def columns_there(connection: Connection, database: Database, table: Table) -> set[str] | None:
@@ -71,6 +74,8 @@ def _columns(database: Database, there: Inspector, table: Table) -> set[str] | N
     return {column["name"] for column in there.get_columns(table.name, schema)}
 
 
+_ADD_OURS = "Add it as enrichlog init --sql prints it"
+_ADD_THEIRS = "Add it again, or take it out of [target.columns] in enrichlog.toml"
 _BY_INIT = "Make it again with: enrichlog init"
 _OF_THEM = "It is yours: make it again, or name another under [target] in enrichlog.toml"
 _BY_HAND = "It is yours: make it again as enrichlog init --sql prints it"

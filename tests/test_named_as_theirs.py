@@ -45,6 +45,8 @@ def test_a_run_tells_of_their_table_by_its_name(user: Command, renamed: Database
 
 def test_their_table_is_missed_by_its_name(user: Command, renamed: Database) -> None:
     run(renamed, f"ALTER TABLE {THEIRS} RENAME COLUMN sector TO branch")
-    assert f"The table {THEIRS} lacks sector" in user("projections", "failed").out
+    said = user("projections", "failed").out
+    assert f"The table {THEIRS} lacks sector" in said
+    assert "Add it again, or take it out of [target.columns]" in " ".join(said.split())
     run(renamed, f"DROP TABLE {THEIRS}")
     assert f"The table {THEIRS} is not there" in user("projections", "failed").out
