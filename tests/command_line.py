@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TextIO
 import pytest
 
 import cli
-from enrichlog import place
+from enrichlog import place, terminal
 from enrichlog.logs import OURS, THEIRS
 from enrichlog.settings import reset
 from eventlog.database import Database
@@ -80,8 +80,9 @@ class Command:
 
 
 def forget() -> None:
-    """Leave settings and logging as they were before a command was run in this process."""
+    """Leave settings, logging and what is said behind commands as they were before one was run in this process."""
     reset()
+    terminal.remember_flags("", "job")
     for name in (*OURS, *THEIRS):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
