@@ -60,6 +60,9 @@ class Account(NamedTuple):
 class GivenServer:
     """A running server that is only asked for databases; `url` is that of a role which may create them."""
 
+    copied = sql.SQL("")
+    """How a new database is made of its template; nothing: as the server sees fit."""
+
     def __init__(self, url: str) -> None:
         self.url = re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", url)
 
@@ -67,8 +70,8 @@ class GivenServer:
         """Makes a database, empty or a copy of the one at the URL `template`, and returns its URL, `postgresql://…`."""
         name = f"enrichlog_test_{uuid.uuid4().hex[:12]}"
         source = database_name(template) if template else "template0"
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self._execute(statement.format(sql.Identifier(name), sql.Identifier(source)))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} {}")
+        self._execute(statement.format(sql.Identifier(name), sql.Identifier(source), self.copied))
         parts = urlsplit(self.url)
         return f"postgresql://{parts.netloc}/{name}" + (f"?{parts.query}" if parts.query else "")
 
@@ -105,6 +108,7 @@ class Server(GivenServer):
         try:
             self._initialise()
             self.start()
+            self.copied = self._quickest_copy()
         except BaseException:
             self.close()
             raise
@@ -112,6 +116,13 @@ class Server(GivenServer):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _quickest_copy(self) -> sql.SQL:
+        """File by file takes half the time where files are in memory; a disk would be waited for at each copy."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            knows_how = connection.info.server_version >= 150_000
+        in_memory = self.folder.is_relative_to("/dev/shm")
+        return sql.SQL("STRATEGY FILE_COPY") if knows_how and in_memory else sql.SQL("")
 
     @property
     def data(self) -> Path:
