@@ -213,7 +213,8 @@ def moved(statuses: Iterable[tuple[Status, Status]]) -> list[str]:
 
 def find_untold(connection: Connection, dialect: Dialect, streams: Iterable[str]) -> set[str]:
     """Which of these streams have a result that the users' table has not shown yet."""
-    untold = select(_columns.stream_id).where(_is_among(dialect), _columns.untold_result.is_(True))
+    is_marked = _columns.projection_error.is_not(None)  # all of these are, and few others: there is an index of them
+    untold = select(_columns.stream_id).where(_is_among(dialect), is_marked, _columns.untold_result.is_(True))
     return set(connection.execute(untold, {"streams": list(streams)}).scalars())
 
 

@@ -52,9 +52,10 @@ class InlineReadModels:
         rows = {**self._locked, **status_model.lock(connection, free)}
         statuses = {stream_id: status_model.status_of(row) for stream_id, row in rows.items()}
         marked = {stream_id for stream_id, row in rows.items() if row["projection_error"] is not None}
+        untold = {stream_id for stream_id, row in rows.items() if row["untold_result"]}
         folds = {stream_id: row["fold_version"] for stream_id, row in rows.items()}
         unshown, trouble = _fold_from_log(connection, marked), outage.before(connection, proposals)
-        return HeldStreams(self._dialect, self._table, statuses, folds, streams, unshown, trouble)
+        return HeldStreams(self._dialect, self._table, statuses, folds, streams, unshown, untold, trouble)
 
 
 def append_together(database: Database, proposals: Sequence[Proposal]) -> list[Outcome]:
@@ -97,14 +98,14 @@ class HeldStreams:
 
     def __init__(
         self, dialect: Dialect, table: Shown | None, statuses: dict[str, Status], folds: dict[str, int],
-        streams: set[str], unshown: dict[str, Enriched | None], trouble: Outage | None,
+        streams: set[str], unshown: dict[str, Enriched | None], untold: set[str], trouble: Outage | None,
     ) -> None:  # fmt: skip
         self._dialect, self._table, self._outage = dialect, table, trouble
         self._streams, self._before, self._folds, self._unshown = streams, statuses, folds, unshown
         self._status = dict(statuses)
         self._moved: dict[str, None] = {}
         self._shown: dict[str, Enriched] = {}
-        self._enriched = set[str]()
+        self._enriched = untold  # and those that get a result here
         self._marks: dict[str, str | None] = {}
 
     def __contains__(self, stream_id: str) -> bool:
@@ -160,8 +161,7 @@ class HeldStreams:
         """Write to the users' table what it shows otherwise now, and remember what it refused."""
         rows = {stream_id: row for stream_id in self._shown if (row := self._changes(table, stream_id)) is not None}
         parts = [stream_id for stream_id in rows if is_part(self._shown[stream_id])]
-        untold = status_model.find_untold(connection, self._dialect, self._unshown) if self._unshown else set()
-        refusals = table.store(connection, self._dialect, rows, Writing(parts, self._enriched | untold))
+        refusals = table.store(connection, self._dialect, rows, Writing(parts, self._enriched))
         self._marks = {stream_id: refusals.get(stream_id) for stream_id in rows}
 
     def _changes(self, table: Shown, stream_id: str) -> Row | None:
