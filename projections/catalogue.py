@@ -51,9 +51,8 @@ def version_of(name: str) -> int:
 
 def table_of(name: str, adopted: Any = None) -> Table:
     """The table of a projection. Raises `KeyError`."""
-    if adopted is not None and name in of_streams():
-        return of_streams(adopted)[name].table
-    return next(kind[name].table for kind in _catalogue() if name in kind)
+    kinds: tuple[Mapping[str, Any], ...] = (of_streams(adopted), spanning(), following())
+    return next(kind[name].table for kind in kinds if name in kind)
 
 
 def tables_of_ours() -> list[Table]:
