@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,10 +13,9 @@ from sqlalchemy import Text, cast, func, select
 from enrichlog.field_types import as_typed, types_at
 from eventlog import canonical
 from eventlog.database import Database
-from eventlog.events import moment
 from eventlog.held import Unread
 from projections.adoption import Target
-from projections.target import at_path, is_blank, table_of
+from projections.target import at_path, in_utc, is_blank, table_of
 
 PAGE = 300
 """How many rows are read, and their events appended, together: whoever appends meanwhile waits for no more."""
@@ -193,11 +192,10 @@ def _text(held: Any, name: str) -> str | None:
 
 
 def _time(held: Any, name: str) -> datetime | None:
-    """The moment that a column holds; one without a time zone is taken as UTC. Raises `ValueError`."""
+    """The moment that a column holds. Raises `ValueError`."""
     if held is None:
         return None
     try:
-        found = moment(held)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        return in_utc(held)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} is {held!r}, which is no time") from None

@@ -153,11 +153,16 @@ def _error(held: Any) -> Any:
 
 
 def _moment(held: Any) -> Any:
-    """The moment; one without a time zone is taken as UTC. What is none comes as it is."""
+    """The moment; what is none comes as it is."""
     try:
-        told: datetime = moment(held)
+        return in_utc(held)
     except (TypeError, ValueError):
         return held
+
+
+def in_utc(held: str) -> datetime:
+    """The moment of a text, in UTC where it names no time zone. Raises `ValueError`, and `TypeError` for no text."""
+    told = moment(held)
     return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
 
 
