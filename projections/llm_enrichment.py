@@ -79,7 +79,7 @@ def _are_among(dialect: Dialect) -> tuple[ColumnElement[bool], ...]:
 
 _OURS = Shown(
     table=llm_enrichment, stream=join(_columns.enrichment, _columns.job_posting_id), shows=true(), key=_key,
-    columns=_known, load=_load,
+    columns=_known, load=_load, error=_columns.enrichment_error.name,
 )  # fmt: skip
 
 
@@ -100,6 +100,6 @@ projection: Projection[Enriched] = projection_of(None)
 
 def errors_shown(connection: Connection, database: Database, streams: Iterable[str]) -> dict[str, str | None]:
     """The error that the table shows of each of these streams, as far as it has a row for them."""
-    rows = shown(database.adopted).load(connection, database.dialect, list(streams))
-    column = "enrichment_error" if database.adopted is None else database.adopted.target.of_kind("error")
-    return {stream_id: row.get(column) for stream_id, row in rows.items()}
+    table = shown(database.adopted)
+    rows = table.load(connection, database.dialect, list(streams))
+    return {stream_id: row[table.error] if table.error else None for stream_id, row in rows.items()}

@@ -33,9 +33,9 @@ class Shown(NamedTuple):
     """How one table shows what is enriched.
 
     `key` is how a stream's row is found, None for a stream that the table does not show; `columns` gives those that
-    are known, which are compared and written; `stream` is a row's stream within a query, and `shows` whether the row
-    shows anything, of which `is_blank` asks the opposite of a row that was read. `after` is what else is to be done, in
-    the same savepoint, with streams that have a new result.
+    are known, which are compared and written; `error` names the one that has the error. `stream` is a row's stream
+    within a query, and `shows` whether the row shows anything, of which `is_blank` asks the opposite of a row that was
+    read. `after` is what else is to be done, in the same savepoint, with streams that have a new result.
     """
 
     table: Table
@@ -44,6 +44,7 @@ class Shown(NamedTuple):
     key: Callable[[str], Row | None]
     columns: Callable[[Enriched], Row]
     load: Load
+    error: str | None
     after: Callable[[Connection, Sequence[str]], None] | None = None
     is_blank: Callable[[Row], bool] = is_never_blank
 

@@ -49,6 +49,7 @@ def shown_in(target: Target) -> Shown:
         key=partial(_key, target),
         columns=partial(_known, target),
         load=partial(_load, target, table),
+        error=target.of_kind("error"),
         after=_after(target),
         is_blank=partial(_is_blank, target),
     )
